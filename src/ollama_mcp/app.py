@@ -1,0 +1,74 @@
+"""App: the collaborators of one Ollama server, built once and handed to every tool. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ollama_mcp.catalog import Catalog
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.replies import Replies
+from ollama_mcp.replies.context import Windows
+from ollama_mcp.replies.embedding import Embedder
+from ollama_mcp.replies.generation import Generator
+from ollama_mcp.settings import Settings, load
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass(frozen=True)
+class App:
+    """Everything that a tool works with. Opens nothing until it is used; never needs a lifespan."""
+
+    settings: Settings
+    client: OllamaClient
+    catalog: Catalog
+    generator: Generator
+    embedder: Embedder
+    replies: Replies
+
+    @classmethod
+    def create(
+        cls,
+        settings: Settings | None = None,
+        *,
+        client: OllamaClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> App:
+        """Build an App.
+
+        Args:
+            settings: Those of the process's environment by default.
+            client: A client of the caller's own.
+            transport: An httpx transport instead of the network, for tests and other HTTP stacks.
+
+        Raises:
+            SettingsError: The environment has a bad setting.
+        """
+        settings = load() if settings is None else settings
+        client = client or OllamaClient(settings.backend, transport=transport)
+        catalog, windows = Catalog(client, settings), Windows()
+        return cls(
+            settings=settings,
+            client=client,
+            catalog=catalog,
+            generator=Generator(client, catalog, windows, settings),
+            embedder=Embedder(client, catalog, windows, settings),
+            replies=Replies(),
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, _host: Any = None) -> AsyncGenerator[None]:
+        """Close everything at the end; to compose with a host's own lifespan, never required."""
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel what is being generated and close the connections, both of this event loop."""
+        await self.replies.aclose()
+        await self.client.aclose()

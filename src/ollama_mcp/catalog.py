@@ -1,0 +1,281 @@
+"""What is installed: finding, choosing and checking models before they are called.
+
+Capabilities are checked here on every version of Ollama: an older one drops an image in silence
+and the model invents an answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import anyio
+
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.client.failures import lacks, model_not_found
+from ollama_mcp.endpoints import PS, SHOW, TAGS, VERSION
+from ollama_mcp.errors import Forbidden, ModelNotFound, OllamaError
+from ollama_mcp.names import canonical, check_name, is_cloud_name, nearest
+from ollama_mcp.settings import Settings
+from ollama_mcp.wire import ModelInfo, RunningModel, ShowRequest, ShowResponse
+
+_FRESH_S = 60.0
+"""How long what is known of a model holds: it changes when somebody pulls or creates it anew."""
+_MOST_KNOWN = 256
+_SHOWS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Model:
+    """An installed model, as far as a call needs to know it.
+
+    Attributes:
+        name: As Ollama writes it.
+        capabilities: completion, tools, insert, vision, embedding, thinking, audio.
+        max_context: The most tokens that the model was made for; 0 where unknown.
+        is_cloud: Whether prompts for it leave this machine.
+        opens_thinking: Whether its template itself opens the thinking, which then may leak.
+    """
+
+    name: str
+    capabilities: frozenset[str]
+    max_context: int = 0
+    is_cloud: bool = False
+    opens_thinking: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model and, where the caller named none, why it was chosen."""
+
+    model: Model
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One row of the list of models: what is installed, and how it is loaded."""
+
+    info: ModelInfo
+    model: Model
+    running: RunningModel | None
+
+
+class Catalog:
+    """The models of one Ollama server, remembered for a minute."""
+
+    def __init__(self, client: OllamaClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._known: dict[str, tuple[float, Model]] = {}
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    # --- finding and choosing -------------------------------------------------------------------
+
+    async def resolve(self, name: str, needs: Iterable[str], *, default: str) -> Choice:
+        """Find the model that a call names, or choose one, and check that it can do what is asked.
+
+        Args:
+            name: The model, or "" to choose one: `default`, else one that is loaded, else the
+                local one modified last; each only if it has what is needed.
+            needs: Capabilities, such as completion and vision.
+            default: The operator's model for such calls, or "".
+
+        Raises:
+            ModelNotFound: It is not installed, or nothing that fits is.
+            CapabilityMissing: It cannot do that; the text names installed models that can.
+            Forbidden: It is a cloud model, and the operator has not allowed those.
+        """
+        wanted = list(needs)
+        if not name.strip():
+            return await self._choose(wanted, default)
+        model = await self.find(name)
+        for capability in wanted:
+            if capability not in model.capabilities:
+                raise lacks(model.name, capability, await self._having(wanted))
+        return Choice(model)
+
+    async def find(self, name: str) -> Model:
+        """Look up one model by name (`Forbidden` and `ModelNotFound` as in `resolve`)."""
+        name = check_name(name)
+        if is_cloud_name(name):
+            self._allow_cloud(name)
+        try:
+            model = await self._look_up(name)
+        except ModelNotFound:
+            raise await self.missing(name) from None
+        if model.is_cloud:
+            self._allow_cloud(name)
+        return model
+
+    async def missing(self, name: str) -> OllamaError:
+        """MODEL_NOT_FOUND, with the installed names that look alike."""
+        installed = [info.name for info in await self._installed()]
+        return model_not_found(name, nearest(name, installed))
+
+    def forget(self, name: str) -> None:
+        """Look the model up anew at the next call."""
+        self._known.pop(canonical(name), None)
+
+    async def _look_up(self, name: str) -> Model:
+        at, model = self._known.get(canonical(name), (0.0, None))
+        if model is not None and time.monotonic() - at < _FRESH_S:
+            return model
+        model = describe(name, await self._client.call(SHOW, ShowRequest(model=name)))
+        self._remember(name, model)
+        return model
+
+    def _remember(self, name: str, model: Model) -> None:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.pop(next(iter(self._known)))
+        self._known[canonical(name)] = (time.monotonic(), model)
+
+    def _allow_cloud(self, name: str) -> None:
+        if not self._settings.cloud:
+            raise Forbidden(
+                f"{name} is a cloud model: prompts for it leave this machine",
+                "Name a local model (ollama_list_models), or have the operator set OLLAMA_MCP_CLOUD=1.",
+            )
+
+    async def _choose(self, needs: list[str], default: str) -> Choice:
+        candidates = [(default, "configured")] if default else []
+        candidates += [(running.name, "loaded") for running in await self.running()]
+        for name, why in candidates:
+            model = await self._fitting(name, needs)
+            if model is not None:
+                return Choice(model, why)
+        for info in await self._installed():
+            model = await self._fitting(info.name, needs, info)
+            if model is not None:
+                return Choice(model, "installed last")
+        raise self._nothing_fits(needs)
+
+    def _nothing_fits(self, needs: list[str]) -> OllamaError:
+        example = "nomic-embed-text" if "embedding" in needs else "llama3.2"
+        return ModelNotFound(
+            f"no local model with {' and '.join(needs)} is installed",
+            f"Install one, for example with `ollama pull {example}`.",
+        )
+
+    async def _fitting(self, name: str, needs: list[str], info: ModelInfo | None = None) -> Model | None:
+        """The model if it is local and has what is needed; a cloud model is never picked."""
+        if not name or is_cloud_name(name) or (info is not None and info.remote_host):
+            return None
+        if info is not None and info.capabilities and not set(needs) <= set(info.capabilities):
+            return None
+        try:
+            model = await self._look_up(name)
+        except ModelNotFound:
+            return None
+        return model if not model.is_cloud and model.capabilities.issuperset(needs) else None
+
+    async def _having(self, needs: list[str]) -> list[str]:
+        """Installed local models that have all of it, newest first; at most five."""
+        found: list[str] = []
+        for info in (await self._installed())[:_MOST_KNOWN]:
+            if await self._fitting(info.name, needs, info) is not None:
+                found.append(info.name)
+            if len(found) == 5:
+                break
+        return found
+
+    # --- what the server says -------------------------------------------------------------------
+
+    async def _installed(self) -> list[ModelInfo]:
+        """Installed models, modified last first."""
+        models = (await self._client.call(TAGS)).models
+        return sorted(models, key=lambda info: info.modified_at, reverse=True)
+
+    async def running(self) -> list[RunningModel]:
+        """Loaded models."""
+        return (await self._client.call(PS)).models
+
+    async def version(self) -> tuple[int, ...]:
+        """The server's version in numbers; () where it does not say."""
+        text = (await self._client.call(VERSION)).version
+        return version_numbers(text)
+
+    async def window(self, name: str) -> int | None:
+        """The window, in tokens, that a loaded model has; None where the server does not say."""
+        key = canonical(name)
+        at, size = self._windows.get(key, (0.0, 0))
+        if size and time.monotonic() - at < _FRESH_S:
+            return size
+        self._windows = {
+            canonical(running.name): (time.monotonic(), running.context_length)
+            for running in await self.running()
+        }
+        return self._windows.get(key, (0.0, 0))[1] or None
+
+    def forget_window(self, name: str) -> None:
+        """The model is about to be loaded anew."""
+        self._windows.pop(canonical(name), None)
+
+    async def listed(self) -> list[Listed]:
+        """Every installed model with what it can do and whether it is loaded, modified last first."""
+        infos = await self._installed()
+        running = {canonical(model.name): model for model in await self.running()}
+        limit = anyio.CapacityLimiter(_SHOWS_AT_ONCE)
+        rows: dict[int, Listed] = {}
+
+        async def add(place: int, info: ModelInfo) -> None:
+            async with limit:
+                model = await self._describe(info)
+            rows[place] = Listed(info, model, running.get(canonical(info.name)))
+
+        async with anyio.create_task_group() as group:
+            for place, info in enumerate(infos):
+                group.start_soon(add, place, info)
+        return [rows[place] for place in sorted(rows)]
+
+    async def _describe(self, info: ModelInfo) -> Model:
+        """From the list itself where it says enough (since 0.30), else by asking for the model."""
+        is_cloud = bool(info.remote_host) or is_cloud_name(info.name)
+        if info.capabilities and (info.details.context_length or is_cloud):
+            return Model(info.name, frozenset(info.capabilities), info.details.context_length, is_cloud)
+        try:
+            return await self._look_up(info.name)
+        except OllamaError:
+            return Model(info.name, frozenset(), 0, is_cloud)
+
+
+def describe(name: str, shown: ShowResponse) -> Model:
+    """What a call needs to know, from what Ollama shows."""
+    return Model(
+        name=name,
+        capabilities=frozenset(
+            inferred_capabilities(shown) if shown.capabilities is None else shown.capabilities
+        ),
+        max_context=shown.fact("context_length"),
+        is_cloud=bool(shown.remote_host) or is_cloud_name(name),
+        opens_thinking=shown.template.rstrip().endswith("<think>"),
+    )
+
+
+def inferred_capabilities(shown: ShowResponse) -> set[str]:
+    """What a server before 0.6.4 leaves to us to see: it is in the template and the model's facts."""
+    if shown.fact("pooling_type"):
+        return {"embedding"}
+    found = {"completion"}
+    if ".Tools" in shown.template:
+        found.add("tools")
+    if ".Suffix" in shown.template:
+        found.add("insert")
+    if shown.projector_info or {"clip", "mllama"} & set(shown.details.families):
+        found.add("vision")
+    return found
+
+
+def version_numbers(text: str) -> tuple[int, ...]:
+    """The numbers of a version, as far as they are numbers.
+
+    >>> version_numbers("0.33.0-rc2"), version_numbers("dev")
+    ((0, 33, 0), ())
+    """
+    numbers: list[int] = []
+    for part in text.partition("-")[0].split("."):
+        if not part.isdecimal():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)

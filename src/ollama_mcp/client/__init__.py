@@ -1,0 +1,258 @@
+"""`OllamaClient`: the Ollama REST API for Python, with two verbs that take a row of `endpoints`.
+
+Usable without MCP, which it does not import:
+
+    async with OllamaClient() as client:
+        models = await client.call(TAGS)
+        async with client.stream(CHAT, ChatRequest(model="qwen3:8b", messages=[…])) as chunks:
+            async for chunk in chunks:
+                print(chunk.text, end="")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+import anyio
+
+from ollama_mcp import wire
+from ollama_mcp.client import failures
+from ollama_mcp.endpoints import Call, Stream
+from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
+from ollama_mcp.host import Host, parse_host
+from ollama_mcp.ndjson import STREAM_LIMIT, parse_object, read_objects
+from ollama_mcp.settings import Backend
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ollama_mcp.client.connection import Answer
+
+__all__ = ["OllamaClient"]
+
+RequestT = TypeVar("RequestT", bound="wire.Request | bytes | None")
+ResponseT = TypeVar("ResponseT", bound=wire.Response)
+
+_CLOUD = parse_host("https://ollama.com")
+_DRAIN_S = 0.1
+
+
+class OllamaClient:
+    """Calls one Ollama server through one shared pool of connections per event loop.
+
+    Opens nothing until the first call. Runs on asyncio.
+
+    Args:
+        backend: The server: settings of a `Backend`, or an address as in OLLAMA_HOST.
+        transport: An httpx transport instead of the network (a test double, another HTTP stack).
+        http: A pool of the caller's own; it is used as it is, and not closed here.
+    """
+
+    def __init__(
+        self,
+        backend: Backend | str = "",
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self.backend = Backend(host=parse_host(backend)) if isinstance(backend, str) else backend
+        self._transport = transport
+        self._http = http
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @property
+    def address(self) -> str:
+        """The server's address, without any secret."""
+        return self.backend.host.url
+
+    async def call(
+        self, endpoint: Call[RequestT, ResponseT], body: RequestT = None, **path: str
+    ) -> ResponseT:
+        """Make one request and read its answer.
+
+        Args:
+            endpoint: A `Call` of `endpoints`.
+            body: Its request.
+            path: What the endpoint's path leaves open (`digest`).
+
+        Raises:
+            OllamaError: One of the tree in `errors`; nothing else.
+        """
+        clocks = self.backend.clocks
+        first_byte = clocks.first_byte if endpoint.loads_model else clocks.idle
+        async with self._exchange(endpoint, body, path, first_byte) as answer:
+            data = await _read(answer)
+        return self._parse(endpoint.response, data, answer)
+
+    @asynccontextmanager
+    async def stream(
+        self, endpoint: Stream[RequestT, ResponseT], body: RequestT
+    ) -> AsyncGenerator[AsyncIterator[ResponseT]]:
+        """Make one request and yield the lines of its answer as they come.
+
+        Leaving the context before the end closes the connection, which stops the model.
+
+        Raises:
+            OllamaError: One of the tree in `errors`; nothing else. An answer that ends without
+                `done` is `Truncated`.
+        """
+        async with self._exchange(endpoint, body, {}, self.backend.clocks.first_byte) as answer:
+            yield self._lines(endpoint, answer, self._asked(body))
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop; a later call opens new ones."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # --- one exchange ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        endpoint: Call[Any, Any] | Stream[Any, Any],
+        body: wire.Request | bytes | None,
+        path: Mapping[str, str],
+        first_byte: float,
+    ) -> AsyncGenerator[Answer]:
+        from ollama_mcp.client import connection  # noqa: PLC0415 - see there
+
+        in_cloud = isinstance(endpoint, Call) and endpoint.cloud
+        host = _CLOUD if in_cloud else self.backend.host
+        pool = self._pool()
+        request = pool.build_request(
+            endpoint.method,
+            host.url + endpoint.path.format(**path),
+            content=body.to_json() if isinstance(body, wire.Request) else body,
+            headers=self._headers(host, body),
+            timeout=connection.timeouts(self.backend, first_byte),
+        )
+        async with connection.exchange(pool, self.backend, request, host.url) as answer:
+            if not 200 <= answer.status < 300:
+                raise failures.from_status(
+                    answer.status,
+                    await answer.error_body(),
+                    answer.retry_after,
+                    self._asked(body, in_cloud=in_cloud),
+                )
+            yield answer
+
+    def _pool(self) -> httpx.AsyncClient:
+        if self._http is not None:
+            return self._http
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            from ollama_mcp.client import connection  # noqa: PLC0415 - see there
+
+            pool = self._pools[loop] = connection.open_pool(self.backend, self._transport)
+        return pool
+
+    def _headers(self, host: Host, body: object) -> dict[str, str]:
+        backend = self.backend
+        headers = {"Accept-Encoding": "identity", "Accept": "application/x-ndjson, application/json"}
+        if isinstance(body, wire.Request):
+            headers["Content-Type"] = "application/json"
+        if host is backend.host:
+            headers.update(_basic(host))
+            headers.update(backend.headers)
+        if backend.takes_key(host):
+            headers["Authorization"] = f"Bearer {backend.api_key}"
+        elif host is _CLOUD:
+            raise Forbidden(
+                "Ollama's web service needs an API key", "Set OLLAMA_API_KEY to a key of https://ollama.com."
+            )
+        return headers
+
+    def _asked(self, body: object, *, in_cloud: bool = False) -> failures.Asked:
+        model = getattr(body, "model", "") or getattr(body, "source", "")
+        return failures.Asked(_CLOUD.url if in_cloud else self.address, str(model), in_cloud)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def _parse(self, model: type[ResponseT], data: bytes, answer: Answer) -> ResponseT:
+        if model is wire.Done:
+            return model()
+        if model is wire.Greeting:
+            return cast("ResponseT", wire.Greeting(text=data.decode(errors="replace").strip()))
+        self._check_kind(answer)
+        return _parsed(model, parse_object(data))
+
+    def _check_kind(self, answer: Answer) -> None:
+        """A page or a plain text with status 200 is another service's."""
+        if answer.content_type.startswith("text/"):
+            raise failures.not_ollama(self.address, answer.status)
+
+    async def _lines(
+        self, endpoint: Stream[RequestT, ResponseT], answer: Answer, asked: failures.Asked
+    ) -> AsyncIterator[ResponseT]:
+        self._check_kind(answer)
+        objects = read_objects(answer.chunks())
+        async for raw in objects:
+            if "error" in raw:
+                raise failures.from_line(str(raw["error"]), asked, tells_in_stream=endpoint.tells_in_stream)
+            line = _parsed(endpoint.response, raw)
+            if _is_last(line):
+                await _drain(objects)
+                yield line
+                return
+            yield line
+        raise Truncated(
+            "Ollama ended the answer before it was complete",
+            "Try again; if it stays so, the Ollama server's log says why the model stopped.",
+        )
+
+
+def _basic(host: Host) -> dict[str, str]:
+    if not host.username and not host.password:
+        return {}
+    token = base64.b64encode(f"{host.username}:{host.password}".encode()).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+def _is_last(line: wire.Response) -> bool:
+    return isinstance(line, wire.Chunk | wire.ProgressLine) and line.is_last
+
+
+def _parsed(model: type[ResponseT], raw: dict[str, Any]) -> ResponseT:
+    try:
+        return model.parse(raw)
+    except ValueError as error:
+        raise BadUpstream(
+            f"in Ollama's answer {error}", "Check that no proxy changes its answers, or update Ollama."
+        ) from None
+
+
+async def _read(answer: Answer) -> bytes:
+    pieces: list[bytes] = []
+    length = 0
+    async for chunk in answer.chunks():
+        length += len(chunk)
+        if length > STREAM_LIMIT:
+            raise BadUpstream(f"Ollama's answer is longer than {STREAM_LIMIT} bytes", "Ask for less at once.")
+        pieces.append(chunk)
+    return b"".join(pieces)
+
+
+async def _drain(objects: AsyncIterator[dict[str, Any]]) -> None:
+    """Read what is left of a complete answer (the end mark), so that the connection can be used again.
+
+    A server that keeps the stream open must not hold the answer back; nor can what it still says
+    unmake an answer that is complete.
+    """
+    with anyio.move_on_after(_DRAIN_S), suppress(OllamaError):
+        async for _ in objects:
+            pass

@@ -1,0 +1,70 @@
+"""Model names: their grammar, which of them are the same model, look alike, or leave the machine."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from ollama_mcp.errors import InvalidArgument
+
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
+_HOST = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}"
+_NAME = re.compile(rf"(?:(?:{_HOST}/)?{_PART}/)?{_PART}(?::{_PART})?\Z")
+_DEFAULT_PREFIXES = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
+
+
+def check_name(name: str) -> str:
+    """Return a model name that fits Ollama's grammar `[host/][namespace/]model[:tag]`.
+
+    >>> check_name(" qwen3:8b "), check_name("hf.co/unsloth/Qwen3-8B-GGUF:Q4_K_M")
+    ('qwen3:8b', 'hf.co/unsloth/Qwen3-8B-GGUF:Q4_K_M')
+
+    Raises:
+        InvalidArgument: For anything else.
+    """
+    name = name.strip()
+    if _NAME.match(name) is None:
+        raise InvalidArgument(
+            f"model {name[:80]!r} is not a model name",
+            'Send a name such as "qwen3:8b"; ollama_list_models has the installed ones.',
+        )
+    return name
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a name: Ollama's default registry left out, the tag written.
+
+    >>> canonical("llama3.2"), canonical("registry.ollama.ai/library/llama3.2:1b"), canonical("hf.co/a/B")
+    ('llama3.2:latest', 'llama3.2:1b', 'hf.co/a/b:latest')
+    """
+    name = name.strip().lower()
+    for prefix in _DEFAULT_PREFIXES:
+        name = name.removeprefix(prefix)
+    return name if _tag(name) else f"{name}:latest"
+
+
+def is_cloud_name(name: str) -> bool:
+    """Whether a name alone says that prompts for it leave this machine.
+
+    >>> [is_cloud_name(n) for n in ("gpt-oss:120b-cloud", "glm-4.6:cloud", "cloud:8b", "cloud", "x:local")]
+    [True, True, False, False, False]
+    """
+    tag = _tag(name.strip().lower())
+    return tag == "cloud" or tag.endswith("-cloud")
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The known names that look most like `name`, best first.
+
+    >>> nearest("llama3:8b", ["qwen3:8b", "llama3.1:8b", "nomic-embed-text:latest"])
+    ['llama3.1:8b']
+    """
+    candidates = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), candidates, n=count, cutoff=0.5)
+    return [candidates[match] for match in close]
+
+
+def _tag(name: str) -> str:
+    """What stands behind the colon of the last part (the colon of `host:port/…` is none)."""
+    return name.rpartition("/")[2].partition(":")[2]

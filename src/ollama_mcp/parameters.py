@@ -1,0 +1,107 @@
+"""Values that language models send in many forms, and Ollama takes in one: keep_alive, think, images."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from typing import Any
+
+from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.wire import Think
+
+KeepAlive = float | str
+"""Seconds (negative: for ever), or a Go duration such as `10m`."""
+
+_DURATION = re.compile(r"[+-]?(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+\Z")
+_LONG_UNITS = {"d": 24, "w": 24 * 7}
+_FOR_EVER = frozenset({"forever", "infinite", "inf", "always", "never"})
+_THINK_WORDS: dict[str, Think] = {
+    "true": True, "on": True, "yes": True, "false": False, "off": False, "no": False, "none": False,
+    "low": "low", "medium": "medium", "high": "high", "max": "max",
+}  # fmt: skip
+
+
+def parse_keep_alive(value: Any) -> KeepAlive | None:
+    """Read a keep_alive; None (or an empty text) is the server's own default.
+
+    >>> [parse_keep_alive(v) for v in ("", "300", "-1", "10m", "2d", "forever", 0, "1.5h")]
+    [None, 300.0, -1, '10m', '48h', -1, 0, '1.5h']
+
+    Raises:
+        InvalidArgument: What Ollama would answer with HTTP 400.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    text = value.strip().lower() if isinstance(value, str) else "?"
+    if text in {"", "null"}:
+        return None
+    if text in _FOR_EVER:
+        return -1
+    if _DURATION.match(text):
+        return text
+    return _plain_number(text, value)
+
+
+def _plain_number(text: str, value: Any) -> KeepAlive:
+    """`300`, `-1`, and the units that Go does not have: `2d`."""
+    number, hours = (text[:-1], _LONG_UNITS[text[-1]]) if text[-1] in _LONG_UNITS else (text, 0)
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = math.nan
+    if not math.isfinite(amount):
+        raise InvalidArgument(
+            f"keep_alive {str(value)[:40]!r} is not a time",
+            'Send seconds or a time such as "10m"; -1 is for ever.',
+        )
+    if hours:
+        return f"{amount * hours:g}h"
+    return -1 if amount < 0 else amount
+
+
+def parse_think(value: Any) -> Think | None:
+    """Read a think; None (or an empty text) is the model's own default.
+
+    >>> [parse_think(v) for v in ("", "true", False, "HIGH", "off")]
+    [None, True, False, 'high', False]
+
+    Raises:
+        InvalidArgument: Anything else.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in {"", "null", "default", "auto"}:
+        return None
+    if text not in _THINK_WORDS:
+        raise InvalidArgument(
+            f"think {text[:40]!r} is not a level", 'Send "true", "false", "low", "medium", "high" or "max".'
+        )
+    return _THINK_WORDS[text]
+
+
+def check_image(image: str) -> str:
+    r"""Return an image as the bare base64 that Ollama takes; a `data:` URL loses its head.
+
+    A text that is a path is refused, never read.
+
+    >>> check_image("data:image/png;base64,aGVsbG8="), check_image("aGVs\nbG8")
+    ('aGVsbG8=', 'aGVsbG8=')
+
+    Raises:
+        InvalidArgument: It is not base64.
+    """
+    bare = image.partition(",")[2] if image.startswith("data:") else image
+    bare = "".join(bare.split()).rstrip("=")
+    bare += "=" * (-len(bare) % 4)
+    try:
+        decoded = base64.b64decode(bare, validate=True)
+    except (binascii.Error, ValueError):
+        decoded = b""
+    if not decoded:
+        raise InvalidArgument(
+            "an image is not base64", "Send the bytes of the image file in base64, not a path or an address."
+        )
+    return bare

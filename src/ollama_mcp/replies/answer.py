@@ -1,0 +1,129 @@
+"""What a Reply ends as: an answer's text, or vectors, each with its statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from ollama_mcp.wire import ToolCall
+
+
+class _Numbers:
+    """Statistics as a frozen dataclass."""
+
+    def as_data(self) -> dict[str, Any]:
+        """What is known and did happen, as plain data."""
+        return {k: v for k, v in vars(self).items() if v is not None and v is not False and v != ""}
+
+
+@dataclass(frozen=True)
+class Stats(_Numbers):
+    """Numbers of one generation. Durations in seconds; None is what the server did not say.
+
+    Attributes:
+        model: The model that answered.
+        chosen: Why this model, where the caller named none: configured, loaded or installed last.
+        done_reason: stop, length (cut off), load or unload.
+        prompt_tokens: Tokens of the prompt.
+        output_tokens: Tokens of the answer, thinking included.
+        tokens_per_s: Speed of writing.
+        load_s: Loading the model.
+        first_token_s: From the call to the first token.
+        total_s: From the call to the end.
+        context_used: Tokens of prompt and answer together.
+        context_window: Tokens that the loaded model holds.
+        context_grown: Whether the window was grown for this call.
+        truncated: {"seen", "window"} if the server cut the prompt in silence.
+        chunks: Lines of the answer.
+        thinking_chars: Length of the thinking, in characters.
+        repaired: Whether a second turn made the answer fit the schema.
+        cloud: Whether the prompt left this machine.
+    """
+
+    model: str
+    chosen: str = ""
+    done_reason: str = ""
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    tokens_per_s: float | None = None
+    load_s: float | None = None
+    first_token_s: float | None = None
+    total_s: float | None = None
+    context_used: int | None = None
+    context_window: int | None = None
+    context_grown: bool = False
+    truncated: dict[str, int] | None = None
+    chunks: int = 0
+    thinking_chars: int = 0
+    repaired: bool = False
+    cloud: bool = False
+
+
+class Answer(str):
+    """The text of an answer, with what belongs to it.
+
+    Attributes:
+        stats: The numbers.
+        thinking: What the model thought, apart from the answer.
+        tool_calls: Calls of the caller's tools that the model asks for.
+        notes: What the caller should know: options dropped, a window grown, a prompt cut.
+    """
+
+    __slots__ = ("notes", "stats", "thinking", "tool_calls")
+
+    stats: Stats
+    thinking: str
+    tool_calls: list[ToolCall]
+    notes: list[str]
+
+    def __new__(
+        cls,
+        text: str,
+        *,
+        stats: Stats,
+        thinking: str = "",
+        tool_calls: Iterable[ToolCall] = (),
+        notes: Iterable[str] = (),
+    ) -> Self:
+        """Make one; the text itself is the string."""
+        answer = super().__new__(cls, text)
+        answer.stats = stats
+        answer.thinking = thinking
+        answer.tool_calls = list(tool_calls)
+        answer.notes = list(notes)
+        return answer
+
+
+@dataclass(frozen=True)
+class EmbeddingStats(_Numbers):
+    """Numbers of one embedding call, as in `Stats`."""
+
+    model: str
+    chosen: str = ""
+    count: int = 0
+    dimensions: int = 0
+    prompt_tokens: int | None = None
+    batches: int = 0
+    total_s: float | None = None
+    context_window: int | None = None
+    context_grown: bool = False
+    legacy: bool = False
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors in the order of the texts. Iterates over, and has the length of, the vectors."""
+
+    vectors: list[list[float]]
+    stats: EmbeddingStats
+    notes: list[str] = field(default_factory=list[str])
+
+    def __iter__(self) -> Any:
+        return iter(self.vectors)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, place: int) -> list[float]:
+        return self.vectors[place]

@@ -1,0 +1,303 @@
+"""Asks: what a caller wants from a model, checked and put into Ollama's words before a model is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from ollama_mcp.endpoints import CHAT, GENERATE, Stream
+from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.options import Options, parse_options
+from ollama_mcp.parameters import check_image, parse_keep_alive, parse_think
+from ollama_mcp.replies.schema import check_schema
+from ollama_mcp.settings import ModelDefaults
+from ollama_mcp.wire import ChatRequest, GenerateRequest, Message
+
+GenerationRequest = ChatRequest | GenerateRequest
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A generation that is asked for.
+
+    Attributes:
+        endpoint: CHAT or GENERATE.
+        request: What goes to Ollama, before the defaults of the model that will be chosen.
+        needs: Capabilities that the model must have.
+        schema: JSON Schema that the answer must fit.
+        notes: What was dropped on the way.
+    """
+
+    endpoint: Stream[Any, Any]
+    request: GenerationRequest
+    needs: tuple[str, ...]
+    schema: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the prompt goes to the model without any template."""
+        return isinstance(self.request, GenerateRequest) and bool(self.request.raw)
+
+
+@dataclass
+class _Common:
+    """What chat and generate take alike."""
+
+    fields: dict[str, Any]
+    needs: list[str] = field(default_factory=lambda: ["completion"])
+    notes: list[str] = field(default_factory=list[str])
+    schema: Mapping[str, Any] | None = None
+
+
+def chat_ask(
+    *,
+    model: str = "",
+    prompt: str = "",
+    messages: Sequence[Mapping[str, Any]] = (),
+    system: str = "",
+    tools: Sequence[Mapping[str, Any]] = (),
+    **common: Any,
+) -> Ask:
+    """Put a chat into Ollama's words; the parameters are those of the tool `ollama_chat`.
+
+    Raises:
+        InvalidArgument: Anything that Ollama would refuse, ignore or misread.
+    """
+    shared = _common(**common)
+    conversation = [_message(place, raw, shared.notes) for place, raw in enumerate(messages)]
+    if prompt:
+        conversation.append(Message(role="user", content=prompt))
+    if not conversation:
+        raise InvalidArgument("there is nothing to answer", 'Send "prompt", or "messages", or both.')
+    if system:
+        conversation.insert(0, Message(role="system", content=system))
+    if any(message.images for message in conversation):
+        shared.needs.append("vision")
+    if tools:
+        shared.needs.append("tools")
+        shared.fields["tools"] = [_tool(place, raw) for place, raw in enumerate(tools)]
+    request = ChatRequest(model=model.strip(), messages=conversation, **shared.fields)
+    return Ask(CHAT, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
+
+
+def generate_ask(
+    *,
+    prompt: str,
+    model: str = "",
+    system: str = "",
+    suffix: str = "",
+    images: Sequence[str] = (),
+    raw: bool = False,
+    template: str = "",
+    **common: Any,
+) -> Ask:
+    """Put a completion into Ollama's words; the parameters are those of the tool `ollama_generate`.
+
+    Raises:
+        InvalidArgument: Anything that Ollama would refuse, ignore or misread.
+    """
+    shared = _common(**common)
+    if not prompt and not suffix:
+        raise InvalidArgument("there is nothing to complete", 'Send "prompt".')
+    if raw and (system or template):
+        raise InvalidArgument(
+            "raw takes the prompt as it is", "Leave out system and template, or send raw=false."
+        )
+    if suffix:
+        shared.needs.append("insert")
+    if images:
+        shared.needs.append("vision")
+        shared.fields["images"] = [check_image(image) for image in images]
+    request = GenerateRequest(
+        model=model.strip(),
+        prompt=prompt,
+        system=system or None,
+        suffix=suffix or None,
+        template=template or None,
+        raw=raw or None,
+        **shared.fields,
+    )
+    return Ask(GENERATE, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
+
+
+def _common(
+    *,
+    options: Mapping[str, Any] | None = None,
+    format: str = "",  # noqa: A002 - Ollama's name
+    schema: Mapping[str, Any] | None = None,
+    think: Any = None,
+    keep_alive: Any = None,
+    truncate: bool = False,
+) -> _Common:
+    typed, notes = parse_options(options or {})
+    level = parse_think(think)
+    if schema:
+        check_schema(schema)
+    shared = _Common(
+        {
+            "options": typed,
+            "format": dict(schema) if schema else _format(format),
+            "think": level,
+            "keep_alive": parse_keep_alive("" if keep_alive is None else keep_alive),
+            "truncate": truncate,
+        },
+        notes=notes,
+        schema=schema or None,
+    )
+    if level:
+        shared.needs.append("thinking")
+    return shared
+
+
+def _format(value: str) -> str | None:
+    if value.strip().lower() not in {"", "json"}:
+        raise InvalidArgument(
+            f"format {value[:40]!r} is unknown", 'Send format="json", or a JSON Schema object in "schema".'
+        )
+    return value.strip().lower() or None
+
+
+# --- messages and tools ------------------------------------------------------------------------
+
+
+def _message(place: int, raw: Any, notes: list[str]) -> Message:
+    if not isinstance(raw, Mapping):
+        raise InvalidArgument(
+            f"messages[{place}] is not an object", 'Send {"role": "user", "content": "…"} for each message.'
+        )
+    given = {str(k): v for k, v in cast("Mapping[str, Any]", raw).items() if v is not None}
+    if "name" in given:
+        given.setdefault("tool_name", given.pop("name"))
+    strangers = given.keys() - Message.model_fields.keys()
+    notes.extend(f"messages[{place}].{name} was ignored" for name in sorted(strangers))
+    content, images = _content(given.get("content", ""), place)
+    images += [*given.get("images", [])]
+    known = {k: v for k, v in given.items() if k not in strangers} | {"content": content}
+    try:
+        message = Message.model_validate(known | {"images": images or None})
+    except ValidationError as error:
+        raise _bad_message(place, error) from None
+    message.images = [check_image(image) for image in images] or None
+    return message
+
+
+def _content(content: Any, place: int) -> tuple[str, list[str]]:
+    """Text and images of a content, which other APIs write as a list of parts."""
+    if isinstance(content, str):
+        return content, []
+    if not isinstance(content, list):
+        raise InvalidArgument(f"messages[{place}].content is not text", 'Send "content" as a string.')
+    texts: list[str] = []
+    images: list[str] = []
+    for part in cast("list[Any]", content):
+        kind, value = _part(part)
+        {"text": texts, "image": images}.get(kind, texts).append(value)
+    return "\n".join(texts), images
+
+
+def _part(part: Any) -> tuple[str, str]:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return "text", text
+        case {"type": "image_url", "image_url": {"url": str(url)}} | {"type": "image", "data": str(url)}:
+            return "image", url
+        case _:
+            raise InvalidArgument(
+                "a part of a message's content is neither text nor image",
+                'Send "content" as a string, and images in base64 in "images".',
+            )
+
+
+def _bad_message(place: int, error: ValidationError) -> InvalidArgument:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(step) for step in first["loc"])
+    return InvalidArgument(
+        f"messages[{place}].{path}: {first['msg'][:120]}",
+        'Send role "system", "user", "assistant" or "tool", and text in "content".',
+    )
+
+
+def _tool(place: int, raw: Any) -> dict[str, Any]:
+    """One tool for the model, in the form {"type": "function", "function": {…}}; MCP's form is taken, too."""
+    match raw:
+        case {"function": {"name": str()} as function}:
+            return {"type": "function", "function": function}
+        case {"name": str()}:
+            return {"type": "function", "function": _function(cast("Mapping[str, Any]", raw))}
+        case _:
+            raise InvalidArgument(
+                f"tools[{place}] is not a tool",
+                'Send {"type": "function", "function": {"name", "description", "parameters"}}.',
+            )
+
+
+def _function(raw: Mapping[str, Any]) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"type": "object", "properties": {}}
+    return {
+        "name": raw["name"],
+        "description": raw.get("description", ""),
+        "parameters": raw.get("parameters") or raw.get("inputSchema") or nothing,
+    }
+
+
+# --- once the model is known -------------------------------------------------------------------
+
+
+def with_defaults(
+    request: GenerationRequest,
+    model: str,
+    defaults: ModelDefaults,
+    *,
+    can_think: bool,
+    window: int | None,
+) -> GenerationRequest:
+    """Fill in what the caller left open.
+
+    Args:
+        request: What was asked.
+        model: The model that was found or chosen.
+        defaults: The operator's, for this model.
+        can_think: Whether the model can; one that cannot gets no `think` at all.
+        window: The window that the model has grown to here; an own num_ctx goes before it.
+    """
+    base: dict[str, Any] = dict(defaults.options)
+    if window is not None:
+        base["num_ctx"] = max(window, base.get("num_ctx", 0))
+    options = {**base, **_given(request.options)}
+    think = defaults.think if request.think is None else request.think
+    update: dict[str, Any] = {
+        "model": model,
+        "options": Options(**options) if options else None,
+        "think": think if can_think else None,
+        "keep_alive": defaults.keep_alive if request.keep_alive is None else request.keep_alive,
+    }
+    return request.model_copy(update=update | _system(request, defaults.system))
+
+
+def _given(options: Options | None) -> dict[str, Any]:
+    return options.model_dump(exclude_none=True) if options else {}
+
+
+def _system(request: GenerationRequest, system: str) -> dict[str, Any]:
+    if not system:
+        return {}
+    if isinstance(request, GenerateRequest):
+        return {} if request.system or request.raw else {"system": system}
+    if any(message.role == "system" for message in request.messages):
+        return {}
+    return {"messages": [Message(role="system", content=system), *request.messages]}
+
+
+def prompt_bytes(request: GenerationRequest) -> int:
+    """Length of all the text that the model is to read."""
+    if isinstance(request, GenerateRequest):
+        return _size([request.prompt, request.system or "", request.suffix or ""])
+    return _size(message.content for message in request.messages)
+
+
+def _size(texts: Iterable[str]) -> int:
+    return sum(len(text.encode(errors="replace")) for text in texts)

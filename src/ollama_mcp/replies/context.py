@@ -1,0 +1,127 @@
+"""Honesty about the context: a window that grows once instead of a prompt that is cut in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ollama_mcp.errors import ContextOverflow
+from ollama_mcp.names import canonical
+
+_ANSWER_ROOM = 1024
+"""Tokens kept for an answer whose length nobody limited."""
+_DEFAULT_KEEP = 4
+_REFUSES_SINCE = (0, 12, 6)
+"""The first Ollama that knows `truncate`; an older one cuts whatever we say."""
+_MOST_REMEMBERED = 256
+
+
+class Windows:
+    """The windows that models have grown to here: a changing num_ctx would reload them at every call."""
+
+    def __init__(self) -> None:
+        self._grown: dict[str, int] = {}
+
+    def of(self, model: str) -> int | None:
+        """The grown window of that model, in tokens."""
+        return self._grown.get(canonical(model))
+
+    def keep(self, model: str, window: int) -> None:
+        """Use that window from now on; never a smaller one than before."""
+        if len(self._grown) >= _MOST_REMEMBERED:
+            self._grown.pop(next(iter(self._grown)))
+        key = canonical(model)
+        self._grown[key] = max(window, self._grown.get(key, 0))
+
+    def forget(self, model: str) -> None:
+        """The model does not load with it."""
+        self._grown.pop(canonical(model), None)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a prompt that did not fit needs.
+
+    Attributes:
+        tokens: Length of the prompt; None where the server did not say.
+        size: Length of the prompt in bytes, from which the tokens are guessed.
+        answer: Tokens that the caller asked for (num_predict); None if without limit.
+        window: The window that was too small; None if unknown.
+    """
+
+    tokens: int | None
+    size: int
+    answer: int | None
+    window: int | None
+
+
+def grown_window(need: Need, limit: int) -> int | None:
+    """The next power of two that holds prompt and answer, at most `limit`; None if that is too small.
+
+    >>> grown_window(Need(tokens=5000, size=0, answer=None, window=4096), 32768)
+    8192
+    >>> grown_window(Need(tokens=7900, size=0, answer=None, window=4096), 8192)
+    8192
+    >>> grown_window(Need(tokens=7900, size=0, answer=2000, window=4096), 8192)
+    """
+    if need.window is not None and need.window >= limit:
+        return None
+    if need.tokens is None:
+        return min(_power_of_two(_guess(need)), limit)
+    wanted = need.tokens + (_ANSWER_ROOM if need.answer is None else need.answer)
+    at_least = need.tokens + (1 if need.answer is None else need.answer)
+    return min(_power_of_two(wanted), limit) if at_least <= limit else None
+
+
+def _guess(need: Need) -> int:
+    """More tokens than the prompt has, where the server only says that it is too long."""
+    return max(need.size // 2, (need.window or 0) + 1) + (need.answer or _ANSWER_ROOM)
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << max(number - 1, 1).bit_length()
+
+
+def overflow(model: str, need: Need, *, limit: int, model_max: int, given: bool) -> ContextOverflow:
+    """CONTEXT_OVERFLOW with both counts, and what to send next.
+
+    Args:
+        model: Its name.
+        need: What did not fit.
+        limit: The largest window that could be given.
+        model_max: The model's own maximum; 0 where unknown.
+        given: Whether the caller chose the window.
+    """
+    tokens = f" of {need.tokens} tokens" if need.tokens else ""
+    window = need.window or limit
+    own = f", the model's maximum is {model_max}" if model_max else ""
+    return ContextOverflow(
+        f"the prompt{tokens} does not fit: {model} has a window of {window} tokens{own}",
+        _remedy(need, limit, given=given),
+        tokens=need.tokens,
+        window=window,
+        model_max=model_max or None,
+    )
+
+
+def _remedy(need: Need, limit: int, *, given: bool) -> str:
+    fitting = grown_window(Need(need.tokens, need.size, need.answer, None), limit)
+    if given and fitting and (need.window is None or fitting > need.window):
+        return f'Send options={{"num_ctx": {fitting}}}, or leave num_ctx out.'
+    return "Send a shorter prompt, name a model with a larger window, or send truncate=true to have it cut."
+
+
+def cut_window(seen: int, window: int | None, keep: int | None, *, version: tuple[int, ...] | None) -> bool:
+    """Whether a prompt count is the trace of a prompt that was cut in silence.
+
+    Older servers cut to exactly the window, newer ones to what is left when half of it goes.
+
+    Args:
+        seen: prompt_eval_count.
+        window: The window of the model, in tokens.
+        keep: The option num_keep.
+        version: The server's version if it was told not to cut, None if it was allowed to.
+    """
+    if not window or not seen or (version is not None and version >= _REFUSES_SINCE):
+        return False
+    half = window - (window - (_DEFAULT_KEEP if keep is None else keep)) // 2
+    return seen in {window, half, half + 1}

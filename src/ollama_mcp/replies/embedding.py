@@ -1,0 +1,215 @@
+"""Embeddings: many texts in batches, in order, each vector checked; old servers one text at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ollama_mcp.catalog import Catalog, Choice
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.endpoints import EMBED, EMBEDDINGS
+from ollama_mcp.errors import BadUpstream, ContextOverflow, InvalidArgument, NotOllama, OllamaError, Upstream
+from ollama_mcp.options import Options
+from ollama_mcp.replies.answer import EmbeddingStats, Vectors
+from ollama_mcp.replies.context import Need, Windows, grown_window, overflow
+from ollama_mcp.replies.reply import Reply, State
+from ollama_mcp.settings import Settings
+from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
+
+BATCH = 32
+"""Texts in one request: the server runs them one by one, so more gain nothing and risk more."""
+
+
+@dataclass(frozen=True)
+class EmbeddingAsk:
+    """Embeddings that are asked for.
+
+    Attributes:
+        texts: What to embed.
+        model: Its name, or "" to choose one.
+        dimensions: Length of the vectors; None is the model's own.
+        truncate: Whether texts that are too long may be cut.
+    """
+
+    texts: Sequence[str]
+    model: str = ""
+    dimensions: int | None = None
+    truncate: bool = False
+
+
+@dataclass
+class _Run:
+    ask: EmbeddingAsk
+    choice: Choice
+    reply: Reply[Vectors]
+    options: Options | None = None
+    grown: bool = False
+    legacy: bool = False
+    prompt_tokens: int = 0
+    batches: int = 0
+
+    @property
+    def model(self) -> str:
+        return self.choice.model.name
+
+
+class Embedder:
+    """Runs EmbeddingAsks."""
+
+    def __init__(self, client: OllamaClient, catalog: Catalog, windows: Windows, settings: Settings) -> None:
+        self._client = client
+        self._catalog = catalog
+        self._windows = windows
+        self._settings = settings
+
+    async def run(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> Vectors:
+        """Embed all texts; `reply` counts them.
+
+        Raises:
+            OllamaError: Any of the tree; one bad text fails all.
+        """
+        run = await self._begin(ask, reply)
+        vectors: list[list[float]] = []
+        for batch in _batches(ask.texts):
+            found = await self._batch(run, batch)
+            vectors += _checked(found, batch, vectors, ask)
+            run.batches += 1
+            reply.advance(State.WRITING, len(batch))
+        return Vectors(vectors, self._stats(run, vectors), list(reply.notes))
+
+    async def _begin(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> _Run:
+        choice = await self._catalog.resolve(ask.model, ["embedding"], default=self._settings.embedding_model)
+        reply.model, reply.total = choice.model.name, len(ask.texts)
+        defaults = self._settings.defaults_for(choice.model.name).options
+        window = self._windows.of(choice.model.name)
+        options: dict[str, Any] = dict(defaults) | ({"num_ctx": window} if window else {})
+        return _Run(ask, choice, reply, Options(**options) if options else None)
+
+    async def _batch(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
+        try:
+            return await self._send(run, batch)
+        except ContextOverflow as error:
+            need = await self._need(run, error, batch)
+        own = run.choice.model.max_context
+        limit = min(own, self._settings.max_context) if own else self._settings.max_context
+        window = None if run.grown else grown_window(need, limit)
+        refusal = overflow(run.model, need, limit=limit, model_max=own, given=False)
+        if window is None:
+            raise refusal
+        return await self._batch_in_grown(run, batch, window, refusal)
+
+    async def _batch_in_grown(
+        self, run: _Run, batch: Sequence[str], window: int, refusal: OllamaError
+    ) -> EmbedResponse:
+        run.grown = True
+        run.options = (run.options or Options()).model_copy(update={"num_ctx": window})
+        run.reply.notes.append(f"window grown to {window}")
+        self._windows.keep(run.model, window)
+        self._catalog.forget_window(run.model)
+        try:
+            return await self._send(run, batch)
+        except (ContextOverflow, Upstream) as error:
+            self._windows.forget(run.model)
+            raise refusal from error
+
+    async def _need(self, run: _Run, error: ContextOverflow, batch: Sequence[str]) -> Need:
+        window = error.details.get("window") or (run.options.num_ctx if run.options else None)
+        return Need(
+            tokens=error.details.get("tokens"),
+            size=max(len(text.encode(errors="replace")) for text in batch),
+            answer=1,
+            window=window or await self._catalog.window(run.model),
+        )
+
+    async def _send(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
+        if run.legacy:
+            return await self._send_legacy(run, batch)
+        request = EmbedRequest(
+            model=run.model,
+            input=list(batch),
+            truncate=run.ask.truncate,
+            dimensions=run.ask.dimensions,
+            keep_alive=self._settings.defaults_for(run.model).keep_alive,
+            options=run.options,
+        )
+        try:
+            response = await self._client.call(EMBED, request)
+        except NotOllama as error:
+            if error.upstream_status != 404:
+                raise
+            run.legacy = True
+            return await self._send_legacy(run, batch)
+        run.prompt_tokens += response.prompt_eval_count
+        return response
+
+    async def _send_legacy(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
+        """A server without /api/embed: one text a call, brought to length 1 here."""
+        vectors: list[list[float]] = []
+        for text in batch:
+            request = LegacyEmbeddingsRequest(model=run.model, prompt=text, options=run.options)
+            vectors.append((await self._client.call(EMBEDDINGS, request)).normalised())
+        return EmbedResponse(embeddings=vectors)
+
+    def _stats(self, run: _Run, vectors: list[list[float]]) -> EmbeddingStats:
+        return EmbeddingStats(
+            model=run.model,
+            chosen=run.choice.why,
+            count=len(vectors),
+            dimensions=len(vectors[0]) if vectors else 0,
+            prompt_tokens=run.prompt_tokens or None,
+            batches=run.batches,
+            total_s=round(time.monotonic() - run.reply.started_at, 3),
+            context_window=run.options.num_ctx if run.options else None,
+            context_grown=run.grown,
+            legacy=run.legacy,
+        )
+
+
+def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), BATCH):
+        yield texts[start : start + BATCH]
+
+
+def _checked(
+    response: EmbedResponse, batch: Sequence[str], before: list[list[float]], ask: EmbeddingAsk
+) -> list[list[float]]:
+    """The vectors of a batch: as many as texts, all of one length, every number finite."""
+    found = response.embeddings
+    if not found and not any(batch):
+        return _of_nothing(batch, ask)
+    if len(found) != len(batch):
+        raise _bad(f"{len(found)} vectors for {len(batch)} texts")
+    length = len((before or found)[0])
+    if length == 0 or any(len(vector) != length for vector in found):
+        raise _bad("vectors of different lengths")
+    if ask.dimensions is not None and length != ask.dimensions:
+        raise _bad(f"vectors of length {length} where {ask.dimensions} was asked for")
+    if not all(math.isfinite(x) for vector in found for x in vector):
+        raise _bad("a vector with a number that is not finite")
+    return found
+
+
+def _of_nothing(batch: Sequence[str], ask: EmbeddingAsk) -> list[list[float]]:
+    """Ollama gives no vector for an empty text that stands alone."""
+    if len(batch) == len(ask.texts):
+        return []
+    raise InvalidArgument("input has empty texts", "Leave them out.")
+
+
+def _bad(what: str) -> BadUpstream:
+    return BadUpstream(
+        f"Ollama sent {what}", "Try again; if it stays so, try another embedding model or update Ollama."
+    )
+
+
+def similarity(a: Sequence[float], b: Sequence[float]) -> float:
+    """Cosine similarity of two vectors, -1 to 1; 0 where one of them is zero.
+
+    >>> similarity([1.0, 0.0], [0.0, 2.0]), similarity([1.0, 1.0], [2.0, 2.0])
+    (0.0, 1.0)
+    """
+    lengths = math.hypot(*a) * math.hypot(*b)
+    return round(sum(x * y for x, y in zip(a, b, strict=True)) / lengths, 6) if lengths else 0.0

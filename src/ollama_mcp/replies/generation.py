@@ -1,0 +1,326 @@
+"""One generation, from an Ask to an Answer: the model, the stream, the window that grows, the schema."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+
+from ollama_mcp.catalog import Catalog, Choice
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.errors import ContextOverflow, ModelNotFound, OllamaError, Truncated, Upstream
+from ollama_mcp.names import canonical
+from ollama_mcp.options import Options
+from ollama_mcp.replies.answer import Answer, Stats
+from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
+from ollama_mcp.replies.context import Need, Windows, cut_window, grown_window, overflow
+from ollama_mcp.replies.reply import Reply, State
+from ollama_mcp.replies.schema import repair_request, violations
+from ollama_mcp.replies.thinking import ThinkSplitter
+from ollama_mcp.settings import Settings
+from ollama_mcp.wire import ChatRequest, Chunk, Message, ToolCall
+
+_NS = 1e9
+
+
+@dataclass
+class _Draft:
+    """What one stream has brought so far; it is the answer unless the schema or an error says no."""
+
+    splitter: ThinkSplitter | None
+    texts: list[str] = field(default_factory=list[str])
+    thoughts: list[str] = field(default_factory=list[str])
+    calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    chunks: int = 0
+    last: Chunk = field(default_factory=Chunk)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def thinking(self) -> str:
+        return "".join(self.thoughts)
+
+    def take(self, chunk: Chunk) -> str:
+        """Add a line; returns the new text of the answer."""
+        self.chunks += 1
+        self.last = chunk
+        self.calls.extend(chunk.calls)
+        text, leaked = self._split(chunk.text)
+        if chunk.is_last:
+            text, leaked = self._with_rest(text, leaked)
+        thoughts = chunk.thoughts + leaked
+        if text:
+            self.texts.append(text)
+        if thoughts:
+            self.thoughts.append(thoughts)
+        return text
+
+    def _split(self, text: str) -> tuple[str, str]:
+        return self.splitter.feed(text) if self.splitter else (text, "")
+
+    def _with_rest(self, text: str, leaked: str) -> tuple[str, str]:
+        more, more_leaked = self.splitter.rest() if self.splitter else ("", "")
+        return text + more, leaked + more_leaked
+
+
+@dataclass
+class _Run:
+    """One Ask on its way: the request as it stands, and what happened to it."""
+
+    ask: Ask
+    choice: Choice
+    request: GenerationRequest
+    reply: Reply[Answer]
+    grown: bool = False
+    repaired: bool = False
+
+    @property
+    def model(self) -> str:
+        return self.choice.model.name
+
+    @property
+    def window_given(self) -> bool:
+        """Whether the caller chose the window; an operator's default may grow."""
+        return self.ask.request.options is not None and self.ask.request.options.num_ctx is not None
+
+
+class Generator:
+    """Runs Asks. Holds no state of its own but the windows that models have grown to."""
+
+    def __init__(self, client: OllamaClient, catalog: Catalog, windows: Windows, settings: Settings) -> None:
+        self._client = client
+        self._catalog = catalog
+        self._windows = windows
+        self._settings = settings
+
+    async def run(self, ask: Ask, reply: Reply[Answer]) -> Answer:
+        """Answer an Ask; `reply` shows how far it is.
+
+        Raises:
+            OllamaError: Any of the tree; what was written by then is in `partial_text`.
+        """
+        reply.notes.extend(ask.notes)
+        run = await self._begin(ask, reply)
+        try:
+            draft = await self._draft(run)
+        except ModelNotFound:
+            self._catalog.forget(run.model)
+            raise await self._catalog.missing(run.model) from None
+        draft = await self._fitting(run, draft)
+        return await self._answer(run, draft)
+
+    async def _begin(self, ask: Ask, reply: Reply[Answer]) -> _Run:
+        settings = self._settings
+        choice = await self._catalog.resolve(ask.request.model, ask.needs, default=settings.chat_model)
+        model = choice.model
+        request = with_defaults(
+            ask.request,
+            model.name,
+            settings.defaults_for(model.name),
+            can_think="thinking" in model.capabilities,
+            window=self._windows.of(model.name),
+        )
+        reply.model = model.name
+        reply.total = _limit(request)
+        reply.look = partial(self._look, reply)
+        return _Run(ask, choice, request, reply)
+
+    async def _look(self, reply: Reply[Answer]) -> None:
+        """Tell a model that is loading from one that reads: nothing comes from either."""
+        loaded = {canonical(model.name) for model in await self._catalog.running()}
+        if reply.first_at is None:
+            reply.state = State.READING if canonical(reply.model) in loaded else State.LOADING
+
+    # --- streaming, with a window that grows once -----------------------------------------------
+
+    async def _draft(self, run: _Run) -> _Draft:
+        try:
+            return await self._stream(run)
+        except ContextOverflow as error:
+            need = await self._need(run, error)
+        window = None if run.window_given or run.grown else grown_window(need, self._window_limit(run))
+        if window is None:
+            raise self._overflow(run, need)
+        return await self._stream_in_grown(run, need, window)
+
+    async def _stream_in_grown(self, run: _Run, need: Need, window: int) -> _Draft:
+        run.grown = True
+        run.request = _with_window(run.request, window)
+        run.reply.notes.append(f"window grown to {window}")
+        self._windows.keep(run.model, window)
+        self._catalog.forget_window(run.model)
+        try:
+            return await self._stream(run)
+        except (ContextOverflow, Upstream) as error:
+            if run.reply.first_at is not None:
+                raise
+            self._windows.forget(run.model)
+            raise self._overflow(run, need) from error
+
+    def _window_limit(self, run: _Run) -> int:
+        own = run.choice.model.max_context
+        return min(own, self._settings.max_context) if own else self._settings.max_context
+
+    async def _need(self, run: _Run, error: ContextOverflow) -> Need:
+        window = error.details.get("window") or _num_ctx(run.request)
+        return Need(
+            tokens=error.details.get("tokens"),
+            size=prompt_bytes(run.request),
+            answer=_limit(run.request),
+            window=window or await self._loaded_window(run),
+        )
+
+    def _overflow(self, run: _Run, need: Need) -> ContextOverflow:
+        return overflow(
+            run.model,
+            need,
+            limit=self._window_limit(run),
+            model_max=run.choice.model.max_context,
+            given=run.window_given,
+        )
+
+    async def _stream(self, run: _Run) -> _Draft:
+        draft = _Draft(_splitter(run))
+        certain = run.ask.schema is None
+        try:
+            async with self._client.stream(run.ask.endpoint, run.request) as chunks:
+                async for chunk in chunks:
+                    text = draft.take(chunk)
+                    _tell(run.reply, chunk, text, certain=certain)
+        except OllamaError as error:
+            error.partial_text = draft.text
+            raise
+        return draft
+
+    # --- the schema -----------------------------------------------------------------------------
+
+    async def _fitting(self, run: _Run, draft: _Draft) -> _Draft:
+        """The draft, or that of one more turn, which fits the schema."""
+        schema = run.ask.schema
+        if schema is None or draft.calls:
+            return draft
+        found = violations(draft.text, schema)
+        if found and draft.last.done_reason != "length" and not run.ask.is_raw:
+            run.request = _asked_again(run.request, draft, repair_request(found))
+            run.repaired = True
+            draft = await self._draft(run)
+            found = violations(draft.text, schema)
+        if found:
+            raise _does_not_fit(draft, found, repaired=run.repaired)
+        run.reply.settle(draft.text)
+        return draft
+
+    # --- the answer and its numbers -------------------------------------------------------------
+
+    async def _answer(self, run: _Run, draft: _Draft) -> Answer:
+        window = _num_ctx(run.request) or await self._loaded_window(run)
+        truncated = await self._truncated(run, draft, window)
+        if truncated:
+            run.reply.notes.append(
+                f"Ollama cut the prompt to {truncated['seen']} tokens: the answer saw only a part of it"
+            )
+        stats = _stats(run, draft, window, truncated)
+        return Answer(
+            draft.text,
+            stats=stats,
+            thinking=draft.thinking,
+            tool_calls=draft.calls,
+            notes=run.reply.notes,
+        )
+
+    async def _loaded_window(self, run: _Run) -> int | None:
+        try:
+            return await self._catalog.window(run.model)
+        except OllamaError:
+            return None  # a number of the statistics is not worth the answer
+
+    async def _truncated(self, run: _Run, draft: _Draft, window: int | None) -> dict[str, int] | None:
+        seen = draft.last.prompt_eval_count
+        keep = run.request.options.num_keep if run.request.options else None
+        if not window or not cut_window(seen, window, keep, version=None):
+            return None
+        version = None if run.request.truncate else await self._catalog.version()
+        return {"seen": seen, "window": window} if cut_window(seen, window, keep, version=version) else None
+
+
+def _splitter(run: _Run) -> ThinkSplitter | None:
+    if run.ask.is_raw:
+        return None
+    return ThinkSplitter(may_be_inside=run.choice.model.opens_thinking and run.request.think is False)
+
+
+def _tell(reply: Reply[Answer], chunk: Chunk, text: str, *, certain: bool) -> None:
+    thinks = bool(chunk.thoughts)
+    if chunk.text or thinks or chunk.calls:
+        reply.advance(State.THINKING if thinks else State.WRITING)
+        reply.show(chunk.text or chunk.thoughts)
+    if certain:
+        reply.settle(text)
+
+
+def _limit(request: GenerationRequest) -> int | None:
+    """The most tokens of an answer, where that was said."""
+    limit = request.options.num_predict if request.options else None
+    return limit if limit is not None and limit > 0 else None
+
+
+def _num_ctx(request: GenerationRequest) -> int | None:
+    return request.options.num_ctx if request.options else None
+
+
+def _with_window(request: GenerationRequest, window: int) -> GenerationRequest:
+    options = (request.options or Options()).model_copy(update={"num_ctx": window})
+    return request.model_copy(update={"options": options})
+
+
+def _asked_again(request: GenerationRequest, draft: _Draft, complaint: str) -> GenerationRequest:
+    if isinstance(request, ChatRequest):
+        turns = [Message(role="assistant", content=draft.text), Message(role="user", content=complaint)]
+        return request.model_copy(update={"messages": [*request.messages, *turns]})
+    prompt = f"{request.prompt}\n\nYour answer was:\n{draft.text}\n\n{complaint}"
+    return request.model_copy(update={"prompt": prompt})
+
+
+def _does_not_fit(draft: _Draft, found: list[str], *, repaired: bool) -> OllamaError:
+    if draft.last.done_reason == "length":
+        return Truncated(
+            "the answer was cut off at its token limit, before it was complete JSON",
+            'Send a larger "num_predict" in options, or ask for less.',
+            partial_text=draft.text,
+        )
+    tries = " twice" if repaired else ""
+    return Upstream(
+        f"the model's answer does not fit the schema{tries}: {'; '.join(found)}",
+        "Simplify the schema, or name a more capable model.",
+        partial_text=draft.text,
+    )
+
+
+def _stats(run: _Run, draft: _Draft, window: int | None, truncated: dict[str, int] | None) -> Stats:
+    last, reply, now = draft.last, run.reply, time.monotonic()
+    prompt, output = last.prompt_eval_count or None, last.eval_count or None
+    return Stats(
+        model=run.model,
+        chosen=run.choice.why,
+        done_reason=last.done_reason or "stop",
+        prompt_tokens=prompt,
+        output_tokens=output,
+        tokens_per_s=_rounded(output / (last.eval_duration / _NS)) if output and last.eval_duration else None,
+        load_s=_rounded(last.load_duration / _NS) if last.load_duration else None,
+        first_token_s=_rounded(reply.first_at - reply.started_at) if reply.first_at else None,
+        total_s=_rounded(now - reply.started_at),
+        context_used=(prompt or 0) + (output or 0) or None,
+        context_window=window,
+        context_grown=run.grown,
+        truncated=truncated,
+        chunks=draft.chunks,
+        thinking_chars=len(draft.thinking),
+        repaired=run.repaired,
+        cloud=run.choice.model.is_cloud,
+    )
+
+
+def _rounded(number: float) -> float:
+    return round(number, 3)

@@ -1,0 +1,124 @@
+"""Progress while a Reply works, by the rules that keep real clients alive.
+
+- Values strictly increase. Nothing in the first 100 ms of a call, so that a short one pays no gap.
+- The first token is reported at once, then at most ten reports a second, and one at least every
+  five seconds even when nothing happens: clients count silence.
+- One task sends, and looks at the Reply anew before each report: a slow client gets the newest
+  state later, never a queue of old ones, and never slows the tokens.
+- Between the last report and the result lie 75 ms: TypeScript clients handle a response before a
+  notification that came with it, and then meet a token that they no longer know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+
+from ollama_mcp.errors import OllamaError
+from ollama_mcp.replies.reply import Reply
+
+_log = logging.getLogger(__name__)
+
+Send = Callable[[float, float | None, str], Awaitable[None]]
+"""Sends one report: value, total or None, message."""
+
+QUIET_S = 0.1
+SPACING_S = 0.1
+HEARTBEAT_S = 5.0
+GAP_S = 0.075
+_STEP = 0.001
+
+
+class Relay:
+    """Reports of one Reply to one caller.
+
+    Args:
+        reply: What is watched.
+        send: Where the reports go; it may block.
+        form: status (a line about the state) or text (exactly the new text since the last report).
+    """
+
+    def __init__(self, reply: Reply[Any], send: Send, form: str) -> None:
+        self._reply = reply
+        self._send = send
+        self._form = form
+        self._value = 0.0
+        self._mark = 0
+        self._sent_at: float | None = None
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        await anyio.sleep(QUIET_S)
+        while not self._reply.finished:
+            await self._look()
+            before = self._reply.count
+            await self._report()
+            await self._wait(before)
+
+    async def settle(self) -> None:
+        """Wait until the result may follow the last report."""
+        if self._sent_at is not None:
+            await anyio.sleep(max(self._sent_at + GAP_S - time.monotonic(), 0))
+
+    async def _look(self) -> None:
+        if self._reply.first_at is None and self._reply.look is not None:
+            with suppress(OllamaError), anyio.move_on_after(1):
+                await self._reply.look()
+
+    async def _report(self) -> None:
+        reply = self._reply
+        self._value = max(self._value + _STEP, float(reply.count))
+        total = float(reply.total) if reply.total and reply.total >= self._value else None
+        message = self._message()
+        # Before and after: a cancelled send may have reached the client.
+        self._sent_at = time.monotonic()
+        await self._send(self._value, total, message)
+        self._sent_at = time.monotonic()
+
+    def _message(self) -> str:
+        if self._form != "text":
+            return self._reply.status()
+        text, self._mark = self._reply.text_since(self._mark)
+        return text
+
+    async def _wait(self, count: int) -> None:
+        """Until the next report: at once for the first token, else when there is news, else a heartbeat."""
+        reply = self._reply
+        if count == 0 and reply.count == 0:
+            with anyio.move_on_after(HEARTBEAT_S):
+                await reply.begun.wait()
+            return
+        for _ in range(round(HEARTBEAT_S / SPACING_S)):
+            await anyio.sleep(SPACING_S)
+            if reply.count != count:
+                return
+
+
+@asynccontextmanager
+async def reported(reply: Reply[Any], send: Send | None, form: str) -> AsyncGenerator[None]:
+    """Report a Reply for as long as the context lasts; without `send` nothing is computed."""
+    if send is None:
+        yield
+        return
+    relay = Relay(reply, send, form)
+    # A task of its own, not a task group: the failure of the call must come out as it is.
+    task = asyncio.get_running_loop().create_task(relay.run())
+    task.add_done_callback(_gone)
+    try:
+        yield
+    finally:
+        task.cancel()
+    await asyncio.wait([task])
+    await relay.settle()
+
+
+def _gone(task: asyncio.Task[None]) -> None:
+    """A client that has gone away cannot be told; asking for the exception quiets asyncio."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.debug("progress could not be sent: %r", error)

@@ -1,0 +1,157 @@
+"""A Reply: one generation (or batch of embeddings), from its first byte to its last, as others see it.
+
+The work runs in a task of its own, so that it can outlive the call that began it; callers wait for
+it, watch it and cancel it through this object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+_CLOSE_S = 1.0
+_TAIL = 400
+"""Characters of the newest text that are kept for the status line."""
+
+
+class State(StrEnum):
+    """Where a Reply is."""
+
+    WAITING = "waiting"
+    LOADING = "loading"
+    READING = "reading the prompt"
+    THINKING = "thinking"
+    WRITING = "writing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Reply(Generic[T]):
+    """One piece of work in flight or finished.
+
+    Attributes:
+        state: Where it is.
+        model: The model that works, once that is known.
+        unit: What `count` counts: tok or texts.
+        count: Units so far; a token of Ollama's stream is one of its lines.
+        total: How many there will be at most, where that is known.
+        notes: What the caller should know.
+        begun: Set with the first unit.
+        look: Finds out where a Reply is from which nothing has come yet.
+    """
+
+    def __init__(self, unit: str = "tok") -> None:
+        self.state = State.WAITING
+        self.model = ""
+        self.unit = unit
+        self.count = 0
+        self.total: int | None = None
+        self.notes: list[str] = []
+        self.begun = asyncio.Event()
+        self.look: Callable[[], Awaitable[None]] | None = None
+        self.started_at = time.monotonic()
+        self.first_at: float | None = None
+        self._settled: list[str] = []
+        self._tail = ""
+        self._task: asyncio.Task[T] | None = None
+
+    # --- for the one who works ------------------------------------------------------------------
+
+    def run(self, work: Awaitable[T]) -> asyncio.Task[T]:
+        """Begin; the task is the one to cancel and to keep."""
+
+        async def working() -> T:
+            return await work
+
+        self._task = asyncio.get_running_loop().create_task(working())
+        self._task.add_done_callback(self._ended)
+        return self._task
+
+    def advance(self, state: State, units: int = 1) -> None:
+        """Say that units have come."""
+        self.state = state
+        self.count += units
+        if self.first_at is None:
+            self.first_at = time.monotonic()
+            self.begun.set()
+
+    def show(self, text: str) -> None:
+        """Keep the newest text for the status line; it may yet turn out not to be the answer."""
+        self._tail = (self._tail + text)[-_TAIL:]
+
+    def settle(self, text: str) -> None:
+        """Say that this text is the next part of the answer, come what may."""
+        if text:
+            self._settled.append(text)
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.state = State.CANCELLED
+        else:
+            # Asking for the exception tells asyncio that nobody else has to.
+            self.state = State.DONE if task.exception() is None else State.FAILED
+
+    # --- for those who wait and watch -----------------------------------------------------------
+
+    async def result(self) -> T:
+        """Wait for the end; cancelling the waiter cancels the work, and waits until it let go.
+
+        Raises:
+            OllamaError: The work failed.
+        """
+        if self._task is None:
+            raise RuntimeError("this Reply was not started")
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            await self.cancel()
+            raise
+
+    async def cancel(self) -> None:
+        """Stop the work; returns when its connection is closed."""
+        task = self._task
+        if task is not None and not task.done():
+            task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task], timeout=_CLOSE_S)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, however."""
+        return self._task is not None and self._task.done()
+
+    def text_since(self, mark: int) -> tuple[str, int]:
+        """The text of the answer that was settled since `mark`, and the next mark."""
+        return "".join(self._settled[mark:]), len(self._settled)
+
+    def status(self, limit: int = 160) -> str:
+        """One line for a person: how far it is, how fast, the tail of the text."""
+        if self.first_at is None:
+            waited = int(time.monotonic() - self.started_at)
+            return " ".join(filter(None, [self.state.value, self.model])) + (
+                f", {waited} s" if waited else ""
+            )
+        line = self._counted()
+        room = limit - len(line) - len(" · …")
+        tail = " ".join(self._tail.split())
+        if not tail or room < 8:
+            return line[:limit]
+        return f"{line} · {tail if len(tail) <= room else '…' + tail[-room:]}"
+
+    def _counted(self) -> str:
+        elapsed = time.monotonic() - (self.first_at or self.started_at)
+        of = f"/{self.total}" if self.total and self.unit != "tok" else ""
+        parts = [f"{self.count}{of} {self.unit}"]
+        if elapsed > 0.2 and self.count > 1:
+            parts.append(f"{(self.count - 1) / elapsed:.0f} {self.unit}/s")
+        if self.state is State.THINKING:
+            parts.insert(0, "thinking")
+        return " · ".join(parts + self.notes[-1:])

@@ -1,0 +1,74 @@
+"""Thinking that leaked into the answer, taken out again while it streams.
+
+Two ways in which it leaks: the text itself begins with `<think>`; or, with `think` false, the
+template has opened the thinking itself, so that only the closing tag shows.
+"""
+
+from __future__ import annotations
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+class ThinkSplitter:
+    """Text in, answer and thinking out, in pieces that can be passed on at once.
+
+    Args:
+        may_be_inside: The template may have opened the thinking: nothing is an answer before the
+            closing tag or the end.
+    """
+
+    def __init__(self, *, may_be_inside: bool = False) -> None:
+        self._held = ""
+        self._step = self._undecided if may_be_inside else self._beginning
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Return (answer, thinking) that are certain by now."""
+        return self._step(text)
+
+    def rest(self) -> tuple[str, str]:
+        """Return (answer, thinking) that were held back; the text has ended."""
+        held, self._held = self._held, ""
+        return ("", held) if self._step == self._inside else (held, "")
+
+    def _beginning(self, text: str) -> tuple[str, str]:
+        self._held += text
+        start = self._held.lstrip()
+        if start.startswith(_OPEN):
+            rest, self._held, self._step = start.removeprefix(_OPEN).lstrip("\n"), "", self._inside
+            return self._inside(rest)
+        if _OPEN.startswith(start):
+            return "", ""
+        return self._pass_all()
+
+    def _inside(self, text: str) -> tuple[str, str]:
+        self._held += text
+        if _CLOSE in self._held:
+            return self._close()
+        sure = max(len(self._held) - len(_CLOSE) + 1, 0)
+        thinking, self._held = self._held[:sure], self._held[sure:]
+        return "", thinking
+
+    def _undecided(self, text: str) -> tuple[str, str]:
+        self._held += text
+        return self._close() if _CLOSE in self._held else ("", "")
+
+    def _close(self) -> tuple[str, str]:
+        thinking, _, answer = self._held.partition(_CLOSE)
+        if self._step == self._undecided:
+            thinking = thinking.lstrip().removeprefix(_OPEN).lstrip("\n")
+        self._held, self._step = "", self._gap
+        return self._gap(answer)[0], thinking
+
+    def _gap(self, text: str) -> tuple[str, str]:
+        """The line breaks between thinking and answer belong to neither."""
+        answer = text.lstrip()
+        if answer:
+            self._step = self._pass
+        return answer, ""
+
+    def _pass_all(self) -> tuple[str, str]:
+        held, self._held, self._step = self._held, "", self._pass
+        return held, ""
+
+    def _pass(self, text: str) -> tuple[str, str]:
+        return text, ""

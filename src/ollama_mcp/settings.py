@@ -1,0 +1,351 @@
+"""Every setting, in one typed place: the environment and one optional TOML file.
+
+The only module that reads the environment. The environment wins over the file; every bad value is
+named at once, with what is allowed. README's table of settings is generated from `FIELDS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from ollama_mcp.errors import OllamaError
+from ollama_mcp.host import Host, parse_host
+from ollama_mcp.names import check_name
+from ollama_mcp.options import parse_options
+from ollama_mcp.parameters import KeepAlive, parse_keep_alive, parse_think
+from ollama_mcp.wire import Think
+
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong. `problems` has a line for each, with what is allowed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it."""
+
+    connect: float = 5.0
+    first_byte: float = 300.0
+    idle: float = 60.0
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The Ollama server and the way to it: all that the client needs to know.
+
+    Attributes:
+        host: Where it is.
+        api_key: Sent as a bearer token to ollama.com, and to `api_key_host` where that is set.
+        api_key_host: Host name that the operator trusts with the key.
+        headers: Sent with every request (for a proxy in front of Ollama).
+        ca_file: PEM file of the authorities to trust for https, instead of the usual ones.
+        clocks: See `Clocks`.
+        max_connections: Connections at once; all are kept alive between calls.
+    """
+
+    host: Host = field(default_factory=lambda: parse_host(""))
+    api_key: str = field(default="", repr=False)
+    api_key_host: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    ca_file: str = ""
+    clocks: Clocks = Clocks()
+    max_connections: int = 256
+
+    def takes_key(self, host: Host) -> bool:
+        """Whether the API key may be sent to that host: Ollama's cloud by https, or one named for it."""
+        if not self.api_key:
+            return False
+        return (host.is_ollama_cloud and host.scheme == "https") or host.hostname == self.api_key_host
+
+
+@dataclass(frozen=True)
+class ModelDefaults:
+    """What a call gets that does not say otherwise; for all models or for one."""
+
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    system: str = ""
+    keep_alive: KeepAlive | None = None
+    think: Think | None = None
+
+    def over(self, base: ModelDefaults) -> ModelDefaults:
+        """These defaults, and where they are silent those of `base`."""
+        return ModelDefaults(
+            options={**base.options, **self.options},
+            system=self.system or base.system,
+            keep_alive=base.keep_alive if self.keep_alive is None else self.keep_alive,
+            think=base.think if self.think is None else self.think,
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings; the defaults are those of a user who sets nothing."""
+
+    backend: Backend = Backend()
+    chat_model: str = ""
+    embedding_model: str = ""
+    defaults: ModelDefaults = ModelDefaults()
+    per_model: Mapping[str, ModelDefaults] = field(default_factory=dict[str, ModelDefaults])
+    max_context: int = 32768
+    cloud: bool = False
+    progress: str = "status"
+    log_level: str = "WARNING"
+    log_file: str = ""
+    embedded_model: str = ""
+    cache: str = ""
+    unknown: tuple[str, ...] = ()
+    """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
+
+    def defaults_for(self, model: str) -> ModelDefaults:
+        """What a call of that model gets that does not say otherwise."""
+        own = self.per_model.get(model) or self.per_model.get(model.removesuffix(":latest"))
+        return own.over(self.defaults) if own else self.defaults
+
+
+# --- how each value is read --------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a string")  # noqa: TRY004 - every wrong value is one kind of failure here
+    return value.strip()
+
+
+def _bool(value: Any) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False,
+             "off": False, "": False}  # fmt: skip
+    text = str(value).strip().lower()
+    if text not in known:
+        raise ValueError("1 or 0")
+    return known[text]
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < 1e6 or isinstance(value, bool):
+        raise ValueError("a number of seconds above 0")
+    return seconds
+
+
+def _count(low: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool) or not text.isdecimal() or int(text) < low:
+            raise ValueError(f"a whole number of at least {low}")
+        return int(text)
+
+    return read
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        for choice in allowed:
+            if str(value).strip().lower() == choice.lower():
+                return choice
+        raise ValueError("one of " + ", ".join(allowed))
+
+    return read
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else {}
+        except ValueError:
+            raise ValueError("a JSON object") from None
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object (in the file: a table)")  # noqa: TRY004 - as above
+    return {str(k): v for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _headers(value: Any) -> dict[str, str]:
+    found = {name: str(text) for name, text in _mapping(value).items()}
+    for name, text in found.items():
+        if not name or not name.isascii() or not text.isprintable() or any(c in name for c in " :\r\n"):
+            raise ValueError('a JSON object of header names and values, such as {"X-Team": "a"}')
+    return found
+
+
+def _readable(value: Any) -> str:
+    path = _text(value)
+    if path and not Path(path).expanduser().is_file():
+        raise ValueError("the path of a file that exists")
+    return str(Path(path).expanduser()) if path else ""
+
+
+def _model(value: Any) -> str:
+    return check_name(_text(value)) if _text(value) else ""
+
+
+def _options(value: Any) -> dict[str, Any]:
+    options, _ = parse_options(_mapping(value))
+    return options.model_dump(exclude_none=True)
+
+
+@dataclass(frozen=True)
+class Field(Generic[T]):
+    """One setting: its variable, its place in the TOML file, its reader, what README says of it."""
+
+    variable: str
+    key: str
+    read: Callable[[Any], T]
+    default: str
+    says: str
+    secret: bool = False
+
+
+FIELDS: tuple[Field[Any], ...] = (
+    Field("OLLAMA_HOST", "host", lambda v: parse_host(_text(v)), "127.0.0.1:11434",
+          "Where Ollama runs, as Ollama itself reads it."),
+    Field("OLLAMA_API_KEY", "api_key", _text, "", "Key for ollama.com; sent nowhere else.", secret=True),
+    Field("OLLAMA_MCP_API_KEY_HOST", "api_key_host", _text, "", "A host that may have that key, too."),
+    Field("OLLAMA_MCP_HEADERS", "headers", _headers, "{}",
+          "JSON object of headers for a proxy before Ollama.", secret=True),
+    Field("OLLAMA_MCP_CA_FILE", "ca_file", _readable, "", "PEM file of the authorities to trust for https."),
+    Field("OLLAMA_MCP_CHAT_MODEL", "chat_model", _model, "",
+          "Model of a call that names none; else one that is loaded, else the newest."),
+    Field("OLLAMA_MCP_EMBEDDING_MODEL", "embedding_model", _model, "",
+          "The same for embeddings."),
+    Field("OLLAMA_MCP_OPTIONS", "options", _options, "{}", 'Default options, e.g. {"temperature": 0.2}.'),
+    Field("OLLAMA_MCP_SYSTEM", "system", _text, "", "Default system prompt."),
+    Field("OLLAMA_MCP_KEEP_ALIVE", "keep_alive", parse_keep_alive, "",
+          "How long models stay loaded: 300, 10m, 2h, 0, forever. Empty: Ollama's own 5m."),
+    Field("OLLAMA_MCP_THINK", "think", parse_think, "",
+          "true, false, low, medium, high or max. Empty: the model's own default."),
+    Field("OLLAMA_MCP_MAX_CONTEXT", "max_context", _count(1024), "32768",
+          "Largest window, in tokens, that a prompt which does not fit is given."),
+    Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
+    Field("OLLAMA_MCP_PROGRESS", "progress", _one_of("status", "text"), "status",
+          "What progress messages say: a status line, or exactly the new text."),
+    Field("OLLAMA_MCP_CONNECT_TIMEOUT", "connect_timeout", _seconds, "5", "Seconds to wait to connect."),
+    Field("OLLAMA_MCP_FIRST_BYTE_TIMEOUT", "first_byte_timeout", _seconds, "300",
+          "Seconds to wait for an answer to begin: queue, load and prompt."),
+    Field("OLLAMA_MCP_IDLE_TIMEOUT", "idle_timeout", _seconds, "60", "Seconds between parts of an answer."),
+    Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "256", "Connections at once."),
+    Field("OLLAMA_MCP_LOG_LEVEL", "log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
+          "What is logged on stderr. Prompts only at DEBUG."),
+    Field("OLLAMA_MCP_LOG_FILE", "log_file", _text, "", "A file that gets the log as well."),
+    Field("OLLAMA_MCP_EMBEDDED_MODEL", "embedded_model", _text, "", "A GGUF file for the embedded engine."),
+    Field("OLLAMA_MCP_CACHE", "cache", _text, "", "Folder of the embedded engine's weights."),
+    Field("OLLAMA_MCP_CONFIG", "", _text, "", "A TOML file with any of these by their names in the file."),
+)  # fmt: skip
+
+_PER_MODEL = ("options", "system", "keep_alive", "think")
+
+
+# --- reading all of it -------------------------------------------------------------------------
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Args:
+        environment: Variables; those of the process by default.
+
+    Raises:
+        SettingsError: Any value is wrong; every one is named.
+    """
+    variables = os.environ if environment is None else environment
+    problems: list[str] = []
+    table = _read_file(variables.get("OLLAMA_MCP_CONFIG", ""), problems)
+    values = dict(_values(variables, table, problems))
+    per_model = dict(_model_tables(table.pop("models", {}), problems))
+    problems.extend(_strangers(table))
+    if problems:
+        raise SettingsError(problems)
+    return _build(values, per_model, tuple(_unknown_variables(variables)))
+
+
+def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
+    if not path.strip():
+        return {}
+    try:
+        return tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"OLLAMA_MCP_CONFIG: {path} cannot be read ({error.strerror}); name a TOML file")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"OLLAMA_MCP_CONFIG: {path} is not TOML: {error}")
+    return {}
+
+
+def _values(
+    variables: Mapping[str, str], table: dict[str, Any], problems: list[str]
+) -> Iterator[tuple[str, Any]]:
+    for entry in FIELDS:
+        in_file = table.pop(entry.key, None)
+        raw = variables.get(entry.variable)
+        source = entry.variable if raw is not None else f"{entry.key} in OLLAMA_MCP_CONFIG"
+        raw = in_file if raw is None else raw
+        if raw is not None and entry.key:
+            yield from _one(entry, raw, source, problems)
+
+
+def _one(entry: Field[Any], raw: Any, source: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
+    try:
+        yield entry.key, entry.read(raw)
+    except OllamaError as error:
+        problems.append(f"{source}: {error.cause}. {error.remedy}")
+    except ValueError as error:
+        shown = "its value" if entry.secret else repr(raw)
+        problems.append(f"{source}: {shown} is not allowed; it must be {error}")
+
+
+def _model_tables(tables: Any, problems: list[str]) -> Iterator[tuple[str, ModelDefaults]]:
+    entries = {entry.key: entry for entry in FIELDS if entry.key in _PER_MODEL}
+    if not isinstance(tables, dict):
+        problems.append('models in OLLAMA_MCP_CONFIG: it must be tables such as [models."qwen3:8b"]')
+        return
+    for name, table in tables.items():  # pyright: ignore[reportUnknownVariableType]
+        place = f'models."{name}" in OLLAMA_MCP_CONFIG'
+        values: dict[str, Any] = {}
+        for key, raw in _mapping(table).items():
+            if key not in entries:
+                problems.append(f"{place}: {key} is unknown; allowed are {', '.join(_PER_MODEL)}")
+            else:
+                values.update(_one(entries[key], raw, f"{place}: {key}", problems))
+        yield str(name), ModelDefaults(**values)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _strangers(table: Mapping[str, Any]) -> Iterator[str]:
+    known = [entry.key for entry in FIELDS if entry.key]
+    for key in table:
+        close = difflib.get_close_matches(key, known, n=1)
+        meant = f"; {close[0]} is meant?" if close else f"; allowed are {', '.join(known)}, models"
+        yield f"{key} in OLLAMA_MCP_CONFIG is unknown{meant}"
+
+
+def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    known = [entry.variable for entry in FIELDS]
+    for name in variables:
+        if name.startswith("OLLAMA_MCP_") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            yield f"{name} is no setting" + (f"; {close[0]} is meant?" if close else "")
+
+
+_CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
+_BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections")
+
+
+def _build(
+    values: dict[str, Any], per_model: Mapping[str, ModelDefaults], unknown: tuple[str, ...]
+) -> Settings:
+    clocks = Clocks(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
+    backend = replace(Backend(clocks=clocks), **{key: values.pop(key) for key in _BACKEND if key in values})
+    defaults = ModelDefaults(**{key: values.pop(key) for key in _PER_MODEL if key in values})
+    return Settings(backend=backend, defaults=defaults, per_model=per_model, unknown=unknown, **values)

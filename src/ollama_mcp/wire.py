@@ -1,0 +1,497 @@
+"""The JSON that Ollama speaks: one model a request and one a response, as in its `api/types.go`.
+
+Requests are strict: what Ollama would refuse or ignore is told before it is sent. Responses are
+tolerant: unknown fields are ignored, and a missing or null field has its zero value, because Go
+leaves zero values out. A field of the wrong type counts as missing, too, unless it is one of a
+model's `essential` fields: an answer whose text is not text is not an answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import pydantic_core
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ollama_mcp.options import Options
+
+Think = bool | Literal["low", "medium", "high", "max"]
+
+
+class Request(BaseModel):
+    """What we send. Fields that are None are left out, so that the server's own default holds."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True, allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """The body as JSON, UTF-8."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class Response(BaseModel):
+    """What comes back."""
+
+    model_config = ConfigDict(extra="ignore", defer_build=True)
+
+    essential: ClassVar[frozenset[str]] = frozenset()
+    """Fields that, when present and not null, must be of their type."""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Read an object, leaving out what is null or of the wrong type.
+
+        Raises:
+            ValueError: An essential field is of the wrong type.
+        """
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            pruned = _without_faults(raw, error, cls.essential)
+        try:
+            return cls.model_validate(pruned)
+        except ValidationError:
+            raise ValueError("a field is of the wrong type") from None
+
+
+def _without_faults(raw: Mapping[str, Any], error: ValidationError, essential: frozenset[str]) -> Any:
+    pruned: Any = _copied(raw)
+    for fault in error.errors(include_url=False, include_context=False):
+        path = fault["loc"]
+        if fault["input"] is not None and essential.intersection(map(str, path)):
+            raise ValueError(f"{'.'.join(map(str, path))} is of the wrong type")
+        _prune(pruned, path)
+    return pruned
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return [_copied(v) for v in value] if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType]
+
+
+_GONE = object()
+
+
+def _prune(value: Any, path: tuple[int | str, ...]) -> None:
+    """Take out what `path` names; in a list the place stays, as an empty object."""
+    for step in path[:-1]:
+        value = _item(value, step)
+    last = path[-1]
+    if isinstance(value, dict):
+        value.pop(last, None)  # pyright: ignore[reportUnknownMemberType]
+    elif isinstance(value, list) and isinstance(last, int) and last < len(value):  # pyright: ignore[reportUnknownArgumentType]
+        value[last] = {}
+
+
+def _item(value: Any, step: int | str) -> Any:
+    try:
+        return value[step]
+    except (KeyError, IndexError, TypeError):
+        return _GONE
+
+
+# --- chat and generate -------------------------------------------------------------------------
+
+
+def _object(value: Any) -> Any:
+    """Other APIs send a call's arguments as JSON text; Ollama refuses that with HTTP 400."""
+    return pydantic_core.from_json(value) if isinstance(value, str) else value
+
+
+class ToolFunction(Response):
+    """A call that a model asks for; `arguments` is an object, never a string."""
+
+    essential = frozenset({"arguments"})
+
+    name: str = ""
+    arguments: Annotated[dict[str, Any], BeforeValidator(_object)] = Field(default_factory=dict[str, Any])
+    index: int | None = None
+
+
+class ToolCall(Response):
+    """One entry of a message's `tool_calls`."""
+
+    id: str | None = None
+    function: ToolFunction = Field(default_factory=ToolFunction)
+
+
+class Message(Request):
+    """One message of a conversation. `images` are bare base64; `tool_name` names the tool of a result."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    thinking: str | None = None
+    images: list[str] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+class _GenerationRequest(Request):
+    model: str
+    stream: bool = True
+    options: Options | None = None
+    format: Literal["json"] | dict[str, Any] | None = None
+    keep_alive: float | str | None = None
+    think: Think | None = None
+    truncate: bool | None = None
+    shift: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+class ChatRequest(_GenerationRequest):
+    """POST /api/chat. No messages: load the model (with `keep_alive` 0: unload it)."""
+
+    messages: list[Message] = Field(default_factory=list[Message])
+    tools: list[dict[str, Any]] | None = None
+
+
+class GenerateRequest(_GenerationRequest):
+    """POST /api/generate. An empty prompt: load the model (with `keep_alive` 0: unload it)."""
+
+    prompt: str = ""
+    suffix: str | None = None
+    images: list[str] | None = None
+    system: str | None = None
+    template: str | None = None
+    raw: bool | None = None
+
+
+class ChatMessage(Response):
+    """The part of an assistant's message that one chunk carries."""
+
+    role: str = ""
+    content: str = ""
+    thinking: str = ""
+    tool_calls: list[ToolCall] = Field(default_factory=list[ToolCall])
+
+
+class Chunk(Response):
+    """One line of an answer. Counts and durations (nanoseconds) come with the last one.
+
+    An answer is complete when a chunk is: `done` is true, or there is a `done_reason`.
+    """
+
+    model: str = ""
+    created_at: str = ""
+    done: bool = False
+    done_reason: str = ""
+    remote_host: str = ""
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+    prompt_eval_duration: int = 0
+    eval_count: int = 0
+    eval_duration: int = 0
+    logprobs: list[dict[str, Any]] | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the answer is complete with this chunk."""
+        return self.done or bool(self.done_reason)
+
+    @property
+    def text(self) -> str:
+        """The new text."""
+        return ""
+
+    @property
+    def thoughts(self) -> str:
+        """The new thinking."""
+        return ""
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The new tool calls."""
+        return []
+
+
+class ChatChunk(Chunk):
+    """One line of POST /api/chat."""
+
+    essential = frozenset({"message", "content", "thinking", "tool_calls", "arguments", "done"})
+
+    message: ChatMessage = Field(default_factory=ChatMessage)
+
+    @property
+    def text(self) -> str:
+        """The new text."""
+        return self.message.content
+
+    @property
+    def thoughts(self) -> str:
+        """The new thinking."""
+        return self.message.thinking
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """The new tool calls."""
+        return self.message.tool_calls
+
+
+class GenerateChunk(Chunk):
+    """One line of POST /api/generate."""
+
+    essential = frozenset({"response", "thinking", "done"})
+
+    response: str = ""
+    thinking: str = ""
+
+    @property
+    def text(self) -> str:
+        """The new text."""
+        return self.response
+
+    @property
+    def thoughts(self) -> str:
+        """The new thinking."""
+        return self.thinking
+
+
+# --- embeddings --------------------------------------------------------------------------------
+
+
+class EmbedRequest(Request):
+    """POST /api/embed. Never streams."""
+
+    model: str
+    input: str | list[str]
+    truncate: bool | None = None
+    dimensions: int | None = None
+    keep_alive: float | str | None = None
+    options: Options | None = None
+
+
+class EmbedResponse(Response):
+    """L2-normalised vectors in the order of the inputs. Durations in nanoseconds."""
+
+    essential = frozenset({"embeddings"})
+
+    model: str = ""
+    embeddings: list[list[float]] = Field(default_factory=list[list[float]])
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+
+
+class LegacyEmbeddingsRequest(Request):
+    """POST /api/embeddings, for servers without /api/embed."""
+
+    model: str
+    prompt: str
+    keep_alive: float | str | None = None
+    options: Options | None = None
+
+
+class LegacyEmbeddingsResponse(Response):
+    """One vector, not normalised."""
+
+    essential = frozenset({"embedding"})
+
+    embedding: list[float] = Field(default_factory=list[float])
+
+    def normalised(self) -> list[float]:
+        """The vector at length 1, as /api/embed gives it; a zero vector stays zero."""
+        norm = math.sqrt(sum(x * x for x in self.embedding))
+        return [x / norm for x in self.embedding] if norm else self.embedding
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+class ModelDetails(Response):
+    """What the model file says of itself."""
+
+    parent_model: str = ""
+    format: str = ""
+    family: str = ""
+    families: list[str] = Field(default_factory=list[str])
+    parameter_size: str = ""
+    quantization_level: str = ""
+    context_length: int = 0
+    embedding_length: int = 0
+
+
+class ModelInfo(Response):
+    """An installed model: one entry of GET /api/tags. `size` in bytes."""
+
+    name: str = ""
+    model: str = ""
+    modified_at: str = ""
+    size: int = 0
+    digest: str = ""
+    details: ModelDetails = Field(default_factory=ModelDetails)
+    remote_model: str = ""
+    remote_host: str = ""
+    capabilities: list[str] | None = None
+
+
+class ModelList(Response):
+    """GET /api/tags."""
+
+    models: list[ModelInfo] = Field(default_factory=list[ModelInfo])
+
+
+class ShowRequest(Request):
+    """POST /api/show."""
+
+    model: str
+    verbose: bool | None = None
+
+
+class ShowResponse(Response):
+    """Everything about one model; `model_info` has `<architecture>.context_length` and the like."""
+
+    license: str | list[str] = ""
+    modelfile: str = ""
+    parameters: str = ""
+    template: str = ""
+    system: str = ""
+    details: ModelDetails = Field(default_factory=ModelDetails)
+    messages: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    model_info: dict[str, Any] = Field(default_factory=dict[str, Any])
+    projector_info: dict[str, Any] = Field(default_factory=dict[str, Any])
+    capabilities: list[str] | None = None
+    modified_at: str = ""
+    requires: str = ""
+    remote_model: str = ""
+    remote_host: str = ""
+
+    def fact(self, name: str) -> int:
+        """A whole number of `model_info` by its name behind the architecture; 0 where it is missing."""
+        values = (v for k, v in self.model_info.items() if k.endswith(f".{name}"))
+        return next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), 0)
+
+
+class RunningModel(Response):
+    """A loaded model: one entry of GET /api/ps. Sizes in bytes; `context_length` is the window loaded."""
+
+    name: str = ""
+    model: str = ""
+    size: int = 0
+    digest: str = ""
+    details: ModelDetails = Field(default_factory=ModelDetails)
+    expires_at: str = ""
+    size_vram: int = 0
+    context_length: int = 0
+
+
+class RunningList(Response):
+    """GET /api/ps."""
+
+    models: list[RunningModel] = Field(default_factory=list[RunningModel])
+
+
+class Version(Response):
+    """GET /api/version."""
+
+    version: str = ""
+
+
+class Greeting(Response):
+    """GET /, whose answer is text."""
+
+    text: str = ""
+
+
+# --- management --------------------------------------------------------------------------------
+
+
+class PullRequest(Request):
+    """POST /api/pull and /api/push."""
+
+    model: str
+    insecure: bool | None = None
+    stream: bool = True
+
+
+class CreateRequest(Request):
+    """POST /api/create. `files` and `adapters` map names to blob digests."""
+
+    model: str
+    from_: str | None = Field(default=None, serialization_alias="from")
+    files: dict[str, str] | None = None
+    adapters: dict[str, str] | None = None
+    template: str | None = None
+    license: str | list[str] | None = None
+    system: str | None = None
+    parameters: Options | None = None
+    messages: list[Message] | None = None
+    quantize: str | None = None
+    stream: bool = True
+
+    def to_json(self) -> bytes:
+        """The body as JSON, UTF-8; `from` is a keyword of Python's, hence the alias."""
+        return self.model_dump_json(exclude_none=True, by_alias=True).encode()
+
+
+class CopyRequest(Request):
+    """POST /api/copy. The answer has no body."""
+
+    source: str
+    destination: str
+
+
+class DeleteRequest(Request):
+    """DELETE /api/delete, which has a body. The answer has none."""
+
+    model: str
+
+
+class Done(Response):
+    """A success without a body."""
+
+
+class ProgressLine(Response):
+    """One line of pull, push and create; bytes of one layer. `completed` can go down."""
+
+    status: str = ""
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the work is complete with this line."""
+        return self.status == "success"
+
+
+# --- the web, through Ollama's cloud -----------------------------------------------------------
+
+
+class WebSearchRequest(Request):
+    """POST https://ollama.com/api/web_search."""
+
+    query: str
+    max_results: int | None = None
+
+
+class WebPage(Response):
+    """One result of a search."""
+
+    title: str = ""
+    url: str = ""
+    content: str = ""
+
+
+class WebSearchResponse(Response):
+    """Results, best first."""
+
+    results: list[WebPage] = Field(default_factory=list[WebPage])
+
+
+class WebFetchRequest(Request):
+    """POST https://ollama.com/api/web_fetch."""
+
+    url: str
+
+
+class WebFetchResponse(Response):
+    """A page as text, with the links that are on it."""
+
+    title: str = ""
+    content: str = ""
+    links: list[str] = Field(default_factory=list[str])
