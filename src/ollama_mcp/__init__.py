@@ -1,0 +1,65 @@
+"""Local models for every MCP client and every MCP server: Ollama's API as well-behaved MCP tools.
+
+Everything public is importable from here and loaded at first use: `OllamaClient` does not cost the
+import of mcp.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ollama_mcp.app import App as App
+    from ollama_mcp.client import OllamaClient as OllamaClient
+    from ollama_mcp.errors import OllamaError as OllamaError
+    from ollama_mcp.server import create_server as create_server
+    from ollama_mcp.server import register as register
+    from ollama_mcp.settings import Backend as Backend
+    from ollama_mcp.settings import Settings as Settings
+    from ollama_mcp.tools.chat import ollama_chat as ollama_chat
+    from ollama_mcp.tools.chat import ollama_generate as ollama_generate
+    from ollama_mcp.tools.embeddings import ollama_embeddings as ollama_embeddings
+    from ollama_mcp.tools.models import ollama_list_models as ollama_list_models
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "App": "app",
+    "Backend": "settings",
+    "OllamaClient": "client",
+    "OllamaError": "errors",
+    "Settings": "settings",
+    "create_server": "server",
+    "ollama_chat": "tools.chat",
+    "ollama_embeddings": "tools.embeddings",
+    "ollama_generate": "tools.chat",
+    "ollama_list_models": "tools.models",
+    "register": "server",
+}
+
+__all__ = [
+    "App",
+    "Backend",
+    "OllamaClient",
+    "OllamaError",
+    "Settings",
+    "__version__",
+    "create_server",
+    "ollama_chat",
+    "ollama_embeddings",
+    "ollama_generate",
+    "ollama_list_models",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOMS.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{room}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

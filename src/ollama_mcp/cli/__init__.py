@@ -1,0 +1,91 @@
+"""The command `ollama-mcp`: argv to settings to what runs. The only ring that prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from ollama_mcp import __version__
+from ollama_mcp.settings import Settings, SettingsError, load
+
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 done, 1 it did not work, 2 bad usage or settings."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = load()
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"ollama-mcp: {problem}", file=sys.stderr)
+        return 2
+    command: Command = arguments.command
+    return command(arguments, settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ollama-mcp",
+        description="An MCP server for the language models that run on your machine, in Ollama.",
+        epilog="Without a command it serves MCP on stdin and stdout. Settings are environment variables; "
+        "`ollama-mcp doctor` shows those in force.",
+    )
+    parser.add_argument("--version", action="version", version=f"ollama-mcp {__version__}")
+    parser.set_defaults(command=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="")
+    commands.add_parser("serve", help="serve MCP on stdin and stdout (the default)").set_defaults(
+        command=_serve
+    )
+    doctor = commands.add_parser("doctor", help="say what works, what does not, and what to do about it")
+    doctor.set_defaults(command=_doctor)
+    demo = commands.add_parser(
+        "demo", help="watch a real MCP client talk to a real model through this server"
+    )
+    demo.add_argument(
+        "--embedded", action="store_true", help="use the embedded engine even if there is an Ollama"
+    )
+    demo.set_defaults(command=_demo)
+    _add_embedded(commands)
+    return parser
+
+
+def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    embedded = commands.add_parser("embedded", help="the small engine for machines without Ollama")
+    actions = embedded.add_subparsers(title="actions", metavar="", required=True)
+    fetch = actions.add_parser("fetch", help="download its two small models into the cache")
+    fetch.set_defaults(command=_embedded_fetch)
+    serve = actions.add_parser("serve", help="serve Ollama's API on loopback until Ctrl-C")
+    serve.add_argument("--port", type=int, default=11435, help="port to listen on (default 11435; 0: any)")
+    serve.set_defaults(command=_embedded_serve)
+
+
+def _serve(_: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.serve import serve  # noqa: PLC0415 - each command imports what it needs
+
+    return serve(settings)
+
+
+def _doctor(_: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.doctor import doctor  # noqa: PLC0415
+
+    return doctor(settings)
+
+
+def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.demo import demo  # noqa: PLC0415
+
+    return demo(settings, embedded=arguments.embedded)
+
+
+def _embedded_fetch(_: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.embedded import fetch  # noqa: PLC0415
+
+    return fetch(settings)
+
+
+def _embedded_serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.embedded import serve  # noqa: PLC0415
+
+    return serve(settings, arguments.port)

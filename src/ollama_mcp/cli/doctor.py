@@ -1,0 +1,145 @@
+"""`ollama-mcp doctor`: what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+
+from ollama_mcp.app import App
+from ollama_mcp.catalog import Listed
+from ollama_mcp.endpoints import VERSION
+from ollama_mcp.errors import OllamaError
+from ollama_mcp.replies.asks import chat_ask
+from ollama_mcp.settings import FIELDS, Settings
+
+_REACH_S = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; a problem has its remedy."""
+
+    text: str
+    remedy: str = ""
+    is_problem: bool = False
+
+
+def doctor(settings: Settings) -> int:
+    """Print the report; returns 0 only if a chat works."""
+    return asyncio.run(_report(settings))
+
+
+async def _report(settings: Settings) -> int:
+    app, works = App.create(settings), False
+    try:
+        async for finding in examine(app):
+            works = works or finding.text.startswith("chat")
+            _print(finding)
+    finally:
+        await app.aclose()
+    print("A chat works." if works else "A chat does not work yet: see the lines marked with !")
+    return 0 if works else 1
+
+
+def _print(finding: Finding) -> None:
+    print(f"{'!' if finding.is_problem else ' '} {finding.text}")
+    if finding.remedy:
+        print(f"    -> {finding.remedy}")
+    sys.stdout.flush()
+
+
+async def examine(app: App) -> AsyncIterator[Finding]:
+    """Look at everything that a chat needs, in order; stops at what makes the rest pointless."""
+    for line in _settings_in_force(app.settings):
+        yield line
+    try:
+        with anyio.fail_after(_REACH_S):
+            version = (await app.client.call(VERSION)).version
+            rows = await app.catalog.listed()
+    except (OllamaError, TimeoutError) as error:
+        yield _problem(error)
+        yield Finding("without Ollama: `ollama-mcp demo` shows everything on a small embedded engine")
+        return
+    yield Finding(f"Ollama {version or 'of an unknown version'} answers at {app.client.address}")
+    for row in rows:
+        yield _model(row)
+    async for finding in _chat(app):
+        yield finding
+    if not any("embedding" in row.model.capabilities for row in rows):
+        yield Finding(
+            "no embedding model is installed", "Install one with `ollama pull nomic-embed-text`.", True
+        )
+
+
+def _settings_in_force(settings: Settings) -> list[Finding]:
+    shown = {"OLLAMA_HOST": settings.backend.host.url, "OLLAMA_API_KEY": _mask(settings.backend.api_key)}
+    shown |= {"OLLAMA_MCP_HEADERS": ", ".join(f"{name}: {_mask('x')}" for name in settings.backend.headers)}
+    found = [
+        Finding(f"{entry.variable} = {_shown(entry.key, shown.get(entry.variable), settings)}")
+        for entry in FIELDS
+        if entry.key
+    ]
+    return found + [Finding(text, "Correct its name, or take it out.", True) for text in settings.unknown]
+
+
+def _shown(key: str, prepared: str | None, settings: Settings) -> str:
+    if prepared is not None:
+        return prepared or "(not set)"
+    clock = key.removesuffix("_timeout")
+    for place in (settings, settings.backend, settings.defaults, settings.backend.clocks):
+        value: Any = getattr(place, clock if place is settings.backend.clocks else key, None)
+        if value is not None:
+            return "(not set)" if value in ("", {}) else str(value)
+    return "(not set)"
+
+
+def _mask(secret: str) -> str:
+    return "***" if secret else ""
+
+
+def _problem(error: Exception) -> Finding:
+    if isinstance(error, OllamaError):
+        return Finding(f"{error.code}: {error.cause}", error.remedy, is_problem=True)
+    return Finding(
+        f"Ollama did not answer within {_REACH_S:g} s", "Restart it, or set OLLAMA_HOST.", is_problem=True
+    )
+
+
+def _model(row: Listed) -> Finding:
+    can = ", ".join(sorted(row.model.capabilities)) or "unknown capabilities"
+    window = f", up to {row.model.max_context} tokens" if row.model.max_context else ""
+    where = " in the cloud" if row.model.is_cloud else ""
+    return Finding(f"model {row.info.name}{where}: {can}{window}{_loaded(row)}")
+
+
+def _loaded(row: Listed) -> str:
+    running = row.running
+    if running is None:
+        return ""
+    share = round(100 * running.size_vram / running.size) if running.size else 0
+    return f"; loaded with a window of {running.context_length or '?'}, {share} % on the GPU"
+
+
+async def _chat(app: App) -> AsyncIterator[Finding]:
+    ask = chat_ask(prompt="Say hi.", options={"num_predict": 2}, think="")
+    try:
+        answer = await app.replies.start(partial(app.generator.run, ask)).result()
+    except OllamaError as error:
+        yield _problem(error)
+        return
+    stats = answer.stats
+    speed = f", {stats.tokens_per_s:g} tokens/s" if stats.tokens_per_s else ""
+    yield Finding(
+        f"chat with {stats.model} ({stats.chosen or 'named'}): {stats.total_s} s{speed}, window {stats.context_window or '?'}"
+    )
+    for row in await app.catalog.listed():
+        if row.running is not None and row.running.size_vram == 0:
+            yield Finding(
+                f"{row.info.name} runs on the CPU only", "Expect slow answers; a smaller model helps."
+            )

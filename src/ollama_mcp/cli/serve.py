@@ -1,0 +1,41 @@
+"""`ollama-mcp serve`: MCP on stdin and stdout, logs on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ollama_mcp.app import App
+from ollama_mcp.server import create_server
+from ollama_mcp.settings import Settings
+from ollama_mcp.transports.stdio import run_stdio
+
+_log = logging.getLogger("ollama_mcp")
+
+
+def serve(settings: Settings) -> int:
+    """Serve until the client goes or a signal comes; returns the exit status."""
+    if not start_log(settings):
+        return 2
+    for problem in settings.unknown:
+        _log.warning("%s", problem)
+    app = App.create(settings)
+    return run_stdio(create_server(app, log_level=settings.log_level), on_stop=app.aclose)
+
+
+def start_log(settings: Settings) -> bool:
+    """Send the log to stderr and, where that is set, to a file; False if it cannot be opened."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if settings.log_file:
+        try:
+            handlers.append(logging.FileHandler(settings.log_file, encoding="utf-8"))
+        except OSError as error:
+            print(f"ollama-mcp: OLLAMA_MCP_LOG_FILE: {error.strerror}; name a file in a folder that exists",
+                  file=sys.stderr)  # fmt: skip
+            return False
+    logging.basicConfig(
+        level=settings.log_level, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return True

@@ -1,0 +1,11 @@
+"""The MCP face: one function a tool, grouped in toolsets. No logic lives here."""
+
+from __future__ import annotations
+
+from ollama_mcp.tools.chat import chat
+from ollama_mcp.tools.embeddings import embeddings
+from ollama_mcp.tools.models import models
+from ollama_mcp.tools.toolset import Toolset
+
+TOOLSETS: dict[str, Toolset] = {toolset.name: toolset for toolset in (chat, embeddings, models)}
+"""Every toolset by its name, in the order in which clients see them."""

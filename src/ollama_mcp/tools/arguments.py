@@ -1,0 +1,219 @@
+"""Arguments as real callers send them, put right or refused before the SDK sees them.
+
+The SDK ignores unknown names, reads free text as JSON, and refuses in its own words. Hosts inject
+names of theirs, and language models put options at the top level and numbers into strings. What
+can be meant in one way only is taken so; the rest is refused in our words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from inspect import Parameter, signature
+from typing import Any, Literal, cast, get_args, get_origin
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+
+from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.options import option_names
+from ollama_mcp.tools.results import NOTES, failure
+from ollama_mcp.tools.toolset import Tool
+
+_INJECTED = frozenset({"wait_for_previous", "toolCallId", "sessionId"})
+"""What Gemini CLI and n8n add to every call: nobody needs to hear of it."""
+
+
+@dataclass(frozen=True)
+class ArgumentCheck:
+    """The arguments that one tool takes."""
+
+    tool: Tool
+
+    @cached_property
+    def _parameters(self) -> dict[str, Parameter]:
+        found = signature(self.tool.function, eval_str=True).parameters
+        return {name: p for name, p in found.items() if name not in {"app", "ctx"}}
+
+    def check(self, raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the arguments that the tool gets, and notes on what was ignored.
+
+        Raises:
+            InvalidArgument: A name that nearly is one of ours, a value of the wrong kind, a
+                required argument that is missing; in this order.
+        """
+        given = {name: value for name, value in raw.items() if value is not None and name not in _INJECTED}
+        known = {name: value for name, value in given.items() if name in self._parameters}
+        notes = self._place_strangers({n: v for n, v in given.items() if n not in known}, known)
+        checked = {name: _converted(name, value, self._kind(name)) for name, value in known.items()}
+        self._complete(checked)
+        return checked, notes
+
+    def _kind(self, name: str) -> Any:
+        annotation = self._parameters[name].annotation
+        return get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+
+    def _place_strangers(self, strangers: dict[str, Any], known: dict[str, Any]) -> list[str]:
+        """Put options among the options, refuse near misses, note the rest."""
+        notes: list[str] = []
+        options = (
+            {n: v for n, v in strangers.items() if n in option_names()}
+            if "options" in self._parameters
+            else {}
+        )
+        for name in strangers.keys() - options.keys():
+            self._refuse_near_miss(name)
+            notes.append(f"argument {name[:60]} was ignored: {self.tool.name} has none of that name")
+        if options:
+            own = _converted("options", known.get("options", {}), dict)
+            known["options"] = {**options, **own}
+        return sorted(notes)
+
+    def _refuse_near_miss(self, name: str) -> None:
+        close = difflib.get_close_matches(_plain(name), [_plain(n) for n in self._names()], n=1, cutoff=0.8)
+        if not close:
+            return
+        meant = next(n for n in self._names() if _plain(n) == close[0])
+        place = "" if meant in self._parameters else " in options"
+        raise InvalidArgument(
+            f'{self.tool.name} has no argument "{name[:60]}"', f'Send it as "{meant}"{place}.'
+        )
+
+    def _names(self) -> list[str]:
+        options = sorted(option_names()) if "options" in self._parameters else []
+        return [*self._parameters, *options]
+
+    def _complete(self, checked: Mapping[str, Any]) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter.default is Parameter.empty and name not in checked:
+                raise InvalidArgument(f'"{name}" is missing', f'Send "{name}", {_wanted(self._kind(name))}.')
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    try:
+        return _converter(kind)(value)
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidArgument(f'"{name}" is {_shown(value)}', f'Send "{name}" as {_wanted(kind)}.') from None
+
+
+def _converter(kind: Any) -> Callable[[Any], Any]:
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return lambda value: _choice(value, get_args(kind))
+    if origin is list:
+        (item,) = get_args(kind)
+        return lambda value: [_converter(item)(entry) for entry in _list(value, item)]
+    return {str: _text, bool: _boolean, int: _integer, dict: _object}[origin]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text not in {"true", "false", "1", "0"}:
+        raise ValueError
+    return text in {"true", "1"}
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
+def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
+    text = str(value).strip().lower()
+    if text not in choices:
+        raise ValueError
+    return text
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """An object, or JSON text of one, which some clients send for nested arguments."""
+    value = json.loads(value) if isinstance(value, str) and value.strip() else value or {}
+    if not isinstance(value, dict):
+        raise TypeError
+    return cast("dict[str, Any]", value)
+
+
+def _list(value: Any, item: Any) -> list[Any]:
+    """A list, JSON text of one, or a single text where texts are wanted."""
+    if isinstance(value, list):
+        return cast("list[Any]", value)
+    parsed = _parsed_list(value) if isinstance(value, str) else None
+    if parsed is not None:
+        return parsed
+    if item is str and isinstance(value, str):
+        return [value]
+    raise TypeError
+
+
+def _parsed_list(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("list[Any]", value) if isinstance(value, list) else None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return repr(value)[:60]
+
+
+def _wanted(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(f'"{choice}"' for choice in get_args(kind))
+    if get_origin(kind) is list:
+        return f"a list of {'strings' if get_args(kind)[0] is str else 'objects'}"
+    return {str: "a string", bool: "true or false", int: "a whole number"}.get(kind, "an object")
+
+
+# --- in front of the SDK -----------------------------------------------------------------------
+
+
+def middleware(checks: Mapping[str, ArgumentCheck]) -> Callable[..., Any]:
+    """An MCP middleware that checks the calls of our tools, by their published names, and no others."""
+
+    async def check_arguments(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        params = ctx.params or {}
+        check = checks.get(str(params.get("name"))) if ctx.method == "tools/call" else None
+        raw: Any = params.get("arguments")
+        if check is None or not isinstance(raw, Mapping | None):
+            return await call_next(ctx)
+        try:
+            arguments, notes = check.check(cast("Mapping[str, Any]", raw or {}))
+        except OllamaError as error:
+            return failure(error)
+        return _noted(await call_next(replace(ctx, params={**params, "arguments": arguments})), notes)
+
+    return check_arguments
+
+
+def _noted(result: HandlerResult, notes: list[str]) -> HandlerResult:
+    """Add our notes to those of the tool; a result has its wire form here."""
+    if not notes or not isinstance(result, dict):
+        return result
+    meta: dict[str, Any] = result.get("_meta") or {}
+    return {**result, "_meta": {**meta, NOTES: [*meta.get(NOTES, []), *notes]}}

@@ -1,0 +1,93 @@
+"""Toolset chat: words from a model."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+
+from ollama_mcp.app import App
+from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.asks import chat_ask, generate_ask
+from ollama_mcp.tools.following import follow
+from ollama_mcp.tools.results import words
+from ollama_mcp.tools.toolset import Toolset, says
+
+chat = Toolset("chat")
+
+Objects = list[dict[str, Any]]
+Model = Annotated[str, says('Model name. "" (default): the configured, a loaded or the newest one.')]
+System = Annotated[str, says('System prompt. Default "".')]
+Options = Annotated[
+    dict[str, Any],
+    says("Ollama options: temperature, seed, num_predict, num_ctx, top_k, top_p, stop … Default {}."),
+]
+Format = Annotated[str, says('"json" for any JSON. Default "".')]
+Schema = Annotated[dict[str, Any], says("JSON Schema that the answer must fit. Default {}.")]
+Think = Annotated[str, says('true, false, low, medium, high or max. "" (default): as the model does.')]
+KeepAlive = Annotated[str, says('How long the model stays loaded: 10m, 0, -1. Default "": 5m.')]
+Truncate = Annotated[bool, says("true: cut a prompt that is too long. false (default): refuse it.")]
+
+_NO_OBJECTS: Objects = []
+_NO_TEXTS: list[str] = []
+_NOTHING: dict[str, Any] = {}
+
+
+@chat.tool("Chat with a local model", words)
+async def ollama_chat(
+    app: App,
+    model: Model = "",
+    prompt: Annotated[str, says('The user\'s message, after messages. Default "".')] = "",
+    messages: Annotated[
+        Objects,
+        says(
+            "Turns so far: role (system, user, assistant, tool), content, images (base64), tool_calls, "
+            "tool_name. Default []."
+        ),
+    ] = _NO_OBJECTS,
+    system: System = "",
+    options: Options = _NOTHING,
+    format: Format = "",  # noqa: A002 - Ollama's name
+    schema: Schema = _NOTHING,
+    tools: Annotated[
+        Objects, says("Functions the model may call; its calls come back as a JSON array. Default [].")
+    ] = _NO_OBJECTS,
+    think: Think = "",
+    keep_alive: KeepAlive = "",
+    truncate: Truncate = False,
+    ctx: Context | None = None,
+) -> Answer:
+    """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text."""
+    ask = chat_ask(
+        model=model, prompt=prompt, messages=messages, system=system, options=options, format=format,
+        schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
+    )  # fmt: skip
+    return await follow(app.replies.start(partial(app.generator.run, ask)), ctx, app.settings)
+
+
+@chat.tool("Complete a text with a local model", words)
+async def ollama_generate(
+    app: App,
+    prompt: Annotated[str, says("Text to complete or to answer.")],
+    model: Model = "",
+    system: System = "",
+    suffix: Annotated[str, says('Text that follows the gap to fill. Default "".')] = "",
+    images: Annotated[list[str], says("Images in base64. Default [].")] = _NO_TEXTS,
+    options: Options = _NOTHING,
+    format: Format = "",  # noqa: A002 - Ollama's name
+    schema: Schema = _NOTHING,
+    think: Think = "",
+    raw: Annotated[bool, says("true: no template around the prompt. Default false.")] = False,
+    template: Annotated[str, says('Template instead of the model\'s own. Default "".')] = "",
+    keep_alive: KeepAlive = "",
+    truncate: Truncate = False,
+    ctx: Context | None = None,
+) -> Answer:
+    """Complete one text with a model that runs on this machine, in Ollama, without a conversation."""
+    ask = generate_ask(
+        prompt=prompt, model=model, system=system, suffix=suffix, images=images, options=options,
+        format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
+        truncate=truncate,
+    )  # fmt: skip
+    return await follow(app.replies.start(partial(app.generator.run, ask)), ctx, app.settings)

@@ -1,0 +1,95 @@
+"""Toolset models: what is installed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+from mcp_types import CallToolResult
+from pydantic import BaseModel
+
+from ollama_mcp.app import App
+from ollama_mcp.catalog import Listed
+from ollama_mcp.tools.results import facts
+from ollama_mcp.tools.toolset import Toolset, says
+
+models = Toolset("models")
+
+
+class ModelTable(BaseModel):
+    """The list as data; what each entry has is up to the Ollama server."""
+
+    models: list[dict[str, Any]]
+
+
+def table(rows: list[Listed]) -> CallToolResult:
+    """The list for people, and the same with digests as data."""
+    entries = [_entry(row) for row in rows]
+    return facts(_table(entries), {"models": entries})
+
+
+def _entry(row: Listed) -> dict[str, Any]:
+    info = row.info
+    return {
+        "name": info.name or info.model,
+        "size": info.size,
+        "parameters": info.details.parameter_size,
+        "quantization": info.details.quantization_level,
+        "context_length": row.model.max_context or None,
+        "capabilities": sorted(row.model.capabilities),
+        "modified_at": info.modified_at,
+        "loaded": row.running is not None,
+        "location": "cloud" if row.model.is_cloud else "local",
+        "digest": info.digest,
+    }
+
+
+_COLUMNS = ("name", "size", "params", "quant", "window", "can", "modified", "loaded", "where")
+
+
+def _table(entries: list[dict[str, Any]]) -> str:
+    if not entries:
+        return "No such model is installed. Install one with `ollama pull llama3.2`."
+    rows = [_COLUMNS, *(_cells(entry) for entry in entries)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        entry["name"],
+        _size(entry["size"]),
+        entry["parameters"] or "-",
+        entry["quantization"] or "-",
+        str(entry["context_length"] or "-"),
+        ",".join(entry["capabilities"]) or "-",
+        entry["modified_at"][:10] or "-",
+        "yes" if entry["loaded"] else "no",
+        entry["location"],
+    )
+
+
+def _size(count: int) -> str:
+    """Bytes as people write them.
+
+    >>> _size(98362745), _size(5_200_000_000), _size(0)
+    ('98 MB', '5.2 GB', '-')
+    """
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count else "-"
+
+
+@models.tool("List local models", table, Annotated[CallToolResult, ModelTable])
+async def ollama_list_models(
+    app: App,
+    capability: Annotated[
+        str,
+        says('Only models with it: completion, vision, tools, thinking, insert, embedding. Default "": all.'),
+    ] = "",
+    ctx: Context | None = None,
+) -> list[Listed]:
+    """List the models that are installed in Ollama on this machine, the newest first."""
+    wanted = capability.strip().lower()
+    return [row for row in await app.catalog.listed() if not wanted or wanted in row.model.capabilities]

@@ -1,0 +1,88 @@
+"""What a tool returns: the one place where answers, facts and failures become MCP results.
+
+Everything that leaves is cleaned here: a lone surrogate or a NaN would end the process in the
+serialiser.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, cast
+
+from mcp_types import CallToolResult, TextContent
+
+from ollama_mcp.errors import OllamaError
+from ollama_mcp.replies.answer import Answer
+
+STATS = "ollama-mcp/stats"
+NOTES = "ollama-mcp/notes"
+ERROR = "ollama-mcp/error"
+THINKING = "ollama-mcp/thinking"
+TOOL_CALLS = "ollama-mcp/tool_calls"
+
+
+def words(answer: Answer) -> CallToolResult:
+    """An answer: exactly one text block, and the statistics beside it.
+
+    Calls of the caller's tools are the text, as a JSON array, behind what the model said first.
+    """
+    calls = [call.model_dump(exclude_none=True) for call in answer.tool_calls]
+    text = "\n\n".join(filter(None, [str(answer), json.dumps(calls, ensure_ascii=False) if calls else ""]))
+    return _result(
+        text,
+        {
+            STATS: answer.stats.as_data(),
+            NOTES: answer.notes,
+            THINKING: answer.thinking,
+            TOOL_CALLS: calls,
+        },
+    )
+
+
+def facts(text: str, data: dict[str, Any], meta: dict[str, Any] | None = None) -> CallToolResult:
+    """Facts: a readable table, and the same as structured data."""
+    result = _result(text, meta or {})
+    result.structured_content = clean(data)
+    return result
+
+
+def failure(error: OllamaError) -> CallToolResult:
+    """A failure: `CODE: cause. Remedy.`, and the same as data in `_meta`.
+
+    Not in the structured content: clients check that against the output schema even on errors.
+    """
+    result = _result(str(error), {ERROR: error.as_data()})
+    result.is_error = True
+    return result
+
+
+def _result(text: str, meta: dict[str, Any]) -> CallToolResult:
+    kept = {key: clean(value) for key, value in meta.items() if value}
+    return CallToolResult(content=[TextContent(type="text", text=clean_text(text))], _meta=kept or None)
+
+
+def clean(value: Any) -> Any:
+    """Plain data without lone surrogates (they become U+FFFD), NaN and infinity (null)."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {clean_text(str(k)): clean(v) for k, v in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in cast("list[Any]", value)]
+    return value
+
+
+def clean_text(text: str) -> str:
+    """Text that UTF-8 can carry; pairs of surrogates become the character that they mean.
+
+    >>> clean_text("a" + chr(0xD800) + "b") == "a" + chr(0xFFFD) + "b"
+    True
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
