@@ -105,7 +105,7 @@ class Settings:
     log_level: str = "WARNING"
     log_file: str = ""
     embedded_model: str = ""
-    cache: str = ""
+    cache: Path = Path("~/.cache/ollama-mcp")
     unknown: tuple[str, ...] = ()
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
 
@@ -241,8 +241,9 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
           "What is logged on stderr. Prompts only at DEBUG."),
     Field("OLLAMA_MCP_LOG_FILE", "log_file", _text, "", "A file that gets the log as well."),
-    Field("OLLAMA_MCP_EMBEDDED_MODEL", "embedded_model", _text, "", "A GGUF file for the embedded engine."),
-    Field("OLLAMA_MCP_CACHE", "cache", _text, "", "Folder of the embedded engine's weights."),
+    Field("OLLAMA_MCP_EMBEDDED_MODEL", "embedded_model", _readable, "", "GGUF file for the embedded engine."),
+    Field("OLLAMA_MCP_CACHE", "cache", lambda v: Path(_text(v)).expanduser(), "~/.cache/ollama-mcp",
+          "Folder of the embedded engine's models."),
     Field("OLLAMA_MCP_CONFIG", "", _text, "", "A TOML file with any of these by their names in the file."),
 )  # fmt: skip
 
@@ -269,7 +270,14 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     problems.extend(_strangers(table))
     if problems:
         raise SettingsError(problems)
+    values.setdefault("cache", _cache_folder(variables))
     return _build(values, per_model, tuple(_unknown_variables(variables)))
+
+
+def _cache_folder(variables: Mapping[str, str]) -> Path:
+    """Where the user's caches are, by the habits of the operating system."""
+    root = variables.get("XDG_CACHE_HOME") or variables.get("LOCALAPPDATA") or "~/.cache"
+    return Path(root).expanduser() / "ollama-mcp"
 
 
 def _read_file(path: str, problems: list[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -80,12 +80,12 @@ async def examine(app: App) -> AsyncIterator[Finding]:
 def _settings_in_force(settings: Settings) -> list[Finding]:
     shown = {"OLLAMA_HOST": settings.backend.host.url, "OLLAMA_API_KEY": _mask(settings.backend.api_key)}
     shown |= {"OLLAMA_MCP_HEADERS": ", ".join(f"{name}: {_mask('x')}" for name in settings.backend.headers)}
-    found = [
-        Finding(f"{entry.variable} = {_shown(entry.key, shown.get(entry.variable), settings)}")
-        for entry in FIELDS
-        if entry.key
-    ]
+    found = [_setting(entry.variable, entry.key, shown, settings) for entry in FIELDS if entry.key]
     return found + [Finding(text, "Correct its name, or take it out.", True) for text in settings.unknown]
+
+
+def _setting(variable: str, key: str, shown: Mapping[str, str], settings: Settings) -> Finding:
+    return Finding(f"{variable} = {_shown(key, shown.get(variable), settings)}")
 
 
 def _shown(key: str, prepared: str | None, settings: Settings) -> str:
@@ -135,9 +135,8 @@ async def _chat(app: App) -> AsyncIterator[Finding]:
         return
     stats = answer.stats
     speed = f", {stats.tokens_per_s:g} tokens/s" if stats.tokens_per_s else ""
-    yield Finding(
-        f"chat with {stats.model} ({stats.chosen or 'named'}): {stats.total_s} s{speed}, window {stats.context_window or '?'}"
-    )
+    window = f", window {stats.context_window}" if stats.context_window else ""
+    yield Finding(f"chat with {stats.model} ({stats.chosen}): {stats.total_s} s{speed}{window}")
     for row in await app.catalog.listed():
         if row.running is not None and row.running.size_vram == 0:
             yield Finding(
