@@ -14,19 +14,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
-import httpx
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.app import App
 from ollama_mcp.cli.embedded import Bar, complain, find
+from ollama_mcp.client import OllamaClient
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable, fetch
+from ollama_mcp.endpoints import Call
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.replies.embedding import similarity
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.following import FORM
 from ollama_mcp.tools.results import STATS
+from ollama_mcp.wire import Response
 
 _LIMIT_S = 300
 _REACH_S = 5
@@ -196,8 +198,8 @@ async def _show_cancel(client: Client, place: Place) -> None:
 async def _show_stopped(client: Client, place: Place, before: dict[str, int], started: float) -> None:
     if place.embedded:
         with anyio.move_on_after(5):
-            while (now := await _activity(place))["running"] or now["cancelled"] <= before["cancelled"]:
-                await anyio.sleep(0.02)  # noqa: ASYNC110 - what is asked is another process
+            while (now := await _activity(place))["running"] or now["cancelled"] <= before["cancelled"]:  # noqa: ASYNC110
+                await anyio.sleep(0.02)
         now = await _activity(place)
         _require(now["running"] == 0 and now["cancelled"] > before["cancelled"], "the engine did not stop")
         print(f"\n  cancelled; the engine stopped after {time.monotonic() - started:.2f} s")
@@ -240,9 +242,19 @@ def _vector(packed: str) -> list[float]:
     return list(struct.unpack(f"<{len(data) // 4}f", data))
 
 
+class _Activity(Response):
+    running: int = 0
+    cancelled: int = 0
+    completed: int = 0
+
+
+_ACTIVITY = Call("GET", "/api/embedded/activity", type(None), _Activity)
+
+
 async def _activity(place: Place) -> dict[str, int]:
     """What the embedded engine counts; nothing where it is a real Ollama."""
     if not place.embedded:
         return {}
-    async with httpx.AsyncClient(trust_env=False) as http:
-        return (await http.get(f"{place.url}/api/embedded/activity")).json()
+    async with OllamaClient(place.url) as client:
+        activity = await client.call(_ACTIVITY)
+    return activity.model_dump()
