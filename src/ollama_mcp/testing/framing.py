@@ -1,0 +1,171 @@
+"""HTTP/1.1 as far as a server of NDJSON needs it: a request's bytes in, an answer's bytes out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any
+
+HEAD_LIMIT = 1 << 20
+"""Bytes that a request's head may have; Go's own limit."""
+
+_CHUNKED_FROM = 2048  # Go gives a Content-Length to what a handler wrote in one go, up to this size
+
+
+class BadFraming(Exception):
+    """What came is not HTTP; Go answers 400 in plain text and closes."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came. Header names are in lower case, `path` is without the query."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+    """When its last byte had been read, in seconds of `time.monotonic`."""
+    connection: int
+    """The number of its connection, from 1: equal numbers mean that the client kept it alive."""
+    query: str = ""
+
+    @cached_property
+    def json(self) -> Any:
+        """The body read as JSON; None if it is empty or is not JSON."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def wants_close(self) -> bool:
+        """Whether the client asked for the connection to end after this answer."""
+        return self.headers.get("connection", "").lower() == "close"
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first lines of a request, read."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body comes in chunks."""
+        return "chunked" in self.headers.get("transfer-encoding", "").lower()
+
+
+async def read_head(reader: asyncio.StreamReader) -> Head | None:
+    """Wait for the next request's head; None where the client ended between two requests.
+
+    Raises:
+        BadFraming: the bytes are no head, or one of more than HEAD_LIMIT.
+    """
+    try:
+        raw = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    except asyncio.LimitOverrunError as error:
+        raise BadFraming("the head is too long") from error
+    return parse_head(raw)
+
+
+def parse_head(raw: bytes) -> Head:
+    """Read a head up to and with its empty line.
+
+    Raises:
+        BadFraming: the first line or a header has not the form of one.
+    """
+    first, *lines = raw.decode("latin-1").strip("\r\n").split("\r\n")
+    words = first.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        raise BadFraming(f"no request line: {first[:80]!r}")
+    headers = dict(_header(line) for line in lines)
+    if words[2] == "HTTP/1.0":
+        headers.setdefault("connection", "close")
+    return Head(words[0], words[1], headers)
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise BadFraming(f"no header: {line[:80]!r}")
+    return name.strip().lower(), value.strip()
+
+
+async def read_body(reader: asyncio.StreamReader, head: Head, write: Callable[[bytes], object]) -> bytes:
+    """Read the body that belongs to a head, after the `100 Continue` that the client may wait for.
+
+    Raises:
+        BadFraming: a length is no number.
+        asyncio.IncompleteReadError: the client left in the middle of it.
+    """
+    if head.headers.get("expect", "").lower() == "100-continue":
+        write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if head.chunked:
+        return await _read_chunks(reader)
+    return await reader.readexactly(_number(head.headers.get("content-length", "0"), 10))
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while size := _number((await reader.readuntil(b"\r\n")).partition(b";")[0].decode("latin-1"), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass  # trailers, which nobody asked for
+    return bytes(body)
+
+
+def _number(text: str, base: int) -> int:
+    try:
+        return int(text.strip(), base)
+    except ValueError as error:
+        raise BadFraming(f"no length: {text[:80]!r}") from error
+
+
+def head_bytes(
+    status: int, headers: Mapping[str, str], *, close: bool, length: int | None = None, chunked: bool = False
+) -> bytes:
+    """A status line and headers, in the order in which Go writes them; those that are given win."""
+    own = {
+        "Date": formatdate(usegmt=True),
+        "Content-Length": None if length is None else str(length),
+        "Connection": "close" if close else None,
+        "Transfer-Encoding": "chunked" if chunked else None,
+    }
+    given = {name.lower() for name in headers}
+    ours = {name: value for name, value in own.items() if value and name.lower() not in given}
+    lines = [f"{name}: {value}" for name, value in {**headers, **ours}.items()]
+    return "\r\n".join([f"HTTP/1.1 {status} {_reason(status)}", *lines, "", ""]).encode("latin-1")
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "status code " + str(status)
+
+
+def whole_bytes(
+    status: int, headers: Mapping[str, str], body: bytes, *, close: bool, chunked: bool = False
+) -> bytes:
+    """An answer in one piece: with its length or, like Go, in one chunk where it is long or `chunked`."""
+    if chunked or len(body) > _CHUNKED_FROM:
+        return head_bytes(status, headers, close=close, chunked=True) + chunk(body) + LAST_CHUNK
+    return head_bytes(status, headers, close=close, length=len(body)) + body
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body; empty data makes none, since that would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,204 @@
+"""The pretended models, their names, and how the endpoints describe them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ollama_mcp.testing.go import as_list, timestamp
+
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_NAME = re.compile(rf"(?:https?://)?(?:{_PART}(?::\d+)?/)?(?:{_PART}/)?{_PART}(?::{_PART})?")
+_DEFAULT_HOST = "registry.ollama.ai"
+_SIZES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+
+@dataclass
+class Model:
+    """A model that the fake has installed. Change its fields at any time; the next request sees it."""
+
+    name: str
+    capabilities: Sequence[str] = ("completion", "tools")
+    context_length: int = 131_072
+    """The longest window that the model was trained for, in tokens; a larger num_ctx is cut to it."""
+    size: int = 2_019_393_189
+    """Bytes on disk."""
+    parameter_size: str = "3.2B"
+    quantization_level: str = "Q4_K_M"
+    family: str = "llama"
+    modified_at: str = "2026-11-22T17:13:26.120612282Z"
+    loaded: bool = False
+    remote_host: str = ""
+    """Not empty for a model that runs elsewhere: prompts would leave the machine."""
+    remote_model: str = ""
+    template: str = "{{ .Prompt }}"
+    dimensions: int = 768
+    """The length of its vectors."""
+    system: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    messages: Sequence[Mapping[str, Any]] = ()
+    license: str = ""
+    parent_model: str = ""
+    digest: str = ""
+    """64 hexadecimal digits; made from the name if left empty."""
+    window: int = 0
+    """The window that it is loaded with, in tokens; 0 while it is not."""
+    expires: float = math.inf
+    """When it unloads by itself, in seconds of `time.monotonic`."""
+    loads: int = 0
+    """How often it was loaded: a second time means that a call asked for another window."""
+
+    def __post_init__(self) -> None:
+        self.digest = self.digest or hashlib.sha256(self.name.encode()).hexdigest()
+
+    def can(self, capability: str) -> bool:
+        """Whether it has the capability."""
+        return capability in self.capabilities
+
+    @property
+    def running(self) -> bool:
+        """Whether it is loaded now, its keep_alive not being over."""
+        return self.loaded and time.monotonic() < self.expires
+
+    def load(self, window: int) -> None:
+        """Load it with a window of so many tokens, if that is not how it is loaded already."""
+        if not self.running or self.window != window:
+            self.loads += 1
+        self.loaded, self.window = True, window
+
+    def keep(self, seconds: float) -> None:
+        """Let it stay loaded for so long; 0 unloads it now."""
+        self.loaded = seconds > 0
+        self.expires = time.monotonic() + seconds
+
+
+def is_valid(name: str) -> bool:
+    """Whether Ollama takes the text for a model's name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_cloud(name: str) -> bool:
+    """Whether the name says that the model runs in Ollama's cloud: `name:cloud` or `name:tag-cloud`."""
+    return name.endswith((":cloud", "-cloud"))
+
+
+def full_name(name: str) -> str:
+    """Host, namespace, name and tag: `registry.ollama.ai/library/llama3.2:3b`."""
+    path = re.sub(r"^https?://", "", name)
+    tagged = path if ":" in path.rpartition("/")[2] else f"{path}:latest"
+    missing = 2 - tagged.count("/")
+    return "/".join([*[_DEFAULT_HOST, "library"][: max(missing, 0)], tagged])
+
+
+def short_name(name: str) -> str:
+    """The name as Ollama shows it: without the default registry and namespace, with its tag."""
+    return full_name(name).removeprefix(f"{_DEFAULT_HOST}/").removeprefix("library/")
+
+
+def details(model: Model) -> dict[str, Any]:
+    """The `details` object of show and ps."""
+    return {
+        "parent_model": model.parent_model,
+        "format": "gguf",
+        "family": model.family,
+        "families": [model.family],
+        "parameter_size": model.parameter_size,
+        "quantization_level": model.quantization_level,
+    }
+
+
+def remote(model: Model) -> dict[str, Any]:
+    """The fields that only a model of another host has."""
+    if not model.remote_host:
+        return {}
+    return {"remote_model": model.remote_model or model.name, "remote_host": model.remote_host}
+
+
+def tag_entry(model: Model, *, rich: bool) -> dict[str, Any]:
+    """A row of tags; `rich` as since 0.30, with lengths and capabilities."""
+    lengths = {"context_length": model.context_length, "embedding_length": model.dimensions}
+    return {
+        "name": model.name,
+        "model": model.name,
+        **remote(model),
+        "modified_at": model.modified_at,
+        "size": model.size,
+        "digest": model.digest,
+        "details": details(model) | (lengths if rich else {}),
+    } | ({"capabilities": list(model.capabilities)} if rich else {})
+
+
+def running_entry(model: Model) -> dict[str, Any]:
+    """A row of ps; a keep_alive without end shows as a date far in the future."""
+    left = min(model.expires - time.monotonic(), 9e9)
+    return {
+        "name": model.name,
+        "model": model.name,
+        "size": model.size,
+        "digest": model.digest,
+        "details": details(model),
+        "expires_at": timestamp(left),
+        "size_vram": 0,
+        "context_length": model.window,
+    }
+
+
+def card(model: Model, *, capabilities: bool) -> dict[str, Any]:
+    """The answer of show; old servers leave the capabilities out."""
+    told = {
+        "license": model.license,
+        "modelfile": _modelfile(model),
+        "parameters": parameter_text(model),
+        "template": model.template,
+        "system": model.system,
+        "details": details(model),
+        "messages": list(model.messages),
+        **remote(model),
+        "model_info": _info(model),
+        "tensors": [{"name": "token_embd.weight", "type": "Q8_0", "shape": [model.dimensions, 49152]}],
+        "capabilities": list(model.capabilities) if capabilities else [],
+        "modified_at": model.modified_at,
+    }
+    return {name: value for name, value in told.items() if value not in ("", [])}
+
+
+def parameter_text(model: Model) -> str:
+    """The parameters as show prints them: a name, spaces, a value, one a line, lists taken apart."""
+    return "\n".join(f"{name:<30} {_shown(value)}" for name, value in _parameter_lines(model))
+
+
+def _parameter_lines(model: Model) -> list[tuple[str, Any]]:
+    lists = {name: as_list(value) or [value] for name, value in model.parameters.items()}
+    return [(name, one) for name, several in sorted(lists.items()) for one in several]
+
+
+def _shown(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _modelfile(model: Model) -> str:
+    # A server's own path stands here in real answers, so that a test can see that it goes no further.
+    lines = ['# Modelfile generated by "ollama show"', f"FROM /var/lib/ollama/blobs/sha256-{model.digest}"]
+    lines += [f"TEMPLATE {model.template}"] + ([f"SYSTEM {model.system}"] if model.system else [])
+    lines += [f"PARAMETER {name} {value}" for name, value in _parameter_lines(model)]
+    return "\n".join(lines) + "\n"
+
+
+def _info(model: Model) -> dict[str, Any]:
+    return {
+        "general.architecture": model.family,
+        "general.parameter_count": _count(model.parameter_size),
+        f"{model.family}.context_length": model.context_length,
+        f"{model.family}.embedding_length": model.dimensions,
+        "tokenizer.ggml.tokens": None,
+    }
+
+
+def _count(parameter_size: str) -> int:
+    match = re.fullmatch(r"([\d.]+)([KMBT])", parameter_size)
+    return int(float(match[1]) * _SIZES[match[2]]) if match else 0

@@ -1,0 +1,103 @@
+"""Recorded exchanges with a real Ollama: one JSON file each, played back byte for byte.
+
+The format is that of the recordings directory: `request` (method, path, host, body), `response.wire`
+(pairs of milliseconds since the request and bytes), `response.body` (the same without framing),
+`response.end` (who closed) and `expects` (what a client must make of it).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ollama_mcp.testing.answers import Step, Wait
+from ollama_mcp.testing.scripts import Script
+
+
+@dataclass(frozen=True)
+class RecordedRequest:
+    """The request as it was recorded."""
+
+    method: str
+    path: str
+    host: str
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body read as JSON; None if it is empty or is not JSON."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A recording."""
+
+    name: str
+    why: str
+    request: RecordedRequest
+    status: int
+    pieces: tuple[tuple[float, bytes], ...]
+    """The answer as it came: seconds since the request, and bytes."""
+    end: str
+    """Who closed: "server closed" or "client closed"."""
+    expects: Mapping[str, Any]
+    text: bytes
+
+    @classmethod
+    def load(cls, path: str | Path) -> Exchange:
+        """Read a recording.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not JSON.
+            KeyError: a part of a recording is missing.
+        """
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        request, response = data["request"], data["response"]
+        return cls(
+            name=data["name"],
+            why=data["why"],
+            request=RecordedRequest(
+                request["method"], request["path"], request["host"], _bytes(request["body"])
+            ),
+            status=response["status"],
+            pieces=tuple((ms / 1000, _bytes(piece)) for ms, piece in response["wire"]),
+            end=response["end"],
+            expects=data["expects"],
+            text=_bytes(response["body"]),
+        )
+
+    @property
+    def wire(self) -> bytes:
+        """The whole answer with head and framing."""
+        return b"".join(piece for _, piece in self.pieces)
+
+    def body(self) -> bytes:
+        """The answer's body, without framing."""
+        return self.text
+
+    def script(self, *, as_recorded_timing: bool = False) -> Script:
+        """The script that plays it back: where the client had left, it waits for that again."""
+        steps = tuple(self._timed()) if as_recorded_timing else tuple(piece for _, piece in self.pieces)
+        return Script(raw=steps, how="silence" if self.end == "client closed" else "close")
+
+    def _timed(self) -> Iterator[Step]:
+        before = 0.0
+        for at, piece in self.pieces:
+            yield Wait(at - before)
+            yield piece
+            before = at
+
+
+def _bytes(text: str | Mapping[str, str] | None) -> bytes:
+    if isinstance(text, str):
+        return text.encode()
+    return base64.b64decode(text["base64"]) if text else b""

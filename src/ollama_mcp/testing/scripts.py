@@ -1,0 +1,315 @@
+"""Scripts: what the fake is to answer instead of its default, how slowly, and where it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Literal, TypeAlias
+
+from ollama_mcp.testing import go
+from ollama_mcp.testing.answers import (
+    Answer,
+    Element,
+    End,
+    Hold,
+    How,
+    Partial,
+    Step,
+    Stream,
+    Verbatim,
+    Wait,
+    Whole,
+    line,
+)
+from ollama_mcp.testing.framing import Request
+from ollama_mcp.testing.models import short_name
+
+GENERATION = frozenset({"/api/chat", "/api/generate"})
+MODEL_RUNS = GENERATION | {"/api/embed", "/api/embeddings"}
+"""The endpoints that run a model, which are those that can be busy."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """One scripted answer: at most one kind of content, any timing, any fault.
+
+    Content, the first that is given: `raw` (any bytes at all), `status` and `body`, `lines` (NDJSON
+    as it is), or `tokens`, `thinking` and `tool_calls` of chat and generate. Without content the
+    endpoint answers as ever, and the timing and the faults are laid over that.
+
+    A record is one line of a stream. "Tokens" below are records that are not the last one.
+    """
+
+    tokens: Sequence[str] | None = None
+    """The answer, a record each. An empty list is an empty answer."""
+    thinking: Sequence[str] | None = None
+    """The thinking that comes before the tokens, a record each."""
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    """`{"name": ..., "arguments": {...}}` each, with an `id` if you want to choose it; a record each."""
+    done_reason: str | None = None
+    """Of the last record: "stop" if None and the answer is scripted."""
+    final: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Fields to lay over the last record, such as `{"prompt_eval_count": 2050}`; None removes one."""
+
+    status: int | None = None
+    """An HTTP status, with `body` as the whole answer; an empty body if there is none."""
+    body: Any = None
+    """JSON, or text, or bytes."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Headers to add or to replace."""
+    lines: Sequence[bytes] | None = None
+    """NDJSON lines as they are, one a chunk; a missing line end is added."""
+    raw: bytes | Iterable[Step] | None = None
+    """Bytes to send from the status line on, then `how`. May be endless and have Waits between; an
+    iterator is used up by the first request."""
+
+    load_delay: float = 0.0
+    """Seconds for loading the model, if it is not loaded. Leaving meanwhile aborts the load."""
+    delay_first: float = 0.0
+    """Seconds before the first byte."""
+    delay: float = 0.0
+    """Seconds between two records."""
+    hold_after_tokens: int | None = None
+    """After so many tokens wait for `FakeOllama.release()`."""
+
+    cut_after_tokens: int | None = None
+    """Break off after so many tokens. With cut_after_bytes: and so many bytes of the next record."""
+    cut_after_bytes: int | None = None
+    """Break off after so many bytes, counted from the status line; 0 is not a single one."""
+    how: Literal["close", "reset", "silence", "error"] = "close"
+    """How to break off: a closed connection, a TCP reset, an open one without another byte, or an
+    error record and an orderly end. An error before the first token is an HTTP 500."""
+    error: str = "an error was encountered while running the model: unexpected EOF"
+    """The text of the error record."""
+    missing_done: bool = False
+    """End in order, but without the last record."""
+    blank_lines: bool = False
+    """Put an empty line after every record."""
+
+    @property
+    def generates(self) -> bool:
+        """Whether it can only be meant for an endpoint that generates text."""
+        content = self.tokens is not None or self.thinking is not None or self.tool_calls
+        return bool(content or self.final or self.done_reason or self.load_delay)
+
+    @property
+    def end(self) -> How:
+        """How the connection ends, where an error record cannot be sent."""
+        return "close" if self.how == "error" else self.how
+
+
+DEFAULT = Script()
+
+Scripted: TypeAlias = Script | Callable[[Request], Script]
+"""A script, or what makes one of the request that it is to answer."""
+
+
+@dataclass
+class Rule:
+    """Scripts and the requests that they are for. `FakeOllama.script` returns it."""
+
+    scripts: Sequence[Scripted]
+    paths: Collection[str] | None
+    method: str | None
+    model: str | None
+    times: int | None
+    used: int = 0
+    """How many requests it has answered."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has answered as often as it may."""
+        return self.times is not None and self.used >= self.times
+
+    def matches(self, request: Request) -> bool:
+        """Whether it is for this request."""
+        return (
+            not self.spent
+            and (self.paths is None or request.path in self.paths)
+            and (self.method is None or request.method == self.method)
+            and (self.model is None or self.model == _model_of(request))
+        )
+
+    def take(self, request: Request) -> Script:
+        """The next script; the last one stays when there is no next."""
+        scripted = self.scripts[min(self.used, len(self.scripts) - 1)]
+        self.used += 1
+        return scripted if isinstance(scripted, Script) else scripted(request)
+
+
+def _model_of(request: Request) -> str:
+    body = go.as_object(request.json)
+    return short_name(str(body.get("model") or body.get("name") or ""))
+
+
+class ScriptBook:
+    """The rules in force. The youngest that matches answers."""
+
+    def __init__(self) -> None:
+        self._rules: list[Rule] = []
+
+    def add(
+        self,
+        scripts: Sequence[Scripted],
+        *,
+        paths: Collection[str] | None,
+        method: str | None,
+        model: str | None,
+        times: int | None,
+    ) -> Rule:
+        """Put a rule on top."""
+        wanted = short_name(model) if model else None
+        rule = Rule(scripts, paths or _meant(scripts), method, wanted, times)
+        self._rules.append(rule)
+        return rule
+
+    def take(self, request: Request) -> Script:
+        """The script for a request; an empty one if no rule matches."""
+        for rule in reversed(tuple(self._rules)):
+            if rule.matches(request):
+                return rule.take(request)
+        return DEFAULT
+
+    def clear(self) -> None:
+        """Forget all rules."""
+        self._rules.clear()
+
+
+def _meant(scripts: Sequence[Scripted]) -> Collection[str] | None:
+    # Tokens for every path would answer the client's look at /api/tags with a chat.
+    known = [script for script in scripts if isinstance(script, Script)]
+    return GENERATION if any(script.generates for script in known) else None
+
+
+def content(script: Script) -> Answer | None:
+    """The answer that the script itself brings, if it does not leave it to the endpoint."""
+    if script.raw is not None:
+        pieces = [script.raw] if isinstance(script.raw, bytes) else script.raw
+        return Verbatim(chain(pieces, [End(script.end)]))
+    if script.status is not None or script.body is not None:
+        return _body(script)
+    if script.lines is not None:
+        return Stream(iter([line(text) for text in script.lines]))
+    return None
+
+
+def _body(script: Script) -> Whole:
+    body = script.body
+    if body is None or isinstance(body, bytes):
+        return Whole(body or b"", script.status or 200, {})
+    if isinstance(body, str):
+        return Whole(body.encode(), script.status or 200, {"Content-Type": "text/plain; charset=utf-8"})
+    return Whole(go.dump(body), script.status or 200)
+
+
+def edit(script: Script, answer: Answer) -> Answer:
+    """Lay the script's headers, timing and record faults over an answer."""
+    if isinstance(answer, Stream):
+        records = _broken(script, _paced(script, answer.records))
+        return Stream(records, answer.fold, _replaced(answer.headers, script.headers), answer.status)
+    if isinstance(answer, Whole):
+        headers = _replaced(answer.headers, script.headers)
+        return Whole(answer.body, answer.status, headers, answer.chunked)
+    return answer
+
+
+def _replaced(headers: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    names = {name.lower() for name in given}
+    return {name: value for name, value in headers.items() if name.lower() not in names} | dict(given)
+
+
+def timed(script: Script, answer: Answer, steps: Iterator[Step]) -> Iterator[Step]:
+    """Lay the faults of bytes over the steps, and the first delay over those of no stream."""
+    if not isinstance(answer, Stream) and script.delay_first:
+        steps = chain([Wait(script.delay_first)], steps)
+    if script.cut_after_bytes is None or script.cut_after_tokens is not None or script.how == "error":
+        return steps
+    return _cut_bytes(steps, script.cut_after_bytes, script.end)
+
+
+def _cut_bytes(steps: Iterator[Step], left: int, how: How) -> Iterator[Step]:
+    for step in steps:
+        if not isinstance(step, bytes):
+            yield step
+            continue
+        if len(step) >= left:
+            yield step[:left]
+            yield End(how)
+            return
+        yield step
+        left -= len(step)
+
+
+def _paced(script: Script, records: Iterator[Element]) -> Iterator[Element]:
+    begun = False
+    for record in records:
+        if isinstance(record, dict | bytes):
+            if not begun:
+                yield Wait(script.delay_first)
+            elif not _is_last(record):
+                yield Wait(script.delay)
+            begun = True
+        yield record
+
+
+def _is_last(record: Element) -> bool:
+    return isinstance(record, dict) and bool(record.get("done") or record.get("status") == "success")
+
+
+def _broken(script: Script, records: Iterator[Element]) -> Iterator[Element]:
+    if script.hold_after_tokens is not None:
+        records = _held(records, script.hold_after_tokens)
+    if script.missing_done:
+        records = (record for record in records if not _is_last(record))
+    if script.cut_after_tokens is not None:
+        records = _cut_tokens(records, script.cut_after_tokens, script)
+    elif script.cut_after_bytes is not None and script.how == "error":
+        records = _cut_lines(records, script.cut_after_bytes, script)
+    return _blanked(records) if script.blank_lines else records
+
+
+def _held(records: Iterator[Element], tokens: int) -> Iterator[Element]:
+    for record in records:
+        if isinstance(record, dict | bytes):
+            if tokens == 0:
+                yield Hold()
+            tokens -= 1
+        yield record
+
+
+def _cut_tokens(records: Iterator[Element], tokens: int, script: Script) -> Iterator[Element]:
+    for record in records:
+        if isinstance(record, dict | bytes):
+            if tokens == 0:
+                yield from _fault(record, script)
+                return
+            tokens -= 1
+        yield record
+
+
+def _fault(record: dict[str, Any] | bytes, script: Script) -> Iterator[Element]:
+    if script.how == "error":
+        yield {"error": script.error}
+        return
+    if script.cut_after_bytes:
+        yield Partial(line(record), script.cut_after_bytes)
+    yield End(script.how)
+
+
+def _cut_lines(records: Iterator[Element], left: int, script: Script) -> Iterator[Element]:
+    # An error record needs a boundary: it follows the last record that is whole.
+    for record in records:
+        if isinstance(record, dict | bytes):
+            left -= len(line(record))
+            if left < 0:
+                yield {"error": script.error}
+                return
+        yield record
+
+
+def _blanked(records: Iterator[Element]) -> Iterator[Element]:
+    for record in records:
+        yield record
+        if isinstance(record, dict | bytes):
+            yield b"\n"
