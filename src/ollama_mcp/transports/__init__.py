@@ -1,0 +1,1 @@
+"""How the server meets its clients: the standard streams."""

@@ -1,0 +1,187 @@
+"""One line and one JSON-RPC message, both ways; nothing that comes in or goes out ends the loop.
+
+In: a line that is no message raises `Refused`, which carries the answer to send (the SDK drops such
+lines without a word). Lone surrogates are mended, because clients that cut text in the middle of an
+emoji send them, and so is a byte order mark, because PowerShell writes one.
+
+Out: `encode` always returns a line. What JSON cannot say is replaced, and what cannot be replaced
+becomes an error with the same id.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from typing import Any, cast
+
+import pydantic_core
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+)
+from pydantic import ValidationError
+
+from ollama_mcp.transports.lines import LINE_LIMIT, Line, TooLong
+
+_logger = logging.getLogger(__name__)
+
+_DEPTH = 200
+"""Levels of nesting: what pydantic's reader and writer agree on."""
+
+# In a line too long to be parsed the id is read where the SDKs of Python (first) and of TypeScript
+# (last) write it. Both patterns are anchored at the outermost brace, so they cannot match an
+# argument's content.
+_ID = rb'"id"\s*:\s*(-?\d{1,18}|"[^"\\]{0,200}")'
+_FIRST = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*' + _ID + rb"\s*,")
+_LAST = re.compile(rb",\s*" + _ID + rb"\s*\}\s*$")
+
+
+class Refused(Exception):
+    """The line is not a JSON-RPC message; raised by `decode`, seen by the reading end of the wire."""
+
+    def __init__(self, code: int, message: str, request_id: RequestId | None = None) -> None:
+        super().__init__(message)
+        self.answer = _error(request_id, code, message)
+
+
+def decode(line: Line) -> JSONRPCMessage:
+    """Read one message.
+
+    Raises:
+        Refused: The line is too long, not JSON, or not a message.
+    """
+    if isinstance(line, TooLong):
+        raise Refused(
+            INVALID_REQUEST, f"a message may have at most {LINE_LIMIT} bytes (16 MiB)", _id_at_an_edge(line)
+        )
+    value = _parse(line)
+    if not isinstance(value, dict):
+        raise Refused(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")
+    return _message(cast("dict[str, Any]", value))
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return pydantic_core.from_json(line)
+    except ValueError:
+        return _parse_slowly(line)
+
+
+def _parse_slowly(line: bytes) -> Any:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except RecursionError:
+        raise Refused(INVALID_REQUEST, "the message is nested too deeply") from None
+    except ValueError as error:
+        raise Refused(PARSE_ERROR, f"not JSON: {error}") from None
+    try:
+        return _mend(value)
+    except RecursionError:
+        raise Refused(INVALID_REQUEST, "the message is nested too deeply", _id_of(value)) from None
+
+
+def _message(value: dict[str, Any]) -> JSONRPCMessage:
+    try:
+        return _kind(value).model_validate(value, by_name=False)
+    except ValidationError:
+        raise Refused(INVALID_REQUEST, "not a JSON-RPC 2.0 message", _id_of(value)) from None
+
+
+def _kind(
+    value: dict[str, Any],
+) -> type[JSONRPCRequest | JSONRPCNotification | JSONRPCResponse | JSONRPCError]:
+    # By the keys present, not by what fits: the SDK's union reads a request with a bad id as a
+    # notification, which nobody answers.
+    if "method" in value:
+        return JSONRPCRequest if "id" in value else JSONRPCNotification
+    return JSONRPCError if "error" in value else JSONRPCResponse
+
+
+def _id_of(value: Any) -> RequestId | None:
+    if not isinstance(value, dict):
+        return None
+    message = cast("dict[str, Any]", value)
+    # The id of a bad response is one of ours; echoed, it would seem to answer a request of the client's.
+    if "method" not in message and ("result" in message or "error" in message):
+        return None
+    request_id = message.get("id")
+    if isinstance(request_id, str):
+        return _mend_text(request_id)
+    return request_id if type(request_id) is int else None
+
+
+def _id_at_an_edge(line: TooLong) -> RequestId | None:
+    match = _FIRST.match(line.head) or _LAST.search(line.tail)
+    if match is None:
+        return None
+    try:
+        return cast("RequestId", json.loads(match[1]))
+    except ValueError:  # bytes that are not UTF-8, or a control character
+        return None
+
+
+def encode(message: JSONRPCMessage) -> bytes:
+    """Write one message as a line, whatever it holds."""
+    try:
+        return _dump(message)
+    except ValueError:
+        return _encode_slowly(message)
+
+
+def _dump(message: JSONRPCMessage) -> bytes:
+    # NaN and infinity become null here by pydantic's own rule; a lone surrogate raises.
+    return message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+
+
+def _encode_slowly(message: JSONRPCMessage) -> bytes:
+    try:
+        value = _mend(message.model_dump(by_alias=True, exclude_unset=True))
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    except (ValueError, TypeError, RecursionError) as error:
+        return _encode_instead(message, error)
+
+
+def _encode_instead(message: JSONRPCMessage, error: Exception) -> bytes:
+    _logger.error("a message could not be written as JSON: %s", error)
+    if isinstance(message, JSONRPCResponse | JSONRPCError):
+        return _dump(_error(message.id, INTERNAL_ERROR, "the answer could not be written as JSON"))
+    return b""  # nobody waits for it
+
+
+def _error(request_id: RequestId | None, code: int, message: str) -> JSONRPCError:
+    return JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=message))
+
+
+def _mend(value: Any, depth: int = _DEPTH) -> Any:
+    """Copy a JSON value without surrogates, NaN and infinity.
+
+    Raises:
+        RecursionError: It is nested too deeply, or contains itself.
+    """
+    if isinstance(value, str):
+        return _mend_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not depth:
+        raise RecursionError("nested too deeply")
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {_mend(key, depth - 1): _mend(item, depth - 1) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [_mend(item, depth - 1) for item in cast("list[Any]", value)]
+    return value
+
+
+def _mend_text(text: str) -> str:
+    # By way of UTF-16, which joins the halves of a pair and replaces each that is alone.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

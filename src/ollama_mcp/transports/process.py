@@ -1,0 +1,113 @@
+"""What belongs to the process and not to a connection: its standard streams, its signals, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from queue import SimpleQueue
+from types import FrameType
+
+import anyio
+
+from ollama_mcp.transports.pipes import post, start_thread
+
+if sys.platform != "win32":
+    import fcntl
+
+LAST_MOMENT = 0.85
+"""Seconds after which the process ends, whatever still runs."""
+
+
+def claim_stdio() -> tuple[int, int]:
+    """Take stdin and stdout for the wire and return their new descriptors.
+
+    From then on file descriptor 0 is the null device and 1 is stderr, so neither a library that
+    prints nor a child process can touch the wire. They stay so: text that waits in a buffer is
+    written when the interpreter ends.
+    """
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(line_buffering=True)  # what is printed shall be seen, not wait for the end
+    null = os.open(os.devnull, os.O_RDWR)
+    return _divert(0, null), _divert(1, 2 if _is_open(2) else null)
+
+
+def _divert(fd: int, substitute: int) -> int:
+    wire = _above_standard(fd if _is_open(fd) else substitute)
+    os.dup2(substitute, fd)
+    return wire
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _above_standard(fd: int) -> int:
+    if sys.platform == "win32":
+        return os.dup(fd)
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+class Stop:
+    """The one way to end the process: asked for by a signal, the end of stdin, or a broken stdout.
+
+    The first ask is heard by `asked` on the loop, which ends things in order, and by a watchdog
+    thread, which does not wait for the loop: `LAST_MOMENT` later the process is gone with status 0,
+    even if a tool blocks the loop or a thread. The second signal has its default effect.
+    """
+
+    def __init__(self) -> None:
+        self.eof = False
+        self._asked = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._heard: anyio.Event | None = None
+        self._alarm: SimpleQueue[None] = SimpleQueue()
+        start_thread("watchdog", self._watch)
+
+    def _watch(self) -> None:
+        self._alarm.get()
+        time.sleep(LAST_MOMENT)
+        os._exit(0)
+
+    def listen(self) -> None:
+        """Take SIGINT, SIGTERM and Windows' SIGBREAK, also where the parent had them ignored."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in _signals():
+                signal.signal(signum, self._on_signal)
+
+    def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        for signum in _signals():
+            signal.signal(signum, signal.SIG_DFL)
+        self.ask()
+
+    def ask(self, *, eof: bool = False) -> None:
+        """Begin the end. Callable from any thread and from a signal handler: it takes no lock."""
+        if not self._asked:
+            self.eof = eof
+        self._asked = True
+        self._alarm.put(None)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._loop is not None and self._heard is not None:
+            post(self._loop, self._heard.set)
+
+    async def asked(self) -> None:
+        """Wait until somebody asks, and until the loop has taken in what the asking thread gave it before."""
+        self._heard = anyio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._asked:
+            self._tell()
+        await self._heard.wait()
+
+
+def _signals() -> list[signal.Signals]:
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
