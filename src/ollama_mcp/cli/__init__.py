@@ -22,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"ollama-mcp: {problem}", file=sys.stderr)
         return 2
     command: Command = arguments.command
-    return command(arguments, settings)
+    try:
+        return command(arguments, settings)
+    except KeyboardInterrupt:
+        return 130  # what a shell says of Ctrl-C
 
 
 def _parser() -> argparse.ArgumentParser:
