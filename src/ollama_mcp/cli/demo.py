@@ -19,9 +19,9 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.app import App
-from ollama_mcp.cli.embedded import Bar, complain, find
+from ollama_mcp.cli.embedded import complain, download, find
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable, fetch
+from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable
 from ollama_mcp.endpoints import Call
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.replies.embedding import similarity
@@ -114,7 +114,7 @@ async def _embedded(settings: Settings, stack: AsyncExitStack) -> Place:
         if settings.embedded_model:
             raise
         print(f"It needs two small models, which are downloaded once into {settings.cache}:")
-        weights = await anyio.to_thread.run_sync(fetch, settings.cache, Bar())
+        weights = await anyio.to_thread.run_sync(download, settings)
     engine = await stack.enter_async_context(EmbeddedEngine(weights))
     print(f"The embedded engine listens on {engine.url}. Its model is a toy: watch the wire, not the wit.")
     return Place(engine.url, embedded=True)

@@ -10,11 +10,16 @@ from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable, Weights, lo
 from ollama_mcp.embedded import fetch as fetch_weights
 from ollama_mcp.settings import Settings
 
+_ENDING = {signal.SIGINT, signal.SIGTERM}
+
+
+_CLEAR = "\r\x1b[K"
+
 
 def fetch(settings: Settings) -> int:
     """Download the models, saying what and how large; returns 0 when they are there."""
     try:
-        fetch_weights(settings.cache, Bar())
+        download(settings)
     except EmbeddedUnavailable as error:
         return complain(error)
     print("The embedded engine is ready: `ollama-mcp embedded serve` or `ollama-mcp demo`.")
@@ -26,18 +31,13 @@ def serve(settings: Settings, port: int) -> int:
     try:
         weights = find(settings)
         with EmbeddedEngine(weights, port=port) as engine:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before anybody knows that we are ready
             print(f"Ollama's API on {engine.url}; set OLLAMA_HOST={engine.url} to use it. Ctrl-C ends it.")
             sys.stdout.flush()
-            _wait_for_signal()
+            signal.sigwait(_ENDING)
     except EmbeddedUnavailable as error:
         return complain(error)
     return 0
-
-
-def _wait_for_signal() -> None:
-    wanted = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
-    signal.sigwait(wanted)
 
 
 def find(settings: Settings) -> Weights:
@@ -56,19 +56,26 @@ def complain(error: EmbeddedUnavailable) -> int:
     return 1
 
 
-class Bar:
-    """Says what is downloaded, and draws how far it is where a person looks on."""
+def download(settings: Settings) -> Weights:
+    """Download what is missing, saying what, and drawing how far it is where a person looks on.
 
-    def __call__(self, text: str) -> None:
-        """Say what happens."""
-        print(f"  {text}")
-        sys.stdout.flush()
+    Raises:
+        EmbeddedUnavailable: With what is missing and what to do.
+    """
+    draw = _draw if sys.stdout.isatty() else _draw_nothing
+    return fetch_weights(settings.cache, _say, draw)
 
-    def at(self, done: int, total: int) -> None:
-        """Draw how far a download is, in bytes."""
-        if not sys.stdout.isatty():
-            return
-        share = min(done / total, 1.0)
-        end = "\n" if done >= total else ""
-        print(f"\r  [{'#' * round(30 * share):30}] {100 * share:3.0f} % of {total / 1e6:.0f} MB", end=end)
-        sys.stdout.flush()
+
+def _say(text: str) -> None:
+    print(f"{_CLEAR if sys.stdout.isatty() else ''}  {text}")
+    sys.stdout.flush()
+
+
+def _draw(done: int, total: int) -> None:
+    share = min(done / total, 1.0)
+    print(f"\r  [{'#' * round(30 * share):30}] {100 * share:3.0f} % of {total / 1e6:.0f} MB", end="")
+    sys.stdout.flush()
+
+
+def _draw_nothing(done: int, total: int) -> None:
+    """In a log a bar is noise."""

