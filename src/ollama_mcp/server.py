@@ -7,14 +7,12 @@ from typing import Any
 
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.tools import Tool as SDKTool
 
 from ollama_mcp import __version__
 from ollama_mcp.app import App
 from ollama_mcp.tools import TOOLSETS
-from ollama_mcp.tools.arguments import ArgumentCheck, middleware
-from ollama_mcp.tools.binding import bind
-from ollama_mcp.tools.toolset import Tool, slim
+from ollama_mcp.tools.binding import publish
+from ollama_mcp.tools.toolset import Tool
 
 INSTRUCTIONS = """\
 These tools reach language models that run on the user's own machine, in Ollama: private, free of \
@@ -77,21 +75,11 @@ def register(
         ValueError: A toolset or tool is unknown, or the host already has a tool of that name.
     """
     chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools)}
-    registry = host._tool_manager  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    taken = {tool.name for tool in registry.list_tools()} & chosen.keys()
+    registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    taken = registry.keys() & chosen.keys()
     if taken:
         raise ValueError(f"the server already has {', '.join(sorted(taken))}; give register() a prefix")
-    for name, tool in chosen.items():
-        publish(registry.add_tool(bind(tool, app), name, tool.title, annotations=tool.annotations))
-    host.middleware.append(middleware({name: ArgumentCheck(tool) for name, tool in chosen.items()}))
-
-
-def publish(added: SDKTool) -> None:
-    """Take out of a tool's schemas what costs tokens and says nothing."""
-    added.parameters = slim(added.parameters)
-    output = added.fn_metadata.output_schema
-    if output is not None:
-        added.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
+    registry.update({name: publish(tool, app, name) for name, tool in chosen.items()})
 
 
 def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None) -> list[Tool]:

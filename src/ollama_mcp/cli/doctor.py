@@ -69,6 +69,8 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     yield Finding(f"Ollama {version or 'of an unknown version'} answers at {app.client.address}")
     for row in rows:
         yield _model(row)
+    async for finding in _configured(app):
+        yield finding
     async for finding in _chat(app):
         yield finding
     if not any("embedding" in row.model.capabilities for row in rows):
@@ -126,10 +128,25 @@ def _loaded(row: Listed) -> str:
     return f"; loaded with a window of {running.context_length or '?'}, {share} % on the GPU"
 
 
+async def _configured(app: App) -> AsyncIterator[Finding]:
+    """The operator's models that cannot be used: calls pass them over without a word."""
+    settings = app.settings
+    for variable, name, capability in (
+        ("OLLAMA_MCP_CHAT_MODEL", settings.chat_model, "completion"),
+        ("OLLAMA_MCP_EMBEDDING_MODEL", settings.embedding_model, "embedding"),
+    ):
+        try:
+            if name:
+                await app.catalog.resolve(name, [capability], default="")
+        except OllamaError as error:
+            yield Finding(f"{variable}: {error.cause}", error.remedy, is_problem=True)
+
+
 async def _chat(app: App) -> AsyncIterator[Finding]:
     ask = chat_ask(prompt="Say hi.", options={"num_predict": 2}, think="")
     try:
         answer = await app.replies.start(partial(app.generator.run, ask)).result()
+        rows = await app.catalog.listed()
     except OllamaError as error:
         yield _problem(error)
         return
@@ -137,7 +154,7 @@ async def _chat(app: App) -> AsyncIterator[Finding]:
     speed = f", {stats.tokens_per_s:g} tokens/s" if stats.tokens_per_s else ""
     window = f", window {stats.context_window}" if stats.context_window else ""
     yield Finding(f"chat with {stats.model} ({stats.chosen}): {stats.total_s} s{speed}{window}")
-    for row in await app.catalog.listed():
+    for row in rows:
         if row.running is not None and row.running.size_vram == 0:
             yield Finding(
                 f"{row.info.name} runs on the CPU only", "Expect slow answers; a smaller model helps."

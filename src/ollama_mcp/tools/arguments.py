@@ -10,16 +10,13 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any, Literal, cast, get_args, get_origin
 
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-
-from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.options import option_names
-from ollama_mcp.tools.results import NOTES, failure
 from ollama_mcp.tools.toolset import Tool
 
 _INJECTED = frozenset({"wait_for_previous", "toolCallId", "sessionId"})
@@ -44,12 +41,23 @@ class ArgumentCheck:
             InvalidArgument: A name that nearly is one of ours, a value of the wrong kind, a
                 required argument that is missing; in this order.
         """
-        given = {name: value for name, value in raw.items() if value is not None and name not in _INJECTED}
+        given = {n: v for n, v in raw.items() if n not in _INJECTED and not self._is_absent(n, v)}
         known = {name: value for name, value in given.items() if name in self._parameters}
         notes = self._place_strangers({n: v for n, v in given.items() if n not in known}, known)
+        self._move_schema(known)
         checked = {name: _converted(name, value, self._kind(name)) for name, value in known.items()}
         self._complete(checked)
         return checked, notes
+
+    def _is_absent(self, name: str, value: Any) -> bool:
+        """Null says that there is no argument, and so does an empty text where no text belongs."""
+        return value is None or (value == "" and name in self._parameters and self._kind(name) is not str)
+
+    def _move_schema(self, known: dict[str, Any]) -> None:
+        """Ollama's own API takes a schema as the format."""
+        if "schema" in self._parameters and isinstance(known.get("format"), dict):
+            schema = known.pop("format")
+            known.setdefault("schema", schema)
 
     def _kind(self, name: str) -> Any:
         annotation = self._parameters[name].annotation
@@ -63,9 +71,9 @@ class ArgumentCheck:
             if "options" in self._parameters
             else {}
         )
-        for name in strangers.keys() - options.keys():
+        for name in [name for name in strangers if name not in options]:
             self._refuse_near_miss(name)
-            notes.append(f"argument {name[:60]} was ignored: {self.tool.name} has none of that name")
+            notes.append(f"argument {_one_line(name)} was ignored: {self.tool.name} has none of that name")
         if options:
             own = _converted("options", known.get("options", {}), dict)
             known["options"] = {**options, **own}
@@ -78,7 +86,7 @@ class ArgumentCheck:
         meant = next(n for n in self._names() if _plain(n) == close[0])
         place = "" if meant in self._parameters else " in options"
         raise InvalidArgument(
-            f'{self.tool.name} has no argument "{name[:60]}"', f'Send it as "{meant}"{place}.'
+            f'{self.tool.name} has no argument "{_one_line(name)}"', f'Send it as "{meant}"{place}.'
         )
 
     def _names(self) -> list[str]:
@@ -95,13 +103,17 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text[:60].split())
+
+
 # --- values ------------------------------------------------------------------------------------
 
 
 def _converted(name: str, value: Any, kind: Any) -> Any:
     try:
         return _converter(kind)(value)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidArgument(f'"{name}" is {_shown(value)}', f'Send "{name}" as {_wanted(kind)}.') from None
 
 
@@ -133,8 +145,8 @@ def _boolean(value: Any) -> bool:
 def _integer(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
-    number = float(value)
-    if not number.is_integer():
+    number = value if isinstance(value, int) else float(value)
+    if not float(number).is_integer():
         raise ValueError
     return int(number)
 
@@ -155,30 +167,37 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _list(value: Any, item: Any) -> list[Any]:
-    """A list, JSON text of one, or a single text where texts are wanted."""
+    """A list, JSON text of one, or a single one of what is wanted."""
     if isinstance(value, list):
         return cast("list[Any]", value)
-    parsed = _parsed_list(value) if isinstance(value, str) else None
-    if parsed is not None:
-        return parsed
-    if item is str and isinstance(value, str):
-        return [value]
-    raise TypeError
+    if not isinstance(value, str):
+        return [_single(value, item)]
+    parsed = _parsed(value, "{[" if item is not str else "[")
+    if isinstance(parsed, list):
+        return cast("list[Any]", parsed)
+    return [_single(value if parsed is None else parsed, item)]
 
 
-def _parsed_list(text: str) -> list[Any] | None:
-    if not text.lstrip().startswith("["):
-        return None
+def _single(value: Any, item: Any) -> Any:
+    wanted: Any = str if item is str else dict
+    if not isinstance(value, wanted):
+        raise TypeError
+    return value
+
+
+def _parsed(text: str, openings: str) -> Any:
+    """The value of a JSON text that begins so; None for any other text."""
     try:
-        value = json.loads(text)
+        return json.loads(text) if text.lstrip()[:1] in tuple(openings) else None
     except (ValueError, RecursionError):
         return None
-    return cast("list[Any]", value) if isinstance(value, list) else None
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a huge number"  # Python refuses to print those of thousands of digits
     return repr(value)[:60]
 
 
@@ -188,32 +207,3 @@ def _wanted(kind: Any) -> str:
     if get_origin(kind) is list:
         return f"a list of {'strings' if get_args(kind)[0] is str else 'objects'}"
     return {str: "a string", bool: "true or false", int: "a whole number"}.get(kind, "an object")
-
-
-# --- in front of the SDK -----------------------------------------------------------------------
-
-
-def middleware(checks: Mapping[str, ArgumentCheck]) -> Callable[..., Any]:
-    """An MCP middleware that checks the calls of our tools, by their published names, and no others."""
-
-    async def check_arguments(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        params = ctx.params or {}
-        check = checks.get(str(params.get("name"))) if ctx.method == "tools/call" else None
-        raw: Any = params.get("arguments")
-        if check is None or not isinstance(raw, Mapping | None):
-            return await call_next(ctx)
-        try:
-            arguments, notes = check.check(cast("Mapping[str, Any]", raw or {}))
-        except OllamaError as error:
-            return failure(error)
-        return _noted(await call_next(replace(ctx, params={**params, "arguments": arguments})), notes)
-
-    return check_arguments
-
-
-def _noted(result: HandlerResult, notes: list[str]) -> HandlerResult:
-    """Add our notes to those of the tool; a result has its wire form here."""
-    if not notes or not isinstance(result, dict):
-        return result
-    meta: dict[str, Any] = result.get("_meta") or {}
-    return {**result, "_meta": {**meta, NOTES: [*meta.get(NOTES, []), *notes]}}

@@ -1,4 +1,4 @@
-"""Binding: a tool function and an App become something that the SDK, on any host, can call."""
+"""Binding: a tool function and an App become a tool that the SDK, on any host, can publish and call."""
 
 from __future__ import annotations
 
@@ -9,14 +9,53 @@ import types
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool as SDKTool
 from mcp_types import CallToolResult
+from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import InternalError, OllamaError
-from ollama_mcp.tools.results import failure
-from ollama_mcp.tools.toolset import Tool
+from ollama_mcp.tools.arguments import ArgumentCheck
+from ollama_mcp.tools.results import failure, noted
+from ollama_mcp.tools.toolset import Tool, slim
 
 _log = logging.getLogger(__name__)
+
+
+class PublishedTool(SDKTool):
+    """A tool of ours on somebody's host: its arguments are checked in our words, and it never raises.
+
+    Not a middleware: that answers in front of the SDK, which then neither knows the result nor gives
+    it the form of the client's protocol, and a host that calls its tools itself would pass it by.
+    """
+
+    check: ArgumentCheck = Field(exclude=True)
+
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> CallToolResult:
+        """Check the arguments and call the function; every failure is a result."""
+        try:
+            checked, notes = self.check.check(arguments)
+            return noted(await super().run(checked, context, convert_result), notes)
+        except OllamaError as error:
+            return failure(error)
+        except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
+            return failure(_internal(self.name))
+
+
+def publish(tool: Tool, app: App, name: str) -> PublishedTool:
+    """Make the tool that a host lists as `name`; its schemas have nothing that only costs tokens."""
+    plain = SDKTool.from_function(bind(tool, app), name, tool.title, annotations=tool.annotations)
+    output = plain.fn_metadata.output_schema
+    if output is not None:
+        plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
+    fields: dict[str, Any] = dict(plain) | {
+        "parameters": slim(plain.parameters),
+        "check": ArgumentCheck(tool),
+    }
+    return PublishedTool(**fields)
 
 
 def bind(tool: Tool, app: App) -> Callable[..., Awaitable[CallToolResult]]:
@@ -31,7 +70,7 @@ def bind(tool: Tool, app: App) -> Callable[..., Awaitable[CallToolResult]]:
             return tool.render(await tool.function(app, **arguments))
         except OllamaError as error:
             return failure(error)
-        except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
+        except (Exception, SystemExit):  # noqa: BLE001 - as above: the SDK would wrap it in words of its own
             return failure(_internal(tool.name))
 
     whole = inspect.signature(tool.function, eval_str=True)

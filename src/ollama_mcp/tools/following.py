@@ -50,4 +50,4 @@ def _sender(ctx: Context | None, meta: dict[str, Any]) -> Send | None:
 
 def _form(meta: dict[str, Any], settings: Settings) -> str:
     wanted = meta.get(FORM)
-    return wanted if wanted in {"status", "text"} else settings.progress
+    return wanted if wanted in ("status", "text") else settings.progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 
 from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed
+from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.toolset import Toolset, says
 
@@ -81,6 +83,26 @@ def _size(count: int) -> str:
     return f"{count / 1e6:.0f} MB" if count else "-"
 
 
+CAPABILITIES = ("completion", "vision", "tools", "thinking", "insert", "embedding", "audio")
+
+
+def having(rows: list[Listed], capability: str) -> list[Listed]:
+    """The models that have a capability; all for "".
+
+    Raises:
+        InvalidArgument: No model could have it; the remedy has the nearest name.
+    """
+    wanted = capability.strip().lower()
+    found = [row for row in rows if not wanted or wanted in row.model.capabilities]
+    if not found and wanted and wanted not in CAPABILITIES:
+        close = difflib.get_close_matches(wanted, CAPABILITIES, n=1) or CAPABILITIES
+        raise InvalidArgument(
+            f'no model can have the capability "{wanted[:40]}"',
+            "Send " + " or ".join(f'"{name}"' for name in close) + ".",
+        )
+    return found
+
+
 @models.tool("List local models", table, Annotated[CallToolResult, ModelTable])
 async def ollama_list_models(
     app: App,
@@ -91,5 +113,4 @@ async def ollama_list_models(
     ctx: Context | None = None,
 ) -> list[Listed]:
     """List the models that are installed in Ollama on this machine, the newest first."""
-    wanted = capability.strip().lower()
-    return [row for row in await app.catalog.listed() if not wanted or wanted in row.model.capabilities]
+    return having(await app.catalog.listed(), capability)

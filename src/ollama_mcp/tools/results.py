@@ -27,7 +27,7 @@ def words(answer: Answer) -> CallToolResult:
 
     Calls of the caller's tools are the text, as a JSON array, behind what the model said first.
     """
-    calls = [call.model_dump(exclude_none=True) for call in answer.tool_calls]
+    calls = clean([call.model_dump(exclude_none=True) for call in answer.tool_calls])
     text = "\n\n".join(filter(None, [str(answer), json.dumps(calls, ensure_ascii=False) if calls else ""]))
     return _result(
         text,
@@ -54,6 +54,14 @@ def failure(error: OllamaError) -> CallToolResult:
     """
     result = _result(str(error), {ERROR: error.as_data()})
     result.is_error = True
+    return result
+
+
+def noted(result: CallToolResult, notes: list[str]) -> CallToolResult:
+    """The same result with more notes."""
+    if notes:
+        meta = result.meta or {}
+        result.meta = {**meta, NOTES: [*meta.get(NOTES, []), *clean(notes)]}
     return result
 
 

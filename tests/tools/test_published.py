@@ -1,0 +1,132 @@
+"""What clients see of every tool before they call one."""
+
+import json
+import re
+import runpy
+from collections.abc import AsyncIterator
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+from mcp_types import Tool
+
+from ollama_mcp import App, create_server
+from ollama_mcp.server import INSTRUCTIONS
+from ollama_mcp.settings import load
+from ollama_mcp.tools import TOOLSETS
+
+pytestmark = pytest.mark.anyio
+
+FUNCTIONS = {tool.name: tool.function for toolset in TOOLSETS.values() for tool in toolset}
+SNAPSHOTS = runpy.run_path(str(Path(__file__).parent.parent / "snapshots" / "accept.py"))
+_DEFAULT = re.compile(r'(?P<before>\S+) \(default\)|Default (?P<after>""|\{\}|\[\]|[\w-]+)')
+
+
+@pytest.fixture
+async def offline(mode: str) -> AsyncIterator[Client]:
+    """A client of a server behind which there is nothing."""
+    async with Client(create_server(App.create(load({"OLLAMA_HOST": "127.0.0.1:1"}))), mode=mode) as client:
+        yield client
+
+
+@pytest.fixture
+async def tools(offline: Client) -> list[Tool]:
+    return (await offline.list_tools()).tools
+
+
+def default_in(description: str) -> Any:
+    found = _DEFAULT.search(description)
+    assert found, f"no default in {description!r}"
+    text = found["before"] or found["after"]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def keys_of(value: Any) -> set[str]:
+    """Every key of a schema that is not itself the name of a property."""
+    if isinstance(value, list):
+        return set().union(*map(keys_of, value))
+    if not isinstance(value, dict):
+        return set()
+    properties = value.get("properties", {})
+    inner = [v for k, v in value.items() if k != "properties"] + list(properties.values())
+    return set(value) | set().union(*map(keys_of, inner))
+
+
+async def test_names_titles_and_hints_are_what_every_client_can_take(tools: list[Tool]):
+    for tool in tools:
+        assert re.fullmatch(r"[a-z][a-z0-9_]{0,36}", tool.name)
+        assert tool.title
+        assert tool.annotations is not None
+        assert tool.annotations.read_only_hint is True
+
+
+async def test_a_description_is_one_short_paragraph(tools: list[Tool]):
+    for tool in tools:
+        text = tool.description or ""
+        assert 20 < len(text) <= 300
+        assert "\n" not in text
+        assert text == text.strip()
+
+
+async def test_every_parameter_is_described_with_the_default_that_it_has(tools: list[Tool]):
+    for tool in tools:
+        parameters = signature(FUNCTIONS[tool.name]).parameters
+        for name, schema in tool.input_schema["properties"].items():
+            assert schema["description"], (tool.name, name)
+            assert schema["type"], (tool.name, name)
+            default = parameters[name].default
+            if default is not Parameter.empty:
+                assert default_in(schema["description"]) == default, (tool.name, name)
+            assert (name in tool.input_schema.get("required", [])) == (default is Parameter.empty)
+
+
+async def test_no_parameter_of_the_function_is_hidden_but_app_and_ctx(tools: list[Tool]):
+    for tool in tools:
+        published = ["app", *tool.input_schema["properties"], "ctx"]
+        assert published == list(signature(FUNCTIONS[tool.name]).parameters)
+
+
+async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(tools: list[Tool]):
+    for tool in tools:
+        for schema in filter(None, [tool.input_schema, tool.output_schema]):
+            assert schema["type"] == "object"
+            assert not keys_of(schema) & {"title", "default", "anyOf", "oneOf", "allOf", "$ref", "$defs"}
+
+
+async def test_only_tools_that_return_facts_publish_an_output_schema(tools: list[Tool]):
+    facts = {tool.name for tool in tools if tool.output_schema is not None}
+    assert facts == {"ollama_embeddings", "ollama_list_models"}
+
+
+async def test_the_list_is_the_same_for_every_server_and_every_time(offline: Client, tools: list[Tool]):
+    assert (await offline.list_tools()).tools == tools
+    assert list(await SNAPSHOTS["definitions"]("auto")) == [tool.name for tool in tools]
+
+
+async def test_all_tools_together_cost_at_most_1400_tokens(offline: Client):
+    listed = (await offline.list_tools()).model_dump_json(by_alias=True, exclude_none=True)
+    tokens = len(listed.encode()) / 4
+    print(f"\ntools/list: {tokens:.0f} tokens")
+    assert tokens <= 1400
+
+
+async def test_the_list_may_be_cached_since_it_never_changes(offline: Client, mode: str):
+    if mode == "auto":  # the older protocols have no such hint
+        assert (await offline.list_tools()).ttl_ms >= 60 * 60 * 1000
+
+
+async def test_every_definition_is_the_accepted_one(mode: str):
+    published = await SNAPSHOTS["definitions"](mode)
+    assert published == SNAPSHOTS["accepted"](), "look at it, then run tests/snapshots/accept.py"
+
+
+async def test_the_server_says_who_it_is_and_when_to_use_it(offline: Client):
+    assert offline.server_info.name == "ollama-mcp"
+    assert offline.server_info.version
+    assert offline.instructions == INSTRUCTIONS
+    assert len(INSTRUCTIONS) <= 1500
