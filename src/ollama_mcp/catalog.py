@@ -15,7 +15,15 @@ import anyio
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import lacks, model_not_found
 from ollama_mcp.endpoints import PS, SHOW, TAGS, VERSION
-from ollama_mcp.errors import Forbidden, ModelNotFound, OllamaError
+from ollama_mcp.errors import (
+    BadUpstream,
+    CallerError,
+    Forbidden,
+    ModelNotFound,
+    NotOllama,
+    OllamaError,
+    Upstream,
+)
 from ollama_mcp.names import canonical, check_name, is_cloud_name, nearest
 from ollama_mcp.settings import Settings
 from ollama_mcp.wire import ModelInfo, RunningModel, ShowRequest, ShowResponse
@@ -90,7 +98,11 @@ class Catalog:
         wanted = list(needs)
         if not name.strip():
             return await self._choose(wanted, default)
+        was_known = canonical(name) in self._known
         model = await self.find(name)
+        if was_known and not model.capabilities.issuperset(wanted):
+            self.forget(name)  # it may have been pulled anew with more
+            model = await self.find(name)
         for capability in wanted:
             if capability not in model.capabilities:
                 raise lacks(model.name, capability, await self._having(wanted))
@@ -111,7 +123,7 @@ class Catalog:
 
     async def missing(self, name: str) -> OllamaError:
         """MODEL_NOT_FOUND, with the installed names that look alike."""
-        installed = [info.name for info in await self._installed()]
+        installed = [info.name for info in await self._installed_if_told()]
         return model_not_found(name, nearest(name, installed))
 
     def forget(self, name: str) -> None:
@@ -139,17 +151,25 @@ class Catalog:
             )
 
     async def _choose(self, needs: list[str], default: str) -> Choice:
-        candidates = [(default, "configured")] if default else []
-        candidates += [(running.name, "loaded") for running in await self.running()]
-        for name, why in candidates:
-            model = await self._fitting(name, needs)
+        model = await self._fitting(default, needs)
+        if model is not None:
+            return Choice(model, "configured")
+        for running in await self._loaded():
+            model = await self._fitting(running.name, needs)
             if model is not None:
-                return Choice(model, why)
+                return Choice(model, "loaded")
         for info in await self._installed():
             model = await self._fitting(info.name, needs, info)
             if model is not None:
                 return Choice(model, "installed last")
         raise self._nothing_fits(needs)
+
+    async def _loaded(self) -> list[RunningModel]:
+        """Loaded models, as far as the server can say."""
+        try:
+            return await self.running()
+        except (Upstream, BadUpstream, NotOllama):
+            return []
 
     def _nothing_fits(self, needs: list[str]) -> OllamaError:
         example = "nomic-embed-text" if "embedding" in needs else "llama3.2"
@@ -166,14 +186,14 @@ class Catalog:
             return None
         try:
             model = await self._look_up(name)
-        except ModelNotFound:
-            return None
+        except (CallerError, Upstream, BadUpstream):
+            return None  # gone or broken; the others are still there
         return model if not model.is_cloud and model.capabilities.issuperset(needs) else None
 
     async def _having(self, needs: list[str]) -> list[str]:
         """Installed local models that have all of it, newest first; at most five."""
         found: list[str] = []
-        for info in (await self._installed())[:_MOST_KNOWN]:
+        for info in (await self._installed_if_told())[:_MOST_KNOWN]:
             if await self._fitting(info.name, needs, info) is not None:
                 found.append(info.name)
             if len(found) == 5:
@@ -187,9 +207,20 @@ class Catalog:
         models = (await self._client.call(TAGS)).models
         return sorted(models, key=lambda info: info.modified_at, reverse=True)
 
+    async def _installed_if_told(self) -> list[ModelInfo]:
+        """The same for the remedy of another failure, which this one must not replace."""
+        try:
+            return await self._installed()
+        except OllamaError:
+            return []
+
     async def running(self) -> list[RunningModel]:
         """Loaded models."""
         return (await self._client.call(PS)).models
+
+    async def is_loaded(self, name: str) -> bool:
+        """Whether the model is loaded now."""
+        return canonical(name) in {canonical(model.name) for model in await self.running()}
 
     async def version(self) -> tuple[int, ...]:
         """The server's version in numbers; () where it does not say."""
@@ -202,9 +233,12 @@ class Catalog:
         at, size = self._windows.get(key, (0.0, 0))
         if size and time.monotonic() - at < _FRESH_S:
             return size
+        try:
+            loaded = await self.running()
+        except OllamaError:
+            return None  # a number is not worth the answer that it stands beside
         self._windows = {
-            canonical(running.name): (time.monotonic(), running.context_length)
-            for running in await self.running()
+            canonical(running.name): (time.monotonic(), running.context_length) for running in loaded
         }
         return self._windows.get(key, (0.0, 0))[1] or None
 
@@ -255,7 +289,8 @@ def describe(name: str, shown: ShowResponse) -> Model:
 
 def inferred_capabilities(shown: ShowResponse) -> set[str]:
     """What a server before 0.6.4 leaves to us to see: it is in the template and the model's facts."""
-    if shown.fact("pooling_type"):
+    pools = any(name.endswith(".pooling_type") for name in shown.model_info)
+    if pools or "bert" in shown.details.family:
         return {"embedding"}
     found = {"completion"}
     if ".Tools" in shown.template:

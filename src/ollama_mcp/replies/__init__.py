@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -24,7 +24,7 @@ class Replies:
             WeakKeyDictionary()
         )
 
-    def start(self, work: Callable[[Reply[T]], Awaitable[T]], unit: str = "tok") -> Reply[T]:
+    def start(self, work: Callable[[Reply[T]], Coroutine[Any, Any, T]], unit: str = "tok") -> Reply[T]:
         """Begin a piece of work and return the Reply that owns it.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -68,7 +69,9 @@ def chat_ask(
         InvalidArgument: Anything that Ollama would refuse, ignore or misread.
     """
     shared = _common(**common)
-    conversation = [_message(place, raw, shared.notes) for place, raw in enumerate(messages)]
+    strangers: dict[str, None] = {}
+    conversation = [_message(place, raw, strangers) for place, raw in enumerate(messages)]
+    shared.notes += [f'"{name}" in messages was ignored' for name in strangers]
     if prompt:
         conversation.append(Message(role="user", content=prompt))
     if not conversation:
@@ -164,7 +167,8 @@ def _format(value: str) -> str | None:
 # --- messages and tools ------------------------------------------------------------------------
 
 
-def _message(place: int, raw: Any, notes: list[str]) -> Message:
+def _message(place: int, raw: Any, strangers: dict[str, None]) -> Message:
+    """One message; `strangers` collects the names of fields that Ollama does not have."""
     if not isinstance(raw, Mapping):
         raise InvalidArgument(
             f"messages[{place}] is not an object", 'Send {"role": "user", "content": "…"} for each message.'
@@ -172,17 +176,24 @@ def _message(place: int, raw: Any, notes: list[str]) -> Message:
     given = {str(k): v for k, v in cast("Mapping[str, Any]", raw).items() if v is not None}
     if "name" in given:
         given.setdefault("tool_name", given.pop("name"))
-    strangers = given.keys() - Message.model_fields.keys()
-    notes.extend(f"messages[{place}].{name} was ignored" for name in sorted(strangers))
+    known = {name: value for name, value in given.items() if name in Message.model_fields}
+    strangers.update((name[:60], None) for name in sorted(given.keys() - known))
     content, images = _content(given.get("content", ""), place)
-    images += [*given.get("images", [])]
-    known = {k: v for k, v in given.items() if k not in strangers} | {"content": content}
+    images += _images(given.get("images", []), place)
+    known |= {"content": content, "images": [check_image(image) for image in images] or None}
     try:
-        message = Message.model_validate(known | {"images": images or None})
+        return Message.model_validate(known)
     except ValidationError as error:
         raise _bad_message(place, error) from None
-    message.images = [check_image(image) for image in images] or None
-    return message
+
+
+def _images(images: Any, place: int) -> list[str]:
+    found: list[Any] = [images] if isinstance(images, str) else images
+    if not isinstance(images, str | list) or not all(isinstance(image, str) for image in found):
+        raise InvalidArgument(
+            f"messages[{place}].images is not a list of texts", 'Send "images" as a list of base64 strings.'
+        )
+    return found
 
 
 def _content(content: Any, place: int) -> tuple[str, list[str]]:
@@ -296,7 +307,9 @@ def prompt_bytes(request: GenerationRequest) -> int:
     """Length of all the text that the model is to read."""
     if isinstance(request, GenerateRequest):
         return _size([request.prompt, request.system or "", request.suffix or ""])
-    return _size(message.content for message in request.messages)
+    told = [message.content for message in request.messages]
+    calls = [call.model_dump_json() for message in request.messages for call in message.tool_calls or ()]
+    return _size([*told, *calls, *map(json.dumps, request.tools or ())])
 
 
 def _size(texts: Iterable[str]) -> int:

@@ -25,16 +25,23 @@ class Windows:
         """The grown window of that model, in tokens."""
         return self._grown.get(canonical(model))
 
-    def keep(self, model: str, window: int) -> None:
-        """Use that window from now on; never a smaller one than before."""
-        if len(self._grown) >= _MOST_REMEMBERED:
-            self._grown.pop(next(iter(self._grown)))
+    def keep(self, model: str, window: int) -> int:
+        """Use that window from now on, or the larger one that the model has already; returns which."""
         key = canonical(model)
+        if key not in self._grown and len(self._grown) >= _MOST_REMEMBERED:
+            self._grown.pop(next(iter(self._grown)))
         self._grown[key] = max(window, self._grown.get(key, 0))
+        return self._grown[key]
 
-    def forget(self, model: str) -> None:
-        """The model does not load with it."""
-        self._grown.pop(canonical(model), None)
+    def give_up(self, model: str, window: int, before: int | None) -> None:
+        """The model does not load with `window`: back to the one before, unless another call has grown it."""
+        key = canonical(model)
+        if self._grown.get(key) != window:
+            return
+        if before is None or before == window:
+            self._grown.pop(key)
+        else:
+            self._grown[key] = before
 
 
 @dataclass(frozen=True)
@@ -65,16 +72,15 @@ def grown_window(need: Need, limit: int) -> int | None:
     """
     if need.window is not None and need.window >= limit:
         return None
-    if need.tokens is None:
-        return min(_power_of_two(_guess(need)), limit)
-    wanted = need.tokens + (_ANSWER_ROOM if need.answer is None else need.answer)
-    at_least = need.tokens + (1 if need.answer is None else need.answer)
-    return min(_power_of_two(wanted), limit) if at_least <= limit else None
+    if need.tokens is not None and need.tokens + (need.answer or 1) > limit:
+        return None
+    wanted = _guess(need) if need.tokens is None else need.tokens + (need.answer or _ANSWER_ROOM)
+    return min(_power_of_two(max(wanted, (need.window or 0) + 1)), limit)
 
 
 def _guess(need: Need) -> int:
     """More tokens than the prompt has, where the server only says that it is too long."""
-    return max(need.size // 2, (need.window or 0) + 1) + (need.answer or _ANSWER_ROOM)
+    return max(need.size // 2, need.window or 0) + (need.answer or _ANSWER_ROOM)
 
 
 def _power_of_two(number: int) -> int:
@@ -107,6 +113,8 @@ def _remedy(need: Need, limit: int, *, given: bool) -> str:
     fitting = grown_window(Need(need.tokens, need.size, need.answer, None), limit)
     if given and fitting and (need.window is None or fitting > need.window):
         return f'Send options={{"num_ctx": {fitting}}}, or leave num_ctx out.'
+    if need.answer and need.tokens and need.tokens < limit < need.tokens + need.answer:
+        return f'Send a "num_predict" of at most {limit - need.tokens} in options, or a shorter prompt.'
     return "Send a shorter prompt, name a model with a larger window, or send truncate=true to have it cut."
 
 

@@ -6,12 +6,22 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from ollama_mcp.catalog import Catalog, Choice
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import EMBED, EMBEDDINGS
-from ollama_mcp.errors import BadUpstream, ContextOverflow, InvalidArgument, NotOllama, OllamaError, Upstream
+from ollama_mcp.errors import (
+    BadUpstream,
+    ContextOverflow,
+    InvalidArgument,
+    ModelNotFound,
+    NotOllama,
+    OllamaError,
+    Upstream,
+)
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import EmbeddingStats, Vectors
 from ollama_mcp.replies.context import Need, Windows, grown_window, overflow
@@ -21,6 +31,8 @@ from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 
 BATCH = 32
 """Texts in one request: the server runs them one by one, so more gain nothing and risk more."""
+_LARGEST = 3.4028235e38
+"""Of float32, which is what vectors are; NaN is not below it either."""
 
 
 @dataclass(frozen=True)
@@ -71,28 +83,44 @@ class Embedder:
         Raises:
             OllamaError: Any of the tree; one bad text fails all.
         """
+        _check_dimensions(ask.dimensions)
         run = await self._begin(ask, reply)
-        vectors: list[list[float]] = []
-        for batch in _batches(ask.texts):
-            found = await self._batch(run, batch)
-            vectors += _checked(found, batch, vectors, ask)
-            run.batches += 1
-            reply.advance(State.WRITING, len(batch))
+        try:
+            vectors = await self._vectors(run)
+        except ModelNotFound:
+            self._catalog.forget(run.model)
+            raise await self._catalog.missing(run.model) from None
         return Vectors(vectors, self._stats(run, vectors), list(reply.notes))
+
+    async def _vectors(self, run: _Run) -> list[list[float]]:
+        vectors: list[list[float]] = []
+        for batch in _batches(run.ask.texts):
+            found = await self._batch(run, batch)
+            vectors += _checked(found, batch, vectors, run.ask)
+            run.batches += 1
+            run.reply.advance(State.WRITING, len(batch))
+        return vectors
 
     async def _begin(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> _Run:
         choice = await self._catalog.resolve(ask.model, ["embedding"], default=self._settings.embedding_model)
         reply.model, reply.total = choice.model.name, len(ask.texts)
-        defaults = self._settings.defaults_for(choice.model.name).options
+        reply.look = partial(reply.find_out, self._catalog.is_loaded)
+        options: dict[str, Any] = dict(self._settings.defaults_for(choice.model.name).options)
         window = self._windows.of(choice.model.name)
-        options: dict[str, Any] = dict(defaults) | ({"num_ctx": window} if window else {})
+        if window:
+            options["num_ctx"] = max(window, options.get("num_ctx", 0))
         return _Run(ask, choice, reply, Options(**options) if options else None)
 
     async def _batch(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
+        kept = self._windows.of(run.model)
         try:
             return await self._send(run, batch)
         except ContextOverflow as error:
             need = await self._need(run, error, batch)
+        except Upstream:
+            if kept and run.options and kept == run.options.num_ctx:
+                self._windows.give_up(run.model, kept, None)
+            raise
         own = run.choice.model.max_context
         limit = min(own, self._settings.max_context) if own else self._settings.max_context
         window = None if run.grown else grown_window(need, limit)
@@ -104,15 +132,16 @@ class Embedder:
     async def _batch_in_grown(
         self, run: _Run, batch: Sequence[str], window: int, refusal: OllamaError
     ) -> EmbedResponse:
+        kept = self._windows.of(run.model)
+        window = self._windows.keep(run.model, window)
         run.grown = True
         run.options = (run.options or Options()).model_copy(update={"num_ctx": window})
         run.reply.notes.append(f"window grown to {window}")
-        self._windows.keep(run.model, window)
         self._catalog.forget_window(run.model)
         try:
             return await self._send(run, batch)
         except (ContextOverflow, Upstream) as error:
-            self._windows.forget(run.model)
+            self._windows.give_up(run.model, window, kept)
             raise refusal from error
 
     async def _need(self, run: _Run, error: ContextOverflow, batch: Sequence[str]) -> Need:
@@ -148,8 +177,11 @@ class Embedder:
     async def _send_legacy(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
         """A server without /api/embed: one text a call, brought to length 1 here."""
         vectors: list[list[float]] = []
+        keep_alive = self._settings.defaults_for(run.model).keep_alive
         for text in batch:
-            request = LegacyEmbeddingsRequest(model=run.model, prompt=text, options=run.options)
+            request = LegacyEmbeddingsRequest(
+                model=run.model, prompt=text, keep_alive=keep_alive, options=run.options
+            )
             vectors.append((await self._client.call(EMBEDDINGS, request)).normalised())
         return EmbedResponse(embeddings=vectors)
 
@@ -173,30 +205,32 @@ def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start : start + BATCH]
 
 
+def _check_dimensions(dimensions: int | None) -> None:
+    if dimensions is not None and dimensions < 1:
+        raise InvalidArgument(
+            f"dimensions is {dimensions}", 'Send "dimensions" above 0, or 0 for the model\'s own.'
+        )
+
+
 def _checked(
     response: EmbedResponse, batch: Sequence[str], before: list[list[float]], ask: EmbeddingAsk
 ) -> list[list[float]]:
     """The vectors of a batch: as many as texts, all of one length, every number finite."""
     found = response.embeddings
-    if not found and not any(batch):
-        return _of_nothing(batch, ask)
+    if not any(found) and not any(batch) and len(ask.texts) == 1:
+        return []  # Ollama gives no vector for an empty text that stands alone
+    if any(not text and not vector for text, vector in zip_longest(batch, found)):
+        raise InvalidArgument("input has empty texts", "Leave them out.")
     if len(found) != len(batch):
         raise _bad(f"{len(found)} vectors for {len(batch)} texts")
     length = len((before or found)[0])
     if length == 0 or any(len(vector) != length for vector in found):
-        raise _bad("vectors of different lengths")
+        raise _bad("vectors of different lengths, or of none")
     if ask.dimensions is not None and length != ask.dimensions:
         raise _bad(f"vectors of length {length} where {ask.dimensions} was asked for")
-    if not all(math.isfinite(x) for vector in found for x in vector):
+    if not all(abs(x) <= _LARGEST for vector in found for x in vector):
         raise _bad("a vector with a number that is not finite")
     return found
-
-
-def _of_nothing(batch: Sequence[str], ask: EmbeddingAsk) -> list[list[float]]:
-    """Ollama gives no vector for an empty text that stands alone."""
-    if len(batch) == len(ask.texts):
-        return []
-    raise InvalidArgument("input has empty texts", "Leave them out.")
 
 
 def _bad(what: str) -> BadUpstream:

@@ -9,7 +9,6 @@ from functools import partial
 from ollama_mcp.catalog import Catalog, Choice
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.errors import ContextOverflow, ModelNotFound, OllamaError, Truncated, Upstream
-from ollama_mcp.names import canonical
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
@@ -47,22 +46,21 @@ class _Draft:
         self.chunks += 1
         self.last = chunk
         self.calls.extend(chunk.calls)
-        text, leaked = self._split(chunk.text)
-        if chunk.is_last:
-            text, leaked = self._with_rest(text, leaked)
-        thoughts = chunk.thoughts + leaked
+        text, leaked = self.splitter.feed(chunk.text) if self.splitter else (chunk.text, "")
+        self._add(text, chunk.thoughts + leaked)
+        return text + self.end() if chunk.is_last else text
+
+    def end(self) -> str:
+        """Nothing more will come: add what was held back; returns the text of it."""
+        text, leaked = self.splitter.rest() if self.splitter else ("", "")
+        self._add(text, leaked)
+        return text
+
+    def _add(self, text: str, thoughts: str) -> None:
         if text:
             self.texts.append(text)
         if thoughts:
             self.thoughts.append(thoughts)
-        return text
-
-    def _split(self, text: str) -> tuple[str, str]:
-        return self.splitter.feed(text) if self.splitter else (text, "")
-
-    def _with_rest(self, text: str, leaked: str) -> tuple[str, str]:
-        more, more_leaked = self.splitter.rest() if self.splitter else ("", "")
-        return text + more, leaked + more_leaked
 
 
 @dataclass
@@ -73,12 +71,20 @@ class _Run:
     choice: Choice
     request: GenerationRequest
     reply: Reply[Answer]
+    window: int | None = None
+    """The loaded window, where it had to be asked for before the end."""
     grown: bool = False
     repaired: bool = False
 
     @property
     def model(self) -> str:
         return self.choice.model.name
+
+    @property
+    def asked_window(self) -> int | None:
+        """The window that Ollama was asked to load, which is never larger than the model's own."""
+        own, asked = self.choice.model.max_context, _num_ctx(self.request)
+        return min(asked, own) if asked and own else asked
 
     @property
     def window_given(self) -> bool:
@@ -124,39 +130,39 @@ class Generator:
         )
         reply.model = model.name
         reply.total = _limit(request)
-        reply.look = partial(self._look, reply)
+        reply.look = partial(reply.find_out, self._catalog.is_loaded)
         return _Run(ask, choice, request, reply)
-
-    async def _look(self, reply: Reply[Answer]) -> None:
-        """Tell a model that is loading from one that reads: nothing comes from either."""
-        loaded = {canonical(model.name) for model in await self._catalog.running()}
-        if reply.first_at is None:
-            reply.state = State.READING if canonical(reply.model) in loaded else State.LOADING
 
     # --- streaming, with a window that grows once -----------------------------------------------
 
     async def _draft(self, run: _Run) -> _Draft:
+        kept, before = self._windows.of(run.model), run.reply.count
         try:
             return await self._stream(run)
         except ContextOverflow as error:
             need = await self._need(run, error)
+        except Upstream:
+            if kept and kept == _num_ctx(run.request) and run.reply.count == before:
+                self._windows.give_up(run.model, kept, None)
+            raise
         window = None if run.window_given or run.grown else grown_window(need, self._window_limit(run))
         if window is None:
             raise self._overflow(run, need)
         return await self._stream_in_grown(run, need, window)
 
     async def _stream_in_grown(self, run: _Run, need: Need, window: int) -> _Draft:
+        kept, before = self._windows.of(run.model), run.reply.count
+        window = self._windows.keep(run.model, window)
         run.grown = True
         run.request = _with_window(run.request, window)
         run.reply.notes.append(f"window grown to {window}")
-        self._windows.keep(run.model, window)
         self._catalog.forget_window(run.model)
         try:
             return await self._stream(run)
         except (ContextOverflow, Upstream) as error:
-            if run.reply.first_at is not None:
+            if run.reply.count != before:
                 raise
-            self._windows.forget(run.model)
+            self._windows.give_up(run.model, window, kept)
             raise self._overflow(run, need) from error
 
     def _window_limit(self, run: _Run) -> int:
@@ -164,12 +170,12 @@ class Generator:
         return min(own, self._settings.max_context) if own else self._settings.max_context
 
     async def _need(self, run: _Run, error: ContextOverflow) -> Need:
-        window = error.details.get("window") or _num_ctx(run.request)
+        window = error.details.get("window") or run.asked_window
         return Need(
             tokens=error.details.get("tokens"),
             size=prompt_bytes(run.request),
             answer=_limit(run.request),
-            window=window or await self._loaded_window(run),
+            window=window or await self._catalog.window(run.model),
         )
 
     def _overflow(self, run: _Run, need: Need) -> ContextOverflow:
@@ -189,7 +195,10 @@ class Generator:
                 async for chunk in chunks:
                     text = draft.take(chunk)
                     _tell(run.reply, chunk, text, certain=certain)
+                    if draft.chunks == 1 and _unloads(run.request):
+                        run.window = await self._catalog.window(run.model)  # nobody knows it afterwards
         except OllamaError as error:
+            draft.end()
             error.partial_text = draft.text
             raise
         return draft
@@ -203,19 +212,26 @@ class Generator:
             return draft
         found = violations(draft.text, schema)
         if found and draft.last.done_reason != "length" and not run.ask.is_raw:
-            run.request = _asked_again(run.request, draft, repair_request(found))
-            run.repaired = True
-            draft = await self._draft(run)
+            draft = await self._repaired(run, draft, found)
             found = violations(draft.text, schema)
         if found:
             raise _does_not_fit(draft, found, repaired=run.repaired)
         run.reply.settle(draft.text)
         return draft
 
+    async def _repaired(self, run: _Run, draft: _Draft, found: list[str]) -> _Draft:
+        run.request = _asked_again(run.request, draft, repair_request(found))
+        run.repaired = True
+        try:
+            return await self._draft(run)
+        except OllamaError as error:
+            error.partial_text = error.partial_text or draft.text
+            raise
+
     # --- the answer and its numbers -------------------------------------------------------------
 
     async def _answer(self, run: _Run, draft: _Draft) -> Answer:
-        window = _num_ctx(run.request) or await self._loaded_window(run)
+        window = run.asked_window or run.window or await self._catalog.window(run.model)
         truncated = await self._truncated(run, draft, window)
         if truncated:
             run.reply.notes.append(
@@ -230,19 +246,19 @@ class Generator:
             notes=run.reply.notes,
         )
 
-    async def _loaded_window(self, run: _Run) -> int | None:
-        try:
-            return await self._catalog.window(run.model)
-        except OllamaError:
-            return None  # a number of the statistics is not worth the answer
-
     async def _truncated(self, run: _Run, draft: _Draft, window: int | None) -> dict[str, int] | None:
         seen = draft.last.prompt_eval_count
         keep = run.request.options.num_keep if run.request.options else None
         if not window or not cut_window(seen, window, keep, version=None):
             return None
-        version = None if run.request.truncate else await self._catalog.version()
+        version = None if run.request.truncate else await self._version()
         return {"seen": seen, "window": window} if cut_window(seen, window, keep, version=version) else None
+
+    async def _version(self) -> tuple[int, ...]:
+        try:
+            return await self._catalog.version()
+        except OllamaError:
+            return ()  # a note is not worth the answer
 
 
 def _splitter(run: _Run) -> ThinkSplitter | None:
@@ -268,6 +284,11 @@ def _limit(request: GenerationRequest) -> int | None:
 
 def _num_ctx(request: GenerationRequest) -> int | None:
     return request.options.num_ctx if request.options else None
+
+
+def _unloads(request: GenerationRequest) -> bool:
+    """Whether the model will be gone when the answer is complete."""
+    return request.keep_alive in (0, "0s", "0m", "0h")
 
 
 def _with_window(request: GenerationRequest, window: int) -> GenerationRequest:

@@ -5,8 +5,8 @@
   five seconds even when nothing happens: clients count silence.
 - One task sends, and looks at the Reply anew before each report: a slow client gets the newest
   state later, never a queue of old ones, and never slows the tokens.
-- Between the last report and the result lie 75 ms: TypeScript clients handle a response before a
-  notification that came with it, and then meet a token that they no longer know.
+- Between the last report and the result, or the failure, lie 75 ms: TypeScript clients handle a
+  response before a notification that came with it, and then meet a token that they no longer know.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ QUIET_S = 0.1
 SPACING_S = 0.1
 HEARTBEAT_S = 5.0
 GAP_S = 0.075
+_LOOK_S = 1.0
 _STEP = 0.001
 
 
@@ -57,9 +58,10 @@ class Relay:
         await anyio.sleep(QUIET_S)
         while not self._reply.finished:
             await self._look()
-            before = self._reply.count
-            await self._report()
-            await self._wait(before)
+            if not self._reply.finished:
+                before = self._reply.count
+                await self._report()
+                await self._wait(before)
 
     async def settle(self) -> None:
         """Wait until the result may follow the last report."""
@@ -67,9 +69,19 @@ class Relay:
             await anyio.sleep(max(self._sent_at + GAP_S - time.monotonic(), 0))
 
     async def _look(self) -> None:
-        if self._reply.first_at is None and self._reply.look is not None:
-            with suppress(OllamaError), anyio.move_on_after(1):
-                await self._reply.look()
+        """Find out where a Reply is from which nothing has come yet; a first token ends that."""
+        reply = self._reply
+        if reply.first_at is not None or reply.look is None:
+            return
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._until_begun, group.cancel_scope)
+            with suppress(OllamaError), anyio.move_on_after(_LOOK_S):
+                await reply.look()
+            group.cancel_scope.cancel()
+
+    async def _until_begun(self, looking: anyio.CancelScope) -> None:
+        await self._reply.begun.wait()
+        looking.cancel()
 
     async def _report(self) -> None:
         reply = self._reply
@@ -110,12 +122,17 @@ async def reported(reply: Reply[Any], send: Send | None, form: str) -> AsyncGene
     # A task of its own, not a task group: the failure of the call must come out as it is.
     task = asyncio.get_running_loop().create_task(relay.run())
     task.add_done_callback(_gone)
+    answered = True
     try:
         yield
+    except asyncio.CancelledError:
+        answered = False  # to a cancelled call nothing more is sent, so nothing has to wait
+        raise
     finally:
         task.cancel()
-    await asyncio.wait([task])
-    await relay.settle()
+        if answered:  # with a result or with a failure
+            await asyncio.wait([task])
+            await relay.settle()
 
 
 def _gone(task: asyncio.Task[None]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 
@@ -32,6 +32,9 @@ class State(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+_ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
 class Reply(Generic[T]):
@@ -65,13 +68,9 @@ class Reply(Generic[T]):
 
     # --- for the one who works ------------------------------------------------------------------
 
-    def run(self, work: Awaitable[T]) -> asyncio.Task[T]:
+    def run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin; the task is the one to cancel and to keep."""
-
-        async def working() -> T:
-            return await work
-
-        self._task = asyncio.get_running_loop().create_task(working())
+        self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._ended)
         return self._task
 
@@ -82,6 +81,12 @@ class Reply(Generic[T]):
         if self.first_at is None:
             self.first_at = time.monotonic()
             self.begun.set()
+
+    async def find_out(self, is_loaded: Callable[[str], Awaitable[bool]]) -> None:
+        """Tell a model that is loading from one that reads: nothing comes from either."""
+        state = State.READING if await is_loaded(self.model) else State.LOADING
+        if self.first_at is None and not self.finished:
+            self.state = state
 
     def show(self, text: str) -> None:
         """Keep the newest text for the status line; it may yet turn out not to be the answer."""
@@ -126,7 +131,7 @@ class Reply(Generic[T]):
     @property
     def finished(self) -> bool:
         """Whether it has ended, however."""
-        return self._task is not None and self._task.done()
+        return self.state in _ENDED
 
     def text_since(self, mark: int) -> tuple[str, int]:
         """The text of the answer that was settled since `mark`, and the next mark."""
@@ -134,24 +139,24 @@ class Reply(Generic[T]):
 
     def status(self, limit: int = 160) -> str:
         """One line for a person: how far it is, how fast, the tail of the text."""
-        if self.first_at is None:
-            waited = int(time.monotonic() - self.started_at)
-            return " ".join(filter(None, [self.state.value, self.model])) + (
-                f", {waited} s" if waited else ""
-            )
-        line = self._counted()
+        told = self._waited() if self.first_at is None else self._counted()
+        line = " · ".join([*told, *self.notes[-1:]])
+        line = " ".join(line.split())
         room = limit - len(line) - len(" · …")
         tail = " ".join(self._tail.split())
         if not tail or room < 8:
             return line[:limit]
         return f"{line} · {tail if len(tail) <= room else '…' + tail[-room:]}"
 
-    def _counted(self) -> str:
+    def _waited(self) -> list[str]:
+        waited = int(time.monotonic() - self.started_at)
+        where = " ".join(filter(None, [self.state.value, self.model]))
+        return [where + (f", {waited} s" if waited else "")]
+
+    def _counted(self) -> list[str]:
         elapsed = time.monotonic() - (self.first_at or self.started_at)
         of = f"/{self.total}" if self.total and self.unit != "tok" else ""
         parts = [f"{self.count}{of} {self.unit}"]
         if elapsed > 0.2 and self.count > 1:
             parts.append(f"{(self.count - 1) / elapsed:.0f} {self.unit}/s")
-        if self.state is State.THINKING:
-            parts.insert(0, "thinking")
-        return " · ".join(parts + self.notes[-1:])
+        return ["thinking", *parts] if self.state is State.THINKING else parts

@@ -34,28 +34,40 @@ class ThinkSplitter:
         self._held += text
         start = self._held.lstrip()
         if start.startswith(_OPEN):
-            rest, self._held, self._step = start.removeprefix(_OPEN).lstrip("\n"), "", self._inside
-            return self._inside(rest)
+            return self._open(start)
         if _OPEN.startswith(start):
             return "", ""
         return self._pass_all()
 
+    def _undecided(self, text: str) -> tuple[str, str]:
+        self._held += text
+        start = self._held.lstrip()
+        if start.startswith(_OPEN):
+            return self._open(start)
+        return self._close(start) if _CLOSE in start else ("", "")
+
+    def _open(self, text: str) -> tuple[str, str]:
+        self._held, self._step = "", self._opened
+        return self._opened(text.removeprefix(_OPEN))
+
+    def _opened(self, text: str) -> tuple[str, str]:
+        """The line breaks behind the tag belong to nothing."""
+        text = text.lstrip("\n")
+        if not text:
+            return "", ""
+        self._step = self._inside
+        return self._inside(text)
+
     def _inside(self, text: str) -> tuple[str, str]:
         self._held += text
         if _CLOSE in self._held:
-            return self._close()
+            return self._close(self._held)
         sure = max(len(self._held) - len(_CLOSE) + 1, 0)
         thinking, self._held = self._held[:sure], self._held[sure:]
         return "", thinking
 
-    def _undecided(self, text: str) -> tuple[str, str]:
-        self._held += text
-        return self._close() if _CLOSE in self._held else ("", "")
-
-    def _close(self) -> tuple[str, str]:
-        thinking, _, answer = self._held.partition(_CLOSE)
-        if self._step == self._undecided:
-            thinking = thinking.lstrip().removeprefix(_OPEN).lstrip("\n")
+    def _close(self, text: str) -> tuple[str, str]:
+        thinking, _, answer = text.partition(_CLOSE)
         self._held, self._step = "", self._gap
         return self._gap(answer)[0], thinking
 

@@ -1,0 +1,243 @@
+"""An answer fits the caller's schema, after one repair turn at most, or it is an error with the text."""
+
+from contextlib import suppress
+
+import anyio
+import pytest
+
+from ollama_mcp.errors import InvalidArgument, StreamBroken, Truncated, Upstream
+from ollama_mcp.replies.schema import check_schema, violations
+from ollama_mcp.testing import Model, Script
+
+pytestmark = pytest.mark.anyio
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "people": {"type": "integer"}},
+    "required": ["city", "people"],
+    "additionalProperties": False,
+}
+GOOD = '{"city": "Paris", "people": 2000000}'
+BAD = '{"city": "Paris"}'
+WORSE = '{"city": 5, "town": 1}'
+
+
+def answers(*texts: str, **more):
+    return [Script(tokens=list(text), **more) for text in texts]
+
+
+# --- through a Reply ---------------------------------------------------------------------------
+
+
+async def test_an_answer_that_fits_is_passed_on_as_it_is(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(GOOD))
+            answer = await b.chat(schema=CITY)
+            assert b.sent()[0]["format"] == CITY
+    assert answer == GOOD
+    assert not answer.stats.repaired
+
+
+async def test_an_answer_that_does_not_fit_gets_one_more_turn_that_names_what_is_wrong(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(BAD, GOOD))
+            answer = await b.chat("where?", schema=CITY)
+            first, second = b.sent()
+    assert answer == GOOD
+    assert answer.stats.repaired
+    turns = second["messages"][len(first["messages"]) :]
+    assert [turn["role"] for turn in turns] == ["assistant", "user"]
+    assert turns[0]["content"] == BAD
+    assert "'people' is a required property" in turns[1]["content"]
+
+
+async def test_generate_is_repaired_in_its_prompt(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(BAD, GOOD))
+            assert await b.generate("where?", schema=CITY) == GOOD
+            second = b.sent("/api/generate")[1]["prompt"]
+    assert second.startswith("where?")
+    assert BAD in second
+    assert "'people' is a required property" in second
+
+
+async def test_two_answers_that_do_not_fit_are_an_error_with_the_second_text(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(BAD, WORSE, GOOD))
+            with pytest.raises(Upstream, match="twice") as caught:
+                await b.chat(schema=CITY)
+            assert len(b.sent()) == 2
+    assert caught.value.partial_text == WORSE
+    assert "$.city" in str(caught.value)
+
+
+async def test_a_raw_completion_gets_no_second_turn(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(BAD, GOOD))
+            with pytest.raises(Upstream) as caught:
+                await b.generate(schema=CITY, raw=True)
+            assert len(b.sent("/api/generate")) == 1
+    assert caught.value.partial_text == BAD
+
+
+async def test_an_answer_that_was_cut_off_is_truncated_and_not_repaired(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(GOOD[:12], done_reason="length"))
+            with pytest.raises(Truncated, match="num_predict") as caught:
+                await b.chat(schema=CITY)
+            assert len(b.sent()) == 1
+    assert caught.value.partial_text == GOOD[:12]
+
+
+async def test_an_answer_at_its_limit_that_is_complete_is_an_answer(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(GOOD, done_reason="length"))
+            assert await b.chat(schema=CITY) == GOOD
+
+
+async def test_the_first_text_is_kept_when_the_repair_breaks_before_its_first_token(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(BAD), Script(tokens=["x"], cut_after_tokens=0, how="reset"))
+            with pytest.raises(StreamBroken) as caught:
+                await b.chat(schema=CITY)
+    assert caught.value.partial_text == BAD
+
+
+async def test_the_repair_may_be_the_turn_that_does_not_fit_the_window(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("m", ("completion",), 32768)) as b:
+            b.fake.script(Script(tokens=["word "] * 4000), Script(), *answers(GOOD), path="/api/chat")
+            answer = await b.chat("w " * 1000, schema=CITY)
+            assert b.options_sent() == [{}, {}, {"num_ctx": 8192}]
+    assert answer.stats.repaired
+    assert answer.stats.context_grown
+
+
+async def test_calls_of_tools_are_not_held_against_the_schema(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(Script(tokens=[], tool_calls=[{"name": "f", "arguments": {"a": 1}}]))
+            answer = await b.chat(schema=CITY, tools=[{"name": "f"}])
+            assert len(b.sent()) == 1
+    assert answer.tool_calls[0].function.arguments == {"a": 1}
+
+
+async def test_nothing_of_an_answer_that_may_not_fit_is_told_as_text(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(BAD, GOOD))
+            reply = b.begin(prompt="where?", schema=CITY)
+            await reply.begun.wait()
+            assert reply.text_since(0)[0] == ""
+            await reply.result()
+    assert reply.text_since(0)[0] == GOOD
+
+
+async def test_thinking_before_the_json_is_no_part_of_it(bench):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(*answers(f"<think>Paris.</think>\n{GOOD}"))
+            answer = await b.chat(schema=CITY)
+    assert (answer, answer.thinking) == (GOOD, "Paris.")
+
+
+async def test_a_reference_that_is_an_address_is_never_fetched(bench):
+    """The fake would notice: it is the address."""
+    with anyio.fail_after(5):
+        async with bench() as b:
+            schema = {"type": "object", "properties": {"city": {"$ref": f"{b.fake.url}/schema.json"}}}
+            with pytest.raises(InvalidArgument, match="reference"):
+                await b.chat(schema=schema)
+            assert b.fake.requests == []
+
+
+# --- the check itself --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Paris", "{", "[" * 100_000, GOOD + " and so on", '{"city": NaN}', '{"a": Infinity}', "9" * 5000],
+    ids=lambda text: text[:12] or "nothing",
+)
+def test_what_is_not_json_fits_nothing(text: str):
+    assert violations(text, {}) == ["the answer is not JSON"]
+
+
+def test_at_most_three_violations_are_named_and_each_is_short():
+    schema = {"properties": {name: {"enum": ["y" * 500]} for name in "abcdef"}}
+    found = violations('{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}', schema)
+    assert len(found) == 3
+    assert all(len(line) < 200 for line in found)
+
+
+def _deep(levels: int) -> dict:
+    schema: dict = {"type": "string"}
+    for _ in range(levels):
+        schema = {"properties": {"a": schema}}
+    return schema
+
+
+ODD_SCHEMAS = {
+    "wrong type": {"type": "strin"},
+    "properties is a list": {"properties": []},
+    "pattern is no pattern": {"type": "string", "pattern": "("},
+    "pattern of properties is no pattern": {"patternProperties": {"*": {}}},
+    "$schema is a number": {"$schema": 5},
+    "$schema is a list": {"$schema": []},
+    "$schema is unknown": {"$schema": "https://example.com/mine"},
+    "$ref is no address": {"$ref": "http://[::1"},
+    "$ref is missing": {"$ref": "#/$defs/gone"},
+    "$ref is remote": {"$ref": "http://127.0.0.1:9/x"},
+    "$ref is a loop": {"$ref": "#"},
+    "$id is no address": {"$id": "http://[::1", "$ref": "x"},
+    "deep": _deep(5000),
+    "multipleOf a fraction": {"multipleOf": 0.1},
+    "multipleOf zero": {"multipleOf": 0},
+    "required is text": {"required": "city"},
+    "not": {"not": {}},
+}
+ODD_ANSWERS = [
+    '{"a": 1}',
+    '"text"',
+    "1" + "0" * 400,
+    "1e400",
+    "[1, 2]",
+    "null",
+    '{"a": ' * 200 + "1" + "}" * 200,
+]
+
+
+@pytest.mark.parametrize("schema", ODD_SCHEMAS.values(), ids=ODD_SCHEMAS)
+@pytest.mark.parametrize("text", ODD_ANSWERS, ids=lambda text: text[:8])
+def test_no_schema_and_no_answer_gives_anything_but_a_verdict_or_a_failure_of_ours(schema: dict, text: str):
+    with suppress(InvalidArgument):
+        check_schema(schema)
+        assert isinstance(violations(text, schema), list)
+
+
+@pytest.mark.parametrize(
+    "name", ["wrong type", "properties is a list", "pattern is no pattern", "required is text"]
+)
+async def test_what_is_no_schema_is_refused_before_a_model_works_for_it(bench, name: str):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            with pytest.raises(InvalidArgument, match="schema"):
+                await b.chat(schema=ODD_SCHEMAS[name])
+            assert b.fake.requests == []
+
+
+@pytest.mark.parametrize("name", ["$ref is missing", "$ref is remote"])
+async def test_a_reference_that_leads_nowhere_is_refused_before_a_model_works_for_it(bench, name: str):
+    with anyio.fail_after(5):
+        async with bench() as b:
+            with pytest.raises(InvalidArgument, match=r"\$defs"):
+                await b.chat(schema={"properties": {"a": ODD_SCHEMAS[name]}})
+            assert b.fake.requests == []
