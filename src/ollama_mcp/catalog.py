@@ -151,7 +151,8 @@ class Catalog:
             )
 
     async def _choose(self, needs: list[str], default: str) -> Choice:
-        model = await self._fitting(default, needs)
+        # Configured by the operator, who also says whether cloud models are allowed at all.
+        model = await self._fitting(default, needs, may_be_cloud=self._settings.cloud)
         if model is not None:
             return Choice(model, "configured")
         for running in await self._loaded():
@@ -178,9 +179,12 @@ class Catalog:
             f"Install one, for example with `ollama pull {example}`.",
         )
 
-    async def _fitting(self, name: str, needs: list[str], info: ModelInfo | None = None) -> Model | None:
-        """The model if it is local and has what is needed; a cloud model is never picked."""
-        if not name or is_cloud_name(name) or (info is not None and info.remote_host):
+    async def _fitting(
+        self, name: str, needs: list[str], info: ModelInfo | None = None, *, may_be_cloud: bool = False
+    ) -> Model | None:
+        """The model if it has what is needed; a cloud model is never picked, only configured."""
+        leaves = is_cloud_name(name) or (info is not None and bool(info.remote_host))
+        if not name or (leaves and not may_be_cloud):
             return None
         if info is not None and info.capabilities and not set(needs) <= set(info.capabilities):
             return None
@@ -188,7 +192,9 @@ class Catalog:
             model = await self._look_up(name)
         except (CallerError, Upstream, BadUpstream):
             return None  # gone or broken; the others are still there
-        return model if not model.is_cloud and model.capabilities.issuperset(needs) else None
+        if model.is_cloud and not may_be_cloud:
+            return None
+        return model if model.capabilities.issuperset(needs) else None
 
     async def _having(self, needs: list[str]) -> list[str]:
         """Installed local models that have all of it, newest first; at most five."""

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 
+from ollama_mcp.catalog import version_numbers
 from ollama_mcp.errors import CapabilityMissing, Forbidden, InvalidArgument, ModelNotFound, Unreachable
 from ollama_mcp.testing import Model, Script
 
@@ -50,7 +51,7 @@ async def test_without_a_name_the_configured_model_answers_then_a_loaded_one_the
     ]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [v for v in VERSIONS if version_numbers(v) >= (0, 6, 4)])
 async def test_only_a_model_that_can_do_it_is_chosen(bench, version: str):
     models = [
         Model("eyes:1b", EYES, modified_at=modified(1)),
@@ -58,8 +59,6 @@ async def test_only_a_model_that_can_do_it_is_chosen(bench, version: str):
         Model("loaded:1b", CHAT),
         Model("embed:1b", ("embedding",), modified_at=modified(9)),
     ]
-    if version < "0.6.4":
-        pytest.skip("capabilities are guessed from templates there")
     with anyio.fail_after(5):
         async with bench(*models, version=version, chat_model="configured:1b") as b:
             b.fake.models["loaded:1b"].load(4096)
@@ -143,6 +142,13 @@ async def test_a_cloud_model_is_never_picked(bench, version: str, cloud: bool):
             answer = await b.chat()
     assert answer.stats.model == "local:8b"
     assert not answer.stats.cloud
+
+
+async def test_an_allowed_cloud_model_that_the_operator_configured_is_used(bench):
+    with anyio.fail_after(5):
+        async with bench(*cloud_models(), cloud=True, chat_model="glm:cloud") as b:
+            stats = (await b.chat()).stats
+    assert (stats.model, stats.chosen, stats.cloud) == ("glm:cloud", "configured", True)
 
 
 @pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "glm:cloud", "alias:8b", "not-installed:cloud"])

@@ -83,9 +83,7 @@ async def test_a_crash_in_the_check_of_arguments_is_internal(connect, caplog, mo
         await expect_internal(client, caplog)
 
 
-async def test_a_crash_in_a_reply_is_internal(app, client, caplog, monkeypatch, failing, request):
-    if request.node.callspec.params["failing"] is leave:
-        pytest.xfail("replies/reply.py: SystemExit in the task of a Reply ends the event loop")
+async def test_a_crash_in_a_reply_is_internal(app, client, caplog, monkeypatch, failing):
     run, crashed = app.generator.run, []
 
     async def crash_once(*given: Any) -> Any:

@@ -33,7 +33,7 @@ class Replies:
         """
         reply: Reply[T] = Reply(unit)
         tasks = self._tasks.setdefault(asyncio.get_running_loop(), set())
-        task = reply.run(work(reply))
+        task = reply.run(_contained(work, reply))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         return reply
@@ -45,3 +45,11 @@ class Replies:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_S)
+
+
+async def _contained(work: Callable[[Reply[T]], Coroutine[Any, Any, T]], reply: Reply[T]) -> T:
+    """What sys.exit raises would go through the event loop and end the process."""
+    try:
+        return await work(reply)
+    except SystemExit as error:
+        raise RuntimeError("sys.exit in the work of a Reply") from error
