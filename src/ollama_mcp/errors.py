@@ -76,12 +76,14 @@ class OllamaError(Exception):
 
     def __str__(self) -> str:
         """`CODE: cause. Remedy.`, at most `TEXT_LIMIT` characters: the cause gives way first."""
-        frame = len(self.code) + len(": . ") + len(self.remedy)
-        return f"{self.code}: {_shorten(self.cause, TEXT_LIMIT - frame)}. {self.remedy}"[:TEXT_LIMIT]
+        remedy = _shorten(self.remedy, TEXT_LIMIT * 3 // 4) or "Try again"
+        frame = len(self.code) + len(": . .") + len(remedy)
+        return f"{self.code}: {_shorten(self.cause, TEXT_LIMIT - frame) or 'failed'}. {remedy}."
 
     def as_data(self) -> dict[str, Any]:
         """The same failure as data, for a result's `_meta`."""
         return {
+            **self.details,
             "code": self.code,
             "message": self.cause,
             "remedy": self.remedy,
@@ -90,12 +92,12 @@ class OllamaError(Exception):
             "upstream_status": self.upstream_status,
             "partial_text": self.partial_text,
             "error_id": None,
-            **self.details,
         }
 
 
 def _shorten(text: str, room: int) -> str:
-    text = text.rstrip(". ")
+    """One line without a final stop."""
+    text = " ".join(text.split()).rstrip(". ")
     return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
 

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from ollama_mcp.errors import InvalidArgument
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a server binds, a client cannot dial
-_METADATA = frozenset({"metadata", "metadata.google.internal", "fd00:ec2::254", "100.100.100.200"})
+_LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+_METADATA_NAMES = frozenset(
+    {"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
+)
+_METADATA_ADDRESSES = frozenset(
+    map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192"))
+)
+_V4_IN_V6 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 _TRIMMED = "\"' \t\r\n"
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}\Z")
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}\Z")
+_NUMBER = re.compile(r"\d+\Z|0x[0-9a-f]*\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -26,8 +40,8 @@ class Host:
     hostname: str
     port: int
     path: str = ""
-    username: str = ""
-    password: str = ""
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:
@@ -38,7 +52,7 @@ class Host:
     @property
     def is_loopback(self) -> bool:
         """Whether the server is on this machine, by its name or address alone."""
-        if self.hostname == "localhost":
+        if self.hostname == "localhost" or self.hostname.endswith(".localhost"):
             return True
         address = _as_address(self.hostname)
         return address is not None and address.is_loopback
@@ -81,16 +95,35 @@ def parse_host(value: str) -> Host:
     >>> str(host), host.username, host.password
     ('https://gw:443/ollama', 'me', 's:cret')
 
+    An address has one spelling, however it was spelled:
+
+    >>> [parse_host(value).hostname for value in ("0x7f.1", "[0:0::1]", "127。0。0。1", "GPU.", "b\u00fcro")]
+    ['127.0.0.1', '::1', '127.0.0.1', 'gpu', 'xn--bro-hoa']
+
     Raises:
-        InvalidArgument: Another scheme than http or https, or a link-local or metadata address.
+        InvalidArgument: Another scheme than http or https, no address at all, or a link-local or
+            metadata address.
     """
     text = value.strip(_TRIMMED)
+    if not text.isprintable():
+        raise _not_an_address()
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "http", text
-    host = _parse_rest(scheme.lower(), rest, explicit=bool(separator))
-    _refuse_unsafe(host)
-    return host
+    return _parse_rest(_scheme(scheme.lower()), rest, explicit=bool(separator))
+
+
+def _scheme(scheme: str) -> str:
+    if scheme in _SCHEME_PORTS:
+        return scheme
+    shown = f"the scheme {scheme!r}" if _SCHEME.match(scheme) else "another scheme than http"
+    raise InvalidArgument(f"OLLAMA_HOST has {shown}", "Use http:// or https://, or no scheme at all.")
+
+
+def _not_an_address() -> InvalidArgument:
+    return InvalidArgument(
+        "OLLAMA_HOST is not an address", "Use a form such as 127.0.0.1:11434 or https://gpu-box."
+    )
 
 
 def _parse_rest(scheme: str, rest: str, *, explicit: bool) -> Host:
@@ -98,15 +131,14 @@ def _parse_rest(scheme: str, rest: str, *, explicit: bool) -> Host:
     userinfo, at, authority = authority.rpartition("@")
     username, _, password = userinfo.partition(":") if at else ("", "", "")
     name, port_text = _split_port(authority)
-    name = _ANY_ADDRESS.get(name, name) or "127.0.0.1"
+    name = _host_name(name) if name else _LOOPBACK[4]
     if name == "ollama.com" and not explicit:
         scheme, explicit = "https", True
-    default = _SCHEME_PORTS.get(scheme, DEFAULT_PORT) if explicit else DEFAULT_PORT
     return Host(
         scheme=scheme,
-        hostname=name.lower(),
-        port=_port(port_text, default),
-        path=(slash + path).rstrip("/"),
+        hostname=name,
+        port=_port(port_text, _SCHEME_PORTS[scheme] if explicit else DEFAULT_PORT),
+        path=_checked_path((slash + path).rstrip("/")),
         username=unquote(username),
         password=unquote(password),
     )
@@ -134,37 +166,62 @@ def _port(text: str, default: int) -> int:
     return port if 0 < port < 65536 else default
 
 
-def _refuse_unsafe(host: Host) -> None:
-    if host.scheme not in _SCHEME_PORTS:
+def _checked_path(path: str) -> str:
+    """A path that stays a path when an endpoint is put behind it; an `@` in it is a misread password's."""
+    if any(c in path for c in "?#@\\"):
+        raise _not_an_address()
+    return path
+
+
+# --- names and addresses -----------------------------------------------------------------------
+
+
+def _host_name(name: str) -> str:
+    """The one spelling of a host's name or address, so that no other one slips past what is refused."""
+    name = unicodedata.normalize("NFKC", name).replace("\u3002", ".").lower().removesuffix(".")
+    address = _as_address(name)
+    if name in _METADATA_NAMES or (address is not None and _is_unsafe(address)):
         raise InvalidArgument(
-            f"OLLAMA_HOST has the scheme {host.scheme!r}", "Use http:// or https://, or no scheme at all."
+            f"OLLAMA_HOST {name} is a link-local or metadata address", "Name the machine that runs Ollama."
         )
-    if not _is_host_name(host.hostname):
-        raise InvalidArgument(
-            "OLLAMA_HOST is not an address", "Use a form such as 127.0.0.1:11434 or https://gpu-box."
-        )
-    address = _as_address(host.hostname)
-    if host.hostname in _METADATA or (address is not None and address.is_link_local):
-        raise InvalidArgument(
-            f"OLLAMA_HOST {host.hostname} is a link-local or metadata address",
-            "Name the machine that runs Ollama.",
-        )
+    if address is None:
+        return _checked_name(name)
+    return _LOOPBACK[address.version] if address.is_unspecified else str(address)
 
 
-def _is_host_name(name: str) -> bool:
-    """Whether a URL with this name is read back as the same name: no spaces, slashes or tricks."""
-    if _as_address(name) is not None:
-        return True
-    try:
-        return not any(c.isspace() or c in '[]<>\\^`{|}"%?#@:,' for c in name) and bool(
-            urlsplit(f"http://{name}").hostname
-        )
-    except ValueError:
-        return False
+def _checked_name(name: str) -> str:
+    labels = [label if label.isascii() else _punycode(label) for label in name.split(".")]
+    ascii_name = ".".join(labels)
+    if len(ascii_name) > 253 or not all(map(_LABEL.match, labels)) or _NUMBER.match(labels[-1]):
+        raise _not_an_address()
+    return ascii_name
 
 
-def _as_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address that a name spells, in the short and octal-free forms that resolvers take too.
+def _punycode(label: str) -> str:
+    """What IDNA makes of a label of letters, digits and marks; others are no names."""
+    if not all(c in "-_" or unicodedata.category(c)[0] in "LNM" for c in label):
+        raise _not_an_address()
+    return "xn--" + label.encode("punycode").decode("ascii")
+
+
+def _is_unsafe(address: Address) -> bool:
+    return any(a.is_link_local or a in _METADATA_ADDRESSES for a in (address, *_inside(address)))
+
+
+def _inside(address: Address) -> Iterator[Address]:
+    """The IPv4 addresses to which translators and tunnels take an IPv6 address."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    if any(address in network for network in _V4_IN_V6):
+        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address.teredo is not None:
+        yield address.teredo[1]
+
+
+def _as_address(name: str) -> Address | None:
+    """The IP address that a name spells, in the short and octal forms that resolvers take, too.
 
     An IPv4 address in IPv6's clothes is the IPv4 address:
 
@@ -185,12 +242,11 @@ def _as_number(name: str) -> ipaddress.IPv4Address | None:
     >>> str(_as_number("2852039166")), str(_as_number("0xa9.254.0251.254")), _as_number("1.2.3.4.5")
     ('169.254.169.254', '169.254.169.254', None)
     """
-    parts = name.lower().split(".")
+    parts = name.split(".")
     try:
-        numbers = [_c_integer(part) for part in parts]
+        *heads, last = [_c_integer(part) for part in parts]
     except ValueError:
         return None
-    *heads, last = numbers
     if len(parts) > 4 or any(n > 255 for n in heads) or last >= 256 ** (5 - len(parts)):
         return None
     high = sum(n << (24 - 8 * i) for i, n in enumerate(heads))
@@ -198,10 +254,8 @@ def _as_number(name: str) -> ipaddress.IPv4Address | None:
 
 
 def _c_integer(text: str) -> int:
+    if not _NUMBER.match(text) or len(text) > 40:
+        raise ValueError(text)
     if text.startswith("0x"):
         return int(text, 16)
-    if len(text) > 1 and text.startswith("0"):
-        return int(text, 8)
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(text)
-    return int(text)
+    return int(text, 8 if len(text) > 1 and text.startswith("0") else 10)

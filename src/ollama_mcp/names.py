@@ -14,6 +14,11 @@ _NAME = re.compile(rf"(?:(?:{_HOST}/)?{_PART}/)?{_PART}(?::{_PART})?\Z")
 _DEFAULT_PREFIXES = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
 
 
+def is_name(name: str) -> bool:
+    """Whether a text fits Ollama's grammar of names."""
+    return _NAME.match(name.strip()) is not None
+
+
 def check_name(name: str) -> str:
     """Return a model name that fits Ollama's grammar `[host/][namespace/]model[:tag]`.
 
@@ -24,7 +29,7 @@ def check_name(name: str) -> str:
         InvalidArgument: For anything else.
     """
     name = name.strip()
-    if _NAME.match(name) is None:
+    if not is_name(name):
         raise InvalidArgument(
             f"model {name[:80]!r} is not a model name",
             'Send a name such as "qwen3:8b"; ollama_list_models has the installed ones.',

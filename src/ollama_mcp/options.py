@@ -8,9 +8,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ollama_mcp.errors import InvalidArgument, UnknownOption
 
@@ -47,8 +47,8 @@ def _texts(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Integer = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number)]
+Integer = Annotated[int, BeforeValidator(_number), Field(ge=-(2**63), lt=2**63)]
+Number = Annotated[float, BeforeValidator(_number), Field(ge=-3.4e38, le=3.4e38)]  # Go: float32
 Texts = Annotated[list[str], BeforeValidator(_texts)]
 
 
@@ -112,17 +112,32 @@ def parse_options(raw: Mapping[str, Any]) -> tuple[Options, list[str]]:
 def _known(name: str) -> None:
     if name in Options.model_fields:
         return
-    close = difflib.get_close_matches(name.lower(), Options.model_fields, n=1, cutoff=0.6)
-    remedy = f'Send "{close[0]}" instead.' if close else f"The options are {', '.join(Options.model_fields)}."
+    close = difflib.get_close_matches(name.lower(), [*Options.model_fields, *ALIASES], n=1, cutoff=0.6)
+    meant = ALIASES.get(close[0], close[0]) if close else ""
+    remedy = f'Send "{meant}" instead.' if close else f"The options are {', '.join(Options.model_fields)}."
     raise UnknownOption(f'Ollama has no option "{name[:60]}" and would ignore it', remedy)
 
 
 def _wrong_value(error: ValidationError, given: Mapping[str, Any]) -> InvalidArgument:
     name = str(error.errors(include_url=False, include_input=False)[0]["loc"][0])
-    annotation = str(Options.model_fields[name].annotation)
-    kind = next((k for key, k in _KINDS.items() if key in annotation), "a finite number")
-    shown = repr(given[name])[:40]
-    return InvalidArgument(f"option {name} is {shown}", f'Send "{name}" as {kind}.')
+    return InvalidArgument(f"option {name} is {_shown(given[name])}", f'Send "{name}" as {_kind(name)}.')
 
 
-_KINDS = {"list[str]": "a list of strings", "bool": "true or false", "int": "an integer"}
+def _kind(name: str) -> str:
+    type_ = get_args(Options.model_fields[name].annotation)[0]  # the other one is None
+    return _KINDS[(get_args(type_) or [type_])[0]]
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:40]
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "too large a number"
+
+
+_KINDS: dict[Any, str] = {
+    int: "an integer",
+    float: "a finite number",
+    list[str]: "a list of strings",
+    bool: "true or false",
+}

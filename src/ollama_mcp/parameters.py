@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import re
 from typing import Any
 
@@ -14,8 +13,14 @@ from ollama_mcp.wire import Think
 KeepAlive = float | str
 """Seconds (negative: for ever), or a Go duration such as `10m`."""
 
-_DURATION = re.compile(r"[+-]?(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+\Z")
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+_DURATION = re.compile(rf"[+-]?(?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+\Z", re.ASCII)
+_PART = re.compile(rf"({_NUMBER})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_PLAIN = re.compile(rf"([+-]?{_NUMBER})([dw]?)\Z", re.ASCII)
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONG_UNITS = {"d": 24, "w": 24 * 7}
+_LONGEST_S = 9e9
+"""Seconds, 285 years: Go's durations end at 292, and so does for ever."""
 _FOR_EVER = frozenset({"forever", "infinite", "inf", "always", "never"})
 _THINK_WORDS: dict[str, Think] = {
     "true": True, "on": True, "yes": True, "false": False, "off": False, "no": False, "none": False,
@@ -26,38 +31,40 @@ _THINK_WORDS: dict[str, Think] = {
 def parse_keep_alive(value: Any) -> KeepAlive | None:
     """Read a keep_alive; None (or an empty text) is the server's own default.
 
-    >>> [parse_keep_alive(v) for v in ("", "300", "-1", "10m", "2d", "forever", 0, "1.5h")]
-    [None, 300.0, -1, '10m', '48h', -1, 0, '1.5h']
+    >>> [parse_keep_alive(v) for v in ("", "300", "-1", "10m", "2d", "forever", 0, "1.5h", "9999999h")]
+    [None, 300.0, -1, '10m', '48h', -1, 0, '1.5h', -1]
 
     Raises:
         InvalidArgument: What Ollama would answer with HTTP 400.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:  # noqa: PLR0124 - no NaN
+        return value if abs(value) < _LONGEST_S else -1
     text = value.strip().lower() if isinstance(value, str) else "?"
     if text in {"", "null"}:
         return None
     if text in _FOR_EVER:
         return -1
     if _DURATION.match(text):
-        return text
-    return _plain_number(text, value)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        return text if seconds < _LONGEST_S else -1
+    return _plain_number(text)
 
 
-def _plain_number(text: str, value: Any) -> KeepAlive:
+def _plain_number(text: str) -> KeepAlive:
     """`300`, `-1`, and the units that Go does not have: `2d`."""
-    number, hours = (text[:-1], _LONG_UNITS[text[-1]]) if text[-1] in _LONG_UNITS else (text, 0)
-    try:
-        amount = float(number)
-    except ValueError:
-        amount = math.nan
-    if not math.isfinite(amount):
+    found = _PLAIN.match(text)
+    if found is None:
         raise InvalidArgument(
-            f"keep_alive {str(value)[:40]!r} is not a time",
-            'Send seconds or a time such as "10m"; -1 is for ever.',
+            f"keep_alive {text[:40]!r} is not a time", 'Send seconds or a time such as "10m"; -1 is for ever.'
         )
-    if hours:
-        return f"{amount * hours:g}h"
+    amount, unit = float(found[1]), found[2]
+    hours = amount * _LONG_UNITS.get(unit, 0)
+    if max(abs(hours) * 3600, amount) >= _LONGEST_S:
+        return -1
+    if unit:
+        return f"{hours:.6f}".rstrip("0").rstrip(".") + "h"
     return -1 if amount < 0 else amount
 
 
@@ -72,7 +79,7 @@ def parse_think(value: Any) -> Think | None:
     """
     if value is None or isinstance(value, bool):
         return value
-    text = str(value).strip().lower()
+    text = value.strip().lower() if isinstance(value, str) else "?"
     if text in {"", "null", "default", "auto"}:
         return None
     if text not in _THINK_WORDS:
@@ -100,7 +107,7 @@ def check_image(image: str) -> str:
         decoded = base64.b64decode(bare, validate=True)
     except (binascii.Error, ValueError):
         decoded = b""
-    if not decoded:
+    if not decoded or (bare.startswith("/") and not bare.startswith("/9j")):  # a path, and no JPEG
         raise InvalidArgument(
             "an image is not base64", "Send the bytes of the image file in base64, not a path or an address."
         )

@@ -9,15 +9,16 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.host import Host, parse_host
-from ollama_mcp.names import check_name
+from ollama_mcp.names import canonical, check_name, is_name
 from ollama_mcp.options import parse_options
 from ollama_mcp.parameters import KeepAlive, parse_keep_alive, parse_think
 from ollama_mcp.wire import Think
@@ -68,7 +69,8 @@ class Backend:
         """Whether the API key may be sent to that host: Ollama's cloud by https, or one named for it."""
         if not self.api_key:
             return False
-        return (host.is_ollama_cloud and host.scheme == "https") or host.hostname == self.api_key_host
+        is_named = host.hostname == self.api_key_host.lower()
+        return is_named or (host.is_ollama_cloud and host.scheme == "https")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Settings:
 
     def defaults_for(self, model: str) -> ModelDefaults:
         """What a call of that model gets that does not say otherwise."""
-        own = self.per_model.get(model) or self.per_model.get(model.removesuffix(":latest"))
+        named = canonical(model)
+        own = next((own for name, own in self.per_model.items() if canonical(name) == named), None)
         return own.over(self.defaults) if own else self.defaults
 
 
@@ -136,7 +139,7 @@ def _bool(value: Any) -> bool:
 def _seconds(value: Any) -> float:
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = 0.0
     if not 0 < seconds < 1e6 or isinstance(value, bool):
         raise ValueError("a number of seconds above 0")
@@ -145,8 +148,8 @@ def _seconds(value: Any) -> float:
 
 def _count(low: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
-        text = str(value).strip()
-        if isinstance(value, bool) or not text.isdecimal() or int(text) < low:
+        text = value.strip() if isinstance(value, str) else str(value) if type(value) is int else ""
+        if not text.isdecimal() or len(text) > 9 or int(text) < low:
             raise ValueError(f"a whole number of at least {low}")
         return int(text)
 
@@ -167,26 +170,57 @@ def _mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("a JSON object") from None
     if not isinstance(value, dict):
         raise ValueError("a JSON object (in the file: a table)")  # noqa: TRY004 - as above
     return {str(k): v for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")  # RFC 9110
+
+
 def _headers(value: Any) -> dict[str, str]:
     found = {name: str(text) for name, text in _mapping(value).items()}
     for name, text in found.items():
-        if not name or not name.isascii() or not text.isprintable() or any(c in name for c in " :\r\n"):
+        if not _TOKEN.match(name) or not (text.isascii() and text.isprintable()):
             raise ValueError('a JSON object of header names and values, such as {"X-Team": "a"}')
     return found
 
 
+def _key(value: Any) -> str:
+    key = _text(value)
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ValueError("a key of printable ASCII characters without spaces")
+    return key
+
+
+def _host_name(value: Any) -> str:
+    """The name alone of what may be given as an address."""
+    try:
+        return parse_host(_text(value)).hostname if _text(value) else ""
+    except OllamaError:
+        raise ValueError("a host name such as gpu-box") from None
+
+
+def _path(value: Any) -> Path:
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError("a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("a path, whose ~ is a home folder that exists") from None
+
+
 def _readable(value: Any) -> str:
-    path = _text(value)
-    if path and not Path(path).expanduser().is_file():
+    try:
+        found = not _text(value) or _path(value).is_file()
+    except OSError:  # too long, or in a folder that is closed to us
+        found = False
+    if not found:
         raise ValueError("the path of a file that exists")
-    return str(Path(path).expanduser()) if path else ""
+    return str(_path(value)) if _text(value) else ""
 
 
 def _model(value: Any) -> str:
@@ -213,8 +247,8 @@ class Field(Generic[T]):
 FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_HOST", "host", lambda v: parse_host(_text(v)), "127.0.0.1:11434",
           "Where Ollama runs, as Ollama itself reads it."),
-    Field("OLLAMA_API_KEY", "api_key", _text, "", "Key for ollama.com; sent nowhere else.", secret=True),
-    Field("OLLAMA_MCP_API_KEY_HOST", "api_key_host", _text, "", "A host that may have that key, too."),
+    Field("OLLAMA_API_KEY", "api_key", _key, "", "Key for ollama.com; sent nowhere else.", secret=True),
+    Field("OLLAMA_MCP_API_KEY_HOST", "api_key_host", _host_name, "", "A host that may have that key, too."),
     Field("OLLAMA_MCP_HEADERS", "headers", _headers, "{}",
           "JSON object of headers for a proxy before Ollama.", secret=True),
     Field("OLLAMA_MCP_CA_FILE", "ca_file", _readable, "", "PEM file of the authorities to trust for https."),
@@ -242,7 +276,7 @@ FIELDS: tuple[Field[Any], ...] = (
           "What is logged on stderr. Prompts only at DEBUG."),
     Field("OLLAMA_MCP_LOG_FILE", "log_file", _text, "", "A file that gets the log as well."),
     Field("OLLAMA_MCP_EMBEDDED_MODEL", "embedded_model", _readable, "", "GGUF file for the embedded engine."),
-    Field("OLLAMA_MCP_CACHE", "cache", lambda v: Path(_text(v)).expanduser(), "~/.cache/ollama-mcp",
+    Field("OLLAMA_MCP_CACHE", "cache", _path, "~/.cache/ollama-mcp",
           "Folder of the embedded engine's models."),
     Field("OLLAMA_MCP_CONFIG", "", _text, "", "A TOML file with any of these by their names in the file."),
 )  # fmt: skip
@@ -277,7 +311,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 def _cache_folder(variables: Mapping[str, str]) -> Path:
     """Where the user's caches are, by the habits of the operating system."""
     root = variables.get("XDG_CACHE_HOME") or variables.get("LOCALAPPDATA") or "~/.cache"
-    return Path(root).expanduser() / "ollama-mcp"
+    try:
+        return Path(root).expanduser() / "ollama-mcp"
+    except RuntimeError:  # a user without a home folder, as in many containers: told where it is needed
+        return Path(root) / "ollama-mcp"
 
 
 def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
@@ -285,10 +322,11 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        problems.append(f"OLLAMA_MCP_CONFIG: {path} cannot be read ({error.strerror}); name a TOML file")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"OLLAMA_MCP_CONFIG: {path} is not TOML: {error}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        problems.append(f"OLLAMA_MCP_CONFIG: {path[:200]} is not TOML: {error}")
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no such path"
+        problems.append(f"OLLAMA_MCP_CONFIG: {path[:200]} cannot be read ({reason}); name a TOML file")
     return {}
 
 
@@ -300,7 +338,8 @@ def _values(
         raw = variables.get(entry.variable)
         source = entry.variable if raw is not None else f"{entry.key} in OLLAMA_MCP_CONFIG"
         raw = in_file if raw is None else raw
-        if raw is not None and entry.key:
+        is_blank = isinstance(raw, str) and not raw.strip()  # then the default holds, also over the file
+        if raw is not None and not is_blank and entry.key:
             yield from _one(entry, raw, source, problems)
 
 
@@ -310,8 +349,17 @@ def _one(entry: Field[Any], raw: Any, source: str, problems: list[str]) -> Itera
     except OllamaError as error:
         problems.append(f"{source}: {error.cause}. {error.remedy}")
     except ValueError as error:
-        shown = "its value" if entry.secret else repr(raw)
+        is_secret = entry.secret or entry.key in {"host", "api_key_host"}  # an address can hold a password
+        shown = "its value" if is_secret else _shown(raw)
         problems.append(f"{source}: {shown} is not allowed; it must be {error}")
+
+
+def _shown(raw: Any) -> str:
+    try:
+        text = repr(raw)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number"
+    return text if len(text) <= 100 else text[:99] + "…"
 
 
 def _model_tables(tables: Any, problems: list[str]) -> Iterator[tuple[str, ModelDefaults]]:
@@ -319,15 +367,20 @@ def _model_tables(tables: Any, problems: list[str]) -> Iterator[tuple[str, Model
     if not isinstance(tables, dict):
         problems.append('models in OLLAMA_MCP_CONFIG: it must be tables such as [models."qwen3:8b"]')
         return
-    for name, table in tables.items():  # pyright: ignore[reportUnknownVariableType]
-        place = f'models."{name}" in OLLAMA_MCP_CONFIG'
+    for name, table in cast("dict[str, Any]", tables).items():
+        place = f'models."{name[:80]}" in OLLAMA_MCP_CONFIG'
+        if not is_name(name):
+            problems.append(f'{place}: it is not a model name such as "qwen3:8b"')
         values: dict[str, Any] = {}
-        for key, raw in _mapping(table).items():
+        if not isinstance(table, dict):
+            problems.append(f"{place}: it must be a table")
+            continue
+        for key, raw in cast("dict[str, Any]", table).items():
             if key not in entries:
                 problems.append(f"{place}: {key} is unknown; allowed are {', '.join(_PER_MODEL)}")
             else:
                 values.update(_one(entries[key], raw, f"{place}: {key}", problems))
-        yield str(name), ModelDefaults(**values)  # pyright: ignore[reportUnknownArgumentType]
+        yield name, ModelDefaults(**values)
 
 
 def _strangers(table: Mapping[str, Any]) -> Iterator[str]:
@@ -335,7 +388,7 @@ def _strangers(table: Mapping[str, Any]) -> Iterator[str]:
     for key in table:
         close = difflib.get_close_matches(key, known, n=1)
         meant = f"; {close[0]} is meant?" if close else f"; allowed are {', '.join(known)}, models"
-        yield f"{key} in OLLAMA_MCP_CONFIG is unknown{meant}"
+        yield f"{key[:80]} in OLLAMA_MCP_CONFIG is unknown{meant}"
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:

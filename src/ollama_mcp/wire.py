@@ -9,12 +9,14 @@ model's `essential` fields: an answer whose text is not text is not an answer.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import pydantic_core
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.options import Options
 
 Think = bool | Literal["low", "medium", "high", "max"]
@@ -26,8 +28,33 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", defer_build=True, allow_inf_nan=False)
 
     def to_json(self) -> bytes:
-        """The body as JSON, UTF-8."""
-        return self.model_dump_json(exclude_none=True).encode()
+        """The body as JSON, UTF-8; lone surrogates, which UTF-8 does not have, become U+FFFD.
+
+        Raises:
+            InvalidArgument: It holds what JSON cannot, or is nested too deeply.
+        """
+        try:
+            return self.model_dump_json(exclude_none=True, by_alias=True).encode()
+        except ValueError:
+            pass
+        try:
+            return pydantic_core.to_json(_cleaned(self.model_dump(exclude_none=True, by_alias=True)))
+        except (ValueError, RecursionError):
+            raise InvalidArgument(
+                "the request cannot be written as JSON", "Send it with less nesting, and plain values only."
+            ) from None
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {_cleaned(k): _cleaned(v) for k, v in items}
+    if isinstance(value, list):
+        return [_cleaned(v) for v in cast("list[Any]", value)]
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 class Response(BaseModel):
@@ -40,7 +67,7 @@ class Response(BaseModel):
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Self:
-        """Read an object, leaving out what is null or of the wrong type.
+        """Read an object, leaving out what is null or of the wrong type (in a list: the item).
 
         Raises:
             ValueError: An essential field is of the wrong type.
@@ -48,48 +75,61 @@ class Response(BaseModel):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            pruned = _without_faults(raw, error, cls.essential)
+            faults = _faults(error, cls.essential)
+        pruned: Any = dict(raw)
+        for path in reversed(faults):  # the last item of a list first, so that the others keep their places
+            pruned = _without(pruned, path) if path[0] in pruned else pruned
         try:
             return cls.model_validate(pruned)
         except ValidationError:
-            raise ValueError("a field is of the wrong type") from None
+            faulty = {path[0] for path in faults}
+            return cls.model_validate({name: raw[name] for name in raw if name not in faulty})
 
 
-def _without_faults(raw: Mapping[str, Any], error: ValidationError, essential: frozenset[str]) -> Any:
-    pruned: Any = _copied(raw)
-    for fault in error.errors(include_url=False, include_context=False):
+Path = tuple[int | str, ...]
+
+
+def _faults(error: ValidationError, essential: frozenset[str]) -> list[Path]:
+    faults = error.errors(include_url=False, include_context=False)
+    for fault in faults:
         path = fault["loc"]
-        if fault["input"] is not None and essential.intersection(map(str, path)):
+        field = [step for step in path if isinstance(step, str)][-1]
+        is_null = fault["input"] is None and path[-1] == field  # a null item of a list is no zero value
+        if field in essential and not is_null:
             raise ValueError(f"{'.'.join(map(str, path))} is of the wrong type")
-        _prune(pruned, path)
-    return pruned
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    return [_copied(v) for v in value] if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType]
+    return [fault["loc"] for fault in faults]
 
 
 _GONE = object()
 
 
-def _prune(value: Any, path: tuple[int | str, ...]) -> None:
-    """Take out what `path` names; in a list the place stays, as an empty object."""
-    for step in path[:-1]:
-        value = _item(value, step)
-    last = path[-1]
-    if isinstance(value, dict):
-        value.pop(last, None)  # pyright: ignore[reportUnknownMemberType]
-    elif isinstance(value, list) and isinstance(last, int) and last < len(value):  # pyright: ignore[reportUnknownArgumentType]
-        value[last] = {}
+def _without(value: Any, path: Path) -> Any:
+    """A copy without what `path` names; where it goes on into the arms of a union, that whole value goes.
 
-
-def _item(value: Any, step: int | str) -> Any:
-    try:
-        return value[step]
-    except (KeyError, IndexError, TypeError):
+    >>> _without({"a": [1, {"b": 2, "c": 3}], "d": 4}, ("a", 1, "b"))
+    {'a': [1, {'c': 3}], 'd': 4}
+    >>> _without({"a": 1, "d": 4}, ("a", "str"))
+    {'d': 4}
+    """
+    if not path or not _holds(value, path[0]):
         return _GONE
+    inner = _without(value[path[0]], path[1:])
+    copy = value.copy()
+    if inner is _GONE:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = inner
+    return copy
+
+
+def _holds(value: Any, step: int | str) -> bool:
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(cast("list[Any]", value))
+    return isinstance(value, dict) and step in value
+
+
+Count = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""A whole number as Go has them; a larger one is none."""
 
 
 # --- chat and generate -------------------------------------------------------------------------
@@ -97,7 +137,7 @@ def _item(value: Any, step: int | str) -> Any:
 
 def _object(value: Any) -> Any:
     """Other APIs send a call's arguments as JSON text; Ollama refuses that with HTTP 400."""
-    return pydantic_core.from_json(value) if isinstance(value, str) else value
+    return pydantic_core.from_json(value.encode(errors="replace")) if isinstance(value, str) else value
 
 
 class ToolFunction(Response):
@@ -158,6 +198,7 @@ class GenerateRequest(_GenerationRequest):
     system: str | None = None
     template: str | None = None
     raw: bool | None = None
+    context: list[int] | None = None
 
 
 class ChatMessage(Response):
@@ -179,13 +220,14 @@ class Chunk(Response):
     created_at: str = ""
     done: bool = False
     done_reason: str = ""
+    remote_model: str = ""
     remote_host: str = ""
-    total_duration: int = 0
-    load_duration: int = 0
-    prompt_eval_count: int = 0
-    prompt_eval_duration: int = 0
-    eval_count: int = 0
-    eval_duration: int = 0
+    total_duration: Count = 0
+    load_duration: Count = 0
+    prompt_eval_count: Count = 0
+    prompt_eval_duration: Count = 0
+    eval_count: Count = 0
+    eval_duration: Count = 0
     logprobs: list[dict[str, Any]] | None = None
 
     @property
@@ -212,7 +254,7 @@ class Chunk(Response):
 class ChatChunk(Chunk):
     """One line of POST /api/chat."""
 
-    essential = frozenset({"message", "content", "thinking", "tool_calls", "arguments", "done"})
+    essential = frozenset({"message", "content", "thinking", "tool_calls", "function", "arguments", "done"})
 
     message: ChatMessage = Field(default_factory=ChatMessage)
 
@@ -239,6 +281,7 @@ class GenerateChunk(Chunk):
 
     response: str = ""
     thinking: str = ""
+    context: list[int] | None = None
 
     @property
     def text(self) -> str:
@@ -272,9 +315,9 @@ class EmbedResponse(Response):
 
     model: str = ""
     embeddings: list[list[float]] = Field(default_factory=list[list[float]])
-    total_duration: int = 0
-    load_duration: int = 0
-    prompt_eval_count: int = 0
+    total_duration: Count = 0
+    load_duration: Count = 0
+    prompt_eval_count: Count = 0
 
 
 class LegacyEmbeddingsRequest(Request):
@@ -295,7 +338,7 @@ class LegacyEmbeddingsResponse(Response):
 
     def normalised(self) -> list[float]:
         """The vector at length 1, as /api/embed gives it; a zero vector stays zero."""
-        norm = math.sqrt(sum(x * x for x in self.embedding))
+        norm = math.hypot(*self.embedding)
         return [x / norm for x in self.embedding] if norm else self.embedding
 
 
@@ -311,8 +354,8 @@ class ModelDetails(Response):
     families: list[str] = Field(default_factory=list[str])
     parameter_size: str = ""
     quantization_level: str = ""
-    context_length: int = 0
-    embedding_length: int = 0
+    context_length: Count = 0
+    embedding_length: Count = 0
 
 
 class ModelInfo(Response):
@@ -321,7 +364,7 @@ class ModelInfo(Response):
     name: str = ""
     model: str = ""
     modified_at: str = ""
-    size: int = 0
+    size: Count = 0
     digest: str = ""
     details: ModelDetails = Field(default_factory=ModelDetails)
     remote_model: str = ""
@@ -354,6 +397,7 @@ class ShowResponse(Response):
     messages: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     model_info: dict[str, Any] = Field(default_factory=dict[str, Any])
     projector_info: dict[str, Any] = Field(default_factory=dict[str, Any])
+    tensors: list[dict[str, Any]] | None = None
     capabilities: list[str] | None = None
     modified_at: str = ""
     requires: str = ""
@@ -363,7 +407,7 @@ class ShowResponse(Response):
     def fact(self, name: str) -> int:
         """A whole number of `model_info` by its name behind the architecture; 0 where it is missing."""
         values = (v for k, v in self.model_info.items() if k.endswith(f".{name}"))
-        return next((v for v in values if isinstance(v, int) and not isinstance(v, bool)), 0)
+        return next((v for v in values if type(v) is int and abs(v) < 2**63), 0)
 
 
 class RunningModel(Response):
@@ -371,12 +415,12 @@ class RunningModel(Response):
 
     name: str = ""
     model: str = ""
-    size: int = 0
+    size: Count = 0
     digest: str = ""
     details: ModelDetails = Field(default_factory=ModelDetails)
     expires_at: str = ""
-    size_vram: int = 0
-    context_length: int = 0
+    size_vram: Count = 0
+    context_length: Count = 0
 
 
 class RunningList(Response):
@@ -412,7 +456,10 @@ class CreateRequest(Request):
     """POST /api/create. `files` and `adapters` map names to blob digests."""
 
     model: str
-    from_: str | None = Field(default=None, serialization_alias="from")
+    from_: str | None = Field(
+        default=None, validation_alias=AliasChoices("from_", "from"), serialization_alias="from"
+    )
+    """`from` in JSON, which is a keyword of Python's."""
     files: dict[str, str] | None = None
     adapters: dict[str, str] | None = None
     template: str | None = None
@@ -422,10 +469,6 @@ class CreateRequest(Request):
     messages: list[Message] | None = None
     quantize: str | None = None
     stream: bool = True
-
-    def to_json(self) -> bytes:
-        """The body as JSON, UTF-8; `from` is a keyword of Python's, hence the alias."""
-        return self.model_dump_json(exclude_none=True, by_alias=True).encode()
 
 
 class CopyRequest(Request):
@@ -450,8 +493,8 @@ class ProgressLine(Response):
 
     status: str = ""
     digest: str = ""
-    total: int = 0
-    completed: int = 0
+    total: Count = 0
+    completed: Count = 0
 
     @property
     def is_last(self) -> bool:

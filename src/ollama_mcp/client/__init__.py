@@ -17,6 +17,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from urllib.parse import quote
 
 import anyio
 
@@ -31,7 +32,7 @@ from ollama_mcp.settings import Backend
 if TYPE_CHECKING:
     import httpx
 
-    from ollama_mcp.client.connection import Answer
+    from ollama_mcp.client.connection import Answer, Clock
 
 __all__ = ["OllamaClient"]
 
@@ -40,6 +41,7 @@ ResponseT = TypeVar("ResponseT", bound=wire.Response)
 
 _CLOUD = parse_host("https://ollama.com")
 _DRAIN_S = 0.1
+_GREETING_LIMIT = 200
 
 
 class OllamaClient:
@@ -85,11 +87,10 @@ class OllamaClient:
         Raises:
             OllamaError: One of the tree in `errors`; nothing else.
         """
-        clocks = self.backend.clocks
-        first_byte = clocks.first_byte if endpoint.loads_model else clocks.idle
-        async with self._exchange(endpoint, body, path, first_byte) as answer:
+        clock = "first_byte" if endpoint.loads_model else "idle"
+        async with self._exchange(endpoint, body, path, clock) as answer:
             data = await _read(answer)
-        return self._parse(endpoint.response, data, answer)
+        return self._parse(endpoint.response, data, answer, self._asked(body, endpoint))
 
     @asynccontextmanager
     async def stream(
@@ -103,8 +104,8 @@ class OllamaClient:
             OllamaError: One of the tree in `errors`; nothing else. An answer that ends without
                 `done` is `Truncated`.
         """
-        async with self._exchange(endpoint, body, {}, self.backend.clocks.first_byte) as answer:
-            yield self._lines(endpoint, answer, self._asked(body))
+        async with self._exchange(endpoint, body, {}, "first_byte") as answer:
+            yield self._lines(endpoint, answer, self._asked(body, endpoint))
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; a later call opens new ones."""
@@ -126,27 +127,26 @@ class OllamaClient:
         endpoint: Call[Any, Any] | Stream[Any, Any],
         body: wire.Request | bytes | None,
         path: Mapping[str, str],
-        first_byte: float,
+        clock: Clock,
     ) -> AsyncGenerator[Answer]:
         from ollama_mcp.client import connection  # noqa: PLC0415 - see there
 
-        in_cloud = isinstance(endpoint, Call) and endpoint.cloud
-        host = _CLOUD if in_cloud else self.backend.host
+        asked = self._asked(body, endpoint)
+        host = _CLOUD if asked.in_cloud else self.backend.host
         pool = self._pool()
-        request = pool.build_request(
+        request = connection.new_request(
+            pool,
+            self.backend,
+            clock,
             endpoint.method,
-            host.url + endpoint.path.format(**path),
-            content=body.to_json() if isinstance(body, wire.Request) else body,
-            headers=self._headers(host, body),
-            timeout=connection.timeouts(self.backend, first_byte),
+            host.url + endpoint.path.format(**{name: quote(value, safe=":") for name, value in path.items()}),
+            body.to_json() if isinstance(body, wire.Request) else body,
+            self._headers(host, body),
         )
-        async with connection.exchange(pool, self.backend, request, host.url) as answer:
+        async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
             if not 200 <= answer.status < 300:
                 raise failures.from_status(
-                    answer.status,
-                    await answer.error_body(),
-                    answer.retry_after,
-                    self._asked(body, in_cloud=in_cloud),
+                    answer.status, await answer.error_body(), answer.retry_after, asked
                 )
             yield answer
 
@@ -158,52 +158,66 @@ class OllamaClient:
         if pool is None:
             from ollama_mcp.client import connection  # noqa: PLC0415 - see there
 
+            for ended in [other for other in self._pools if other.is_closed()]:
+                del self._pools[ended]  # a pool holds its loop, so that the weak key alone would not do it
             pool = self._pools[loop] = connection.open_pool(self.backend, self._transport)
         return pool
 
     def _headers(self, host: Host, body: object) -> dict[str, str]:
         backend = self.backend
-        headers = {"Accept-Encoding": "identity", "Accept": "application/x-ndjson, application/json"}
-        if isinstance(body, wire.Request):
-            headers["Content-Type"] = "application/json"
+        headers: dict[str, str] = {}
         if host is backend.host:
             headers.update(_basic(host))
-            headers.update(backend.headers)
+            headers.update({name.lower(): value for name, value in backend.headers.items()})
         if backend.takes_key(host):
-            headers["Authorization"] = f"Bearer {backend.api_key}"
+            headers["authorization"] = f"Bearer {backend.api_key}"
         elif host is _CLOUD:
             raise Forbidden(
                 "Ollama's web service needs an API key", "Set OLLAMA_API_KEY to a key of https://ollama.com."
             )
-        return headers
+        if isinstance(body, wire.Request):
+            headers["content-type"] = "application/json"
+        return headers | {"accept": "application/x-ndjson, application/json", "accept-encoding": "identity"}
 
-    def _asked(self, body: object, *, in_cloud: bool = False) -> failures.Asked:
+    def _asked(self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]) -> failures.Asked:
         model = getattr(body, "model", "") or getattr(body, "source", "")
+        in_cloud = isinstance(endpoint, Call) and endpoint.cloud
         return failures.Asked(_CLOUD.url if in_cloud else self.address, str(model), in_cloud)
 
     # --- reading --------------------------------------------------------------------------------
 
-    def _parse(self, model: type[ResponseT], data: bytes, answer: Answer) -> ResponseT:
+    def _parse(
+        self, model: type[ResponseT], data: bytearray, answer: Answer, asked: failures.Asked
+    ) -> ResponseT:
+        if model is wire.Greeting:
+            return cast("ResponseT", self._greeting(data, answer))
+        _check_kind(answer, asked)
         if model is wire.Done:
             return model()
-        if model is wire.Greeting:
-            return cast("ResponseT", wire.Greeting(text=data.decode(errors="replace").strip()))
-        self._check_kind(answer)
-        return _parsed(model, parse_object(data))
+        raw = parse_object(data)
+        if raw.get("error") is not None:
+            raise failures.from_line(raw["error"], asked, tells_in_stream=True)
+        _check_fields(model, raw, asked)
+        return _parsed(model, raw)
 
-    def _check_kind(self, answer: Answer) -> None:
-        """A page or a plain text with status 200 is another service's."""
-        if answer.content_type.startswith("text/"):
+    def _greeting(self, data: bytearray, answer: Answer) -> wire.Greeting:
+        text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
+        if "ollama" not in text.lower():
             raise failures.not_ollama(self.address, answer.status)
+        return wire.Greeting(text=text)
 
     async def _lines(
         self, endpoint: Stream[RequestT, ResponseT], answer: Answer, asked: failures.Asked
     ) -> AsyncIterator[ResponseT]:
-        self._check_kind(answer)
+        _check_kind(answer, asked)
         objects = read_objects(answer.chunks())
+        is_first = True
         async for raw in objects:
-            if "error" in raw:
-                raise failures.from_line(str(raw["error"]), asked, tells_in_stream=endpoint.tells_in_stream)
+            if raw.get("error") is not None:
+                raise failures.from_line(raw["error"], asked, tells_in_stream=endpoint.tells_in_stream)
+            if is_first:
+                _check_fields(endpoint.response, raw, asked)
+                is_first = False
             line = _parsed(endpoint.response, raw)
             if _is_last(line):
                 await _drain(objects)
@@ -216,11 +230,23 @@ class OllamaClient:
         )
 
 
+def _check_kind(answer: Answer, asked: failures.Asked) -> None:
+    """A page or a plain text with status 200 is another service's."""
+    if answer.content_type.startswith("text/"):
+        raise failures.not_ollama(asked.address, answer.status)
+
+
+def _check_fields(model: type[wire.Response], raw: dict[str, Any], asked: failures.Asked) -> None:
+    """So is an object that has something to say, but nothing that Ollama says."""
+    if raw and not raw.keys() & model.model_fields.keys():
+        raise failures.not_ollama(asked.address)
+
+
 def _basic(host: Host) -> dict[str, str]:
     if not host.username and not host.password:
         return {}
     token = base64.b64encode(f"{host.username}:{host.password}".encode()).decode()
-    return {"Authorization": f"Basic {token}"}
+    return {"authorization": f"Basic {token}"}
 
 
 def _is_last(line: wire.Response) -> bool:
@@ -236,15 +262,13 @@ def _parsed(model: type[ResponseT], raw: dict[str, Any]) -> ResponseT:
         ) from None
 
 
-async def _read(answer: Answer) -> bytes:
-    pieces: list[bytes] = []
-    length = 0
+async def _read(answer: Answer) -> bytearray:
+    body = bytearray()
     async for chunk in answer.chunks():
-        length += len(chunk)
-        if length > STREAM_LIMIT:
+        if len(body) + len(chunk) > STREAM_LIMIT:
             raise BadUpstream(f"Ollama's answer is longer than {STREAM_LIMIT} bytes", "Ask for less at once.")
-        pieces.append(chunk)
-    return b"".join(pieces)
+        body += chunk
+    return body
 
 
 async def _drain(objects: AsyncIterator[dict[str, Any]]) -> None:

@@ -6,15 +6,18 @@ Imported at the first call, since httpx is not needed to answer `initialize` or 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import anyio
 import httpx
 
 from ollama_mcp.client import failures
-from ollama_mcp.errors import BadUpstream, OllamaError
+from ollama_mcp.errors import BadUpstream, OllamaError, StorageError
 from ollama_mcp.settings import Backend
+
+Clock = Literal["first_byte", "idle"]
 
 _ERROR_LIMIT = 64 * 1024
 
@@ -24,6 +27,9 @@ def open_pool(backend: Backend, transport: httpx.AsyncBaseTransport | None) -> h
 
     Every connection is kept alive: with httpx's usual 20, 32 calls in flight opened 280. An
     `http://` address gets no TLS context (30 to 60 ms), and loopback no proxy of the environment.
+
+    Raises:
+        StorageError: The file of authorities cannot be used.
     """
     count = backend.max_connections
     return httpx.AsyncClient(
@@ -36,7 +42,13 @@ def open_pool(backend: Backend, transport: httpx.AsyncBaseTransport | None) -> h
 
 
 def _trust(backend: Backend) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=backend.ca_file or None)
+    try:
+        return ssl.create_default_context(cafile=backend.ca_file or None)
+    except (OSError, ValueError):
+        raise StorageError(
+            "the file of authorities for https cannot be read, or is not PEM",
+            "Set OLLAMA_MCP_CA_FILE to a PEM file with certificates.",
+        ) from None
 
 
 class Answer:
@@ -63,7 +75,7 @@ class Answer:
             raise BadUpstream(
                 "Ollama's answer is compressed, which was not asked for", "Turn off compression in the proxy."
             )
-        body = self._response.aiter_raw()
+        body = self._response.aiter_raw() if not self._response.is_stream_consumed else _whole(self._response)
         while (chunk := await self._next(body)) is not None:
             yield chunk
 
@@ -78,58 +90,100 @@ class Answer:
 
     async def error_body(self) -> bytes:
         """The body of a failing answer, as far as it is of use."""
-        body = b""
+        body = bytearray()
         async for chunk in self.chunks():
             body += chunk
             if len(body) > _ERROR_LIMIT:
                 break
-        return body[:_ERROR_LIMIT]
+        return bytes(body[:_ERROR_LIMIT])
+
+
+async def _whole(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body of a response that a test double made in one piece: httpx calls it read already."""
+    yield response.content
+
+
+def new_request(
+    pool: httpx.AsyncClient,
+    backend: Backend,
+    clock: Clock,
+    method: str,
+    url: str,
+    content: bytes | None,
+    headers: dict[str, str],
+) -> httpx.Request:
+    """A request with its clocks up to the first byte; `Answer` watches the ones after it.
+
+    Raises:
+        InvalidArgument: The address or a header has characters that HTTP does not allow.
+    """
+    seconds = getattr(backend.clocks, clock)
+    timeout = httpx.Timeout(connect=backend.clocks.connect, read=seconds, write=seconds, pool=seconds)
+    try:
+        return pool.build_request(method, url, content=content, headers=headers, timeout=timeout)
+    except (httpx.InvalidURL, ValueError):
+        raise failures.not_sendable() from None
 
 
 @asynccontextmanager
 async def exchange(
-    pool: httpx.AsyncClient, backend: Backend, request: httpx.Request, address: str
+    pool: httpx.AsyncClient, backend: Backend, clock: Clock, request: httpx.Request, address: str
 ) -> AsyncGenerator[Answer]:
     """Send a request and hand out its answer; leaving closes the connection unless the body was read.
 
     Raises:
         OllamaError: No answer began (the failures of the backend).
     """
+    # httpx's clocks start anew with every byte: a server that trickles headers needs one that does not.
+    patience = getattr(backend.clocks, clock) + backend.clocks.connect
     try:
-        response = await pool.send(request, stream=True)
-    except httpx.HTTPError as error:
-        raise from_transport(error, address) from error
+        with anyio.fail_after(patience):
+            response = await pool.send(request, stream=True, follow_redirects=False)
+    except TimeoutError:
+        raise failures.clock_ran_out(clock, address) from None
+    except (httpx.HTTPError, UnicodeError) as error:
+        raise _from_transport(error, clock, address) from error
+    request.extensions.get("timeout", {})["read"] = None  # from here on the idle clock runs, not this one
     try:
         yield Answer(response, address, backend.clocks.idle)
     finally:
         await response.aclose()
 
 
-def timeouts(backend: Backend, first_byte: float) -> httpx.Timeout:
-    """The clocks up to the first byte; `Answer` watches the ones after it."""
-    connect = backend.clocks.connect
-    return httpx.Timeout(connect=connect, read=first_byte, write=first_byte, pool=first_byte)
-
-
-def from_transport(error: httpx.HTTPError, address: str) -> OllamaError:
+def _from_transport(error: httpx.HTTPError | UnicodeError, clock: Clock, address: str) -> OllamaError:
     """Translate a failure before the first byte of an answer."""
     match error:
-        case httpx.ConnectTimeout():
-            return failures.clock_ran_out("connect", address)
         case httpx.TimeoutException():
-            return failures.clock_ran_out("first_byte", address)
+            return _too_late(error, clock, address)
+        case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | UnicodeError():
+            return failures.not_sendable()
         case httpx.RemoteProtocolError() if _is_garbage(error):
             return failures.not_ollama(address)
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError() | httpx.CloseError():
             return failures.stream_broken()
         case _:
-            return failures.unreachable(address)
+            return _unconnected(error, address)
+
+
+def _too_late(error: httpx.TimeoutException, clock: Clock, address: str) -> OllamaError:
+    if isinstance(error, httpx.PoolTimeout):
+        return failures.pool_is_full(address)
+    return failures.clock_ran_out("connect" if isinstance(error, httpx.ConnectTimeout) else clock, address)
+
+
+def _unconnected(error: httpx.HTTPError, address: str) -> OllamaError:
+    tls = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return failures.not_trusted(address)
+    return failures.unreachable(address) if tls is None else failures.not_ollama(address)
 
 
 def _is_garbage(error: httpx.RemoteProtocolError) -> bool:
     """Whether the peer sent what is no HTTP: then h11 complained; a mere close has no such cause."""
+    return any(type(cause).__module__.startswith("h11") for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while (cause := cause.__cause__ or cause.__context__) is not None:
-        if type(cause).__module__.startswith("h11"):
-            return True
-    return False
+        yield cause

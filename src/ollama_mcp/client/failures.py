@@ -5,6 +5,7 @@ Texts of Ollama carry its own paths and name servers, so they are scrubbed here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -15,27 +16,39 @@ from ollama_mcp import errors
 from ollama_mcp.errors import OllamaError
 
 _TEXT_LIMIT = 200
+_READ_LIMIT = 2000
 _UNSAFE = re.compile(
     r"""
-    (?:https?://)?[\w.-]+:\d{2,5}->\S+          # a socket pair
-    | \[?[0-9a-fA-F:.]*\d[0-9a-fA-F:.]*\]?:\d{2,5}\b  # an address with a port
-    | \b\d{1,3}(?:\.\d{1,3}){3}\b               # an address
-    | (?<![\w/.:])(?:[A-Za-z]:)?[\\/](?:[\w.@~+ -]+[\\/])+[\w.@~+-]*  # an absolute path
+      (?<=//)[^\s/@]{1,200}@                                # userinfo
+    | \bbearer\s+\S+
+    | (?<![\w.-])[\w.-]++:\d{2,5}->\S+                      # a socket pair
+    | \[(?=[^\]]{0,45}:)[0-9a-f:.]{2,45}(?:%\w{1,20})?\](?::\d{1,5})?       # an IPv6 address in brackets
+    | \b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d{1,5})?              # an IPv4 address
+    | (?<![0-9a-f:.])(?=[0-9a-f.]*:[0-9a-f.]*:)[0-9a-f:.]{3,45}+(?:%\w{1,20})?(?!\w)  # a bare IPv6 address
+    | \bfile:\S+
+    | (?<![\w/.])(?:[a-z]:)?[\\/](?:[\w.@~+\ -]+[\\/])+[\w.@~+-]*   # an absolute path
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
 def scrub(text: str) -> str:
-    """Show a server's words without its paths and addresses: one line of at most 200 characters.
+    """Show a server's words without its paths, addresses and secrets: one line of at most 200 characters.
 
     >>> scrub('open /root/.ollama/models/blobs/sha256-1: no such file')
     'open …: no such file'
     >>> scrub("dial tcp: lookup registry.ollama.ai on 198.51.100.53:53: no such host")
     'dial tcp: lookup registry.ollama.ai on …: no such host'
     """
+    if len(text) > _READ_LIMIT:  # not in the middle of a word, which could be the half of an address
+        text = " ".join(text[:_READ_LIMIT].split()[:-1])
     line = " ".join(_UNSAFE.sub("…", text).split())
     return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
+
+
+def _quoting(cause: str, text: str) -> str:
+    said = scrub(text)
+    return f"{cause}: {said}" if said else cause
 
 
 # --- no answer, or half of one --------------------------------------------------------------------
@@ -63,6 +76,30 @@ def clock_ran_out(clock: str, address: str) -> OllamaError:
     }[clock]
     return errors.Timeout(
         f"Ollama at {address} did not {waiting} in time ({clock} clock)", remedy, clock=clock
+    )
+
+
+def pool_is_full(address: str) -> OllamaError:
+    """All connections are in use, and stayed so for the first-byte clock."""
+    return errors.Busy(
+        f"all connections to {address} are in use",
+        "Try again later, or raise OLLAMA_MCP_MAX_CONNECTIONS.",
+    )
+
+
+def not_trusted(address: str) -> OllamaError:
+    """TLS, but with a certificate that no authority of ours has signed."""
+    return errors.Unreachable(
+        f"the certificate of {address} is not trusted",
+        "Set OLLAMA_MCP_CA_FILE to the PEM file of the authority that signed it.",
+    )
+
+
+def not_sendable() -> OllamaError:
+    """A header or an address with characters that HTTP does not have."""
+    return errors.InvalidArgument(
+        "the request cannot be sent: its address or a header has characters that HTTP does not allow",
+        "Check OLLAMA_HOST, OLLAMA_API_KEY and OLLAMA_MCP_HEADERS.",
     )
 
 
@@ -102,39 +139,38 @@ def from_status(status: int, body: bytes, retry_after: str | None, asked: Asked)
             "Set OLLAMA_HOST to the final address.",
             upstream_status=status,
         )
-    text, inner = _error_text(body)
-    if text is None:
-        return _from_bare_status(status, body, asked)
-    error = _from_text(status, text, inner, asked)
+    text, inner = _told((_object(body) or {}).get("error"))
+    error = _from_bare_status(status, body, asked) if text is None else _from_text(status, text, inner, asked)
     error.upstream_status = status
     error.retry_after_s = _seconds(retry_after)
     return error
 
 
-def from_line(text: str, asked: Asked, *, tells_in_stream: bool) -> OllamaError:
-    """Translate an `{"error": …}` line in the middle of an answer.
+def from_line(said: Any, asked: Asked, *, tells_in_stream: bool) -> OllamaError:
+    """Translate the `error` of a line in the middle of an answer.
 
     A generation's takes no code from its text: when a runner dies, Ollama quotes the last error
     that it ever printed, which may belong to another call.
     """
+    text, inner = _told(said)
     if tells_in_stream:
-        return _from_text(200, text, {}, asked)
+        return _from_text(200, text or "", inner, asked)
     return errors.Upstream(
-        f"Ollama stopped in the middle of the answer: {scrub(text)}",
+        _quoting("Ollama stopped in the middle of the answer", text or ""),
         "Try again; if it stays so, the Ollama server's log says why the model stopped.",
         upstream_status=200,
     )
 
 
-def _error_text(body: bytes) -> tuple[str | None, dict[str, Any]]:
-    """The text of `{"error": …}`, and llama-server's own error object where one is quoted inside."""
-    outer = _object(body)
-    said = outer.get("error") if outer else None
-    if isinstance(said, str):
-        inner = _as_object((_object(said.encode()) or {}).get("error"))
-        return (str(inner.get("message", said)), inner) if inner else (said, {})
+def _told(said: Any) -> tuple[str | None, dict[str, Any]]:
+    """The text of an `error`, and llama-server's own error object where it is one or quotes one."""
     inner = _as_object(said)
-    return (str(inner.get("message", "")), inner) if inner else (None, {})
+    if isinstance(said, str):
+        inner = _as_object((_object(said.encode(errors="replace")) or {}).get("error"))
+        if not inner:
+            return said, {}
+    message = inner.get("message") if inner else None
+    return (message if isinstance(message, str) else "", inner) if inner else (None, {})
 
 
 def _object(data: bytes) -> dict[str, Any] | None:
@@ -154,15 +190,20 @@ def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:
         return errors.Forbidden(
             "the Ollama server refuses the host name that it was called by",
             "Call it by an address that it allows, or set OLLAMA_ORIGINS and OLLAMA_HOST on the server.",
-            upstream_status=status,
         )
     if status in {401, 403, 407}:
         return _refused_by_proxy(status, asked)
-    if status in {502, 503, 504}:
+    if status == 413:
+        return errors.TooLarge(
+            f"{asked.address} does not take a request of this size",
+            "Send less, or raise the limit of the proxy before Ollama.",
+        )
+    if status == 429:
+        return errors.RateLimited(f"{asked.address} allows no more calls for now", "Try again later.")
+    if status >= 500:
         return errors.Upstream(
-            f"a proxy in front of Ollama answered HTTP {status}",
-            "Check that the Ollama server behind it runs, then try again.",
-            upstream_status=status,
+            f"what answers at {asked.address} failed with HTTP {status}",
+            "Check that the Ollama server runs, and the proxy before it if there is one, then try again.",
         )
     return not_ollama(asked.address, status)
 
@@ -171,15 +212,19 @@ def _refused_by_proxy(status: int, asked: Asked) -> OllamaError:
     return errors.Forbidden(
         f"{asked.address} answered HTTP {status}",
         "Set the credentials that it wants in OLLAMA_MCP_HEADERS or OLLAMA_API_KEY.",
-        upstream_status=status,
     )
 
 
 def _seconds(retry_after: str | None) -> float | None:
+    """The seconds of a Retry-After; a date, and what is no waiting time, counts as absent."""
     try:
-        return max(float(retry_after or ""), 0.0)
+        seconds = float(retry_after or "")
     except ValueError:
         return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds < _LONGEST_WAIT_S else None
+
+
+_LONGEST_WAIT_S = 7 * 24 * 3600
 
 
 Make = Callable[[str, "re.Match[str]", dict[str, Any], Asked], OllamaError]
@@ -194,15 +239,20 @@ def _from_text(status: int, text: str, inner: dict[str, Any], asked: Asked) -> O
 
 
 def _overflow(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
-    tokens, window = inner.get("n_prompt_tokens"), inner.get("n_ctx")
+    tokens, window = _count(inner, "n_prompt_tokens"), _count(inner, "n_ctx")
     counts = f" of {tokens} tokens" if tokens else ""
     size = f" of {window} tokens" if window else ""
     return errors.ContextOverflow(
-        f"the prompt{counts} does not fit the window{size} of {asked.model}",
+        f"the prompt{counts} does not fit the window{size} of {asked.model or 'the model'}",
         'Send a shorter prompt, a larger "num_ctx" in options, or truncate=true to have it cut.',
         tokens=tokens,
         window=window,
     )
+
+
+def _count(inner: dict[str, Any], name: str) -> int | None:
+    value = inner.get(name)
+    return value if type(value) is int and 0 < value < 2**63 else None
 
 
 _CAPABILITY_OF = {"chat": "completion", "generate": "completion"}
@@ -234,7 +284,7 @@ def lacks(model: str, capability: str, having: list[str] | None = None) -> Ollam
     without = _WITHOUT.get(capability)
     ways = f"{instead}, or {without}" if without else instead
     return errors.CapabilityMissing(
-        f"{model} does not have the capability {capability}",
+        f"{model or 'the model'} does not have the capability {capability}",
         f"{ways[0].upper()}{ways[1:]}.",
         lacks=capability,
         having=having or [],
@@ -267,15 +317,19 @@ def _not_in_registry(text: str, found: re.Match[str], inner: dict[str, Any], ask
 
 def _argument(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
     return errors.InvalidArgument(
-        f"Ollama refused the request: {scrub(text)}", "Correct that argument and call again."
+        _quoting("Ollama refused the request", text), "Correct that argument and call again."
     )
+
+
+def _too_large(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+    return errors.TooLarge(_quoting("Ollama does not take a request of this size", text), "Send less.")
 
 
 def _forbidden(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
-    return errors.Forbidden(
-        f"the Ollama server refuses: {scrub(text)}",
-        "Use a local model; ollama_list_models has the installed ones.",
-    )
+    remedy = "Use a local model; ollama_list_models has the installed ones."
+    if asked.in_cloud:
+        remedy = "Set OLLAMA_API_KEY to a valid key of https://ollama.com."
+    return errors.Forbidden(_quoting("the Ollama server refuses", text), remedy)
 
 
 _ANY_TEXT = ""
@@ -291,8 +345,9 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
         ({400, 500}, r"multimodal|does not support image", _lacks("vision")),
         ({400, 500, 501}, r"not support embed", _lacks("embedding")),
         ({404}, _ANY_TEXT, _not_found),
+        ({413}, _ANY_TEXT, _too_large),
         ({200}, r"file does not exist|model .* not found", _not_in_registry),
-        ({400, 413, 422}, _ANY_TEXT, _argument),
+        ({400, 422}, _ANY_TEXT, _argument),
         ({500}, r"^option \"|^invalid format|^unsupported quantization", _argument),
         ({200}, r"^invalid model name|unsupported|^invalid file magic|insecure protocol http", _argument),
         ({401, 403}, _ANY_TEXT, _forbidden),
@@ -301,11 +356,10 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
 
 
 def _by_status(status: int, text: str) -> OllamaError:
-    said = scrub(text)
     if status == 503:
-        return errors.Busy(f"Ollama is busy: {said}", "Try again in a few seconds.")
+        return errors.Busy(_quoting("Ollama is busy", text), "Try again in a few seconds.")
     if status == 429:
-        return errors.RateLimited(f"Ollama's limit is reached: {said}", "Try again later.")
+        return errors.RateLimited(_quoting("Ollama's limit is reached", text), "Try again later.")
     return errors.Upstream(
-        f"Ollama failed: {said}", "Try again; if it stays so, the Ollama server's log says why."
+        _quoting("Ollama failed", text), "Try again; if it stays so, the Ollama server's log says why."
     )

@@ -1,0 +1,58 @@
+"""Fixtures of the tests below MCP."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, settings
+
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.host import parse_host
+from ollama_mcp.settings import Backend, Clocks
+from ollama_mcp.testing import Exchange, FakeOllama
+
+settings.register_profile("rings", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+settings.load_profile("rings")
+
+
+@pytest.fixture
+async def in_time(anyio_backend: str) -> AsyncIterator[None]:
+    with anyio.fail_after(20):
+        yield
+
+
+@pytest.fixture
+async def fake(in_time: None) -> AsyncIterator[FakeOllama]:
+    async with FakeOllama() as running:
+        yield running
+
+
+@pytest.fixture
+async def connect(in_time: None) -> AsyncIterator[Callable[..., OllamaClient]]:
+    """Makes clients of an address, and closes them after the test. Clocks and headers by keyword."""
+    opened: list[OllamaClient] = []
+
+    def connect(url: str, **settings) -> OllamaClient:
+        clocks = {k: settings.pop(k) for k in ("connect", "first_byte", "idle") if k in settings}
+        via = {k: settings.pop(k) for k in ("transport", "http") if k in settings}
+        opened.append(OllamaClient(Backend(host=parse_host(url), clocks=Clocks(**clocks), **settings), **via))
+        return opened[-1]
+
+    yield connect
+    for client in opened:
+        await client.aclose()
+
+
+@pytest.fixture
+async def client(fake: FakeOllama, connect: Callable[..., OllamaClient]) -> OllamaClient:
+    return connect(fake.url)
+
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+
+
+@pytest.fixture
+def recording() -> Callable[[str], Exchange]:
+    """Loads a recording by its name."""
+    return lambda name: Exchange.load(RECORDINGS / f"{name}.json")

@@ -1,0 +1,109 @@
+"""What importing costs, what is public, and that the examples in docstrings are true."""
+
+import doctest
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import ollama_mcp
+
+PUBLIC = [
+    "App",
+    "Backend",
+    "OllamaClient",
+    "OllamaError",
+    "Settings",
+    "__version__",
+    "create_server",
+    "ollama_chat",
+    "ollama_embeddings",
+    "ollama_generate",
+    "ollama_list_models",
+    "register",
+]
+EXTRAS = {"xllamacpp", "gguf", "numpy"}
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(ollama_mcp.__path__, "ollama_mcp.")
+    if not module.name.endswith("__main__")
+)
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The packages that a fresh interpreter has after a statement."""
+    program = f"import sys, json\n{statement}\nprint(json.dumps([name for name in sys.modules]))"
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=20
+    )
+    return {name.partition(".")[0] for name in json.loads(found.stdout)}
+
+
+def test_importing_the_package_costs_nothing():
+    assert not loaded_by("import ollama_mcp") & {
+        "mcp",
+        "mcp_types",
+        "httpx",
+        "pydantic",
+        "anyio",
+        "jsonschema",
+        "asyncio",
+        *EXTRAS,
+    }
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ollama_mcp.client",
+        "import ollama_mcp.client as c; c.OllamaClient()",
+        "import ollama_mcp; ollama_mcp.OllamaClient",
+        "import ollama_mcp.settings as s; s.load({})",
+        "import ollama_mcp.wire, ollama_mcp.endpoints, ollama_mcp.ndjson",
+    ],
+)
+def test_a_client_without_mcp_imports_neither_mcp_nor_httpx(statement):
+    assert not loaded_by(statement) & {"mcp", "mcp_types", "httpx", "httpcore", "jsonschema", *EXTRAS}
+
+
+def test_a_call_imports_httpx_and_never_mcp():
+    program = (
+        "import asyncio, ollama_mcp.errors\nfrom ollama_mcp.client import OllamaClient\n"
+        "from ollama_mcp.endpoints import TAGS\n"
+        "async def main():\n    async with OllamaClient('127.0.0.1:9') as client:\n"
+        "        try: await client.call(TAGS)\n        except ollama_mcp.errors.Unreachable: pass\n"
+        "asyncio.run(main())"
+    )
+    loaded = loaded_by(program)
+    assert "httpx" in loaded
+    assert "mcp" not in loaded
+
+
+def test_the_public_names_are_these():
+    assert ollama_mcp.__all__ == PUBLIC
+    assert dir(ollama_mcp) == PUBLIC
+    assert [name for name in PUBLIC if not hasattr(ollama_mcp, name)] == []
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = ollama_mcp.nothing
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_are_true(name):
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in EXTRAS:
+            raise
+        pytest.skip(f"{name} needs the extra that has {missing.name}")
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_examples_are_found():
+    fiddly = [
+        importlib.import_module(f"ollama_mcp.{name}")
+        for name in ("host", "names", "options", "parameters", "wire", "ndjson")
+    ]
+    assert all(any(test.examples for test in doctest.DocTestFinder().find(module)) for module in fiddly)
