@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ollama_mcp import wire
+from ollama_mcp.bodies import Request, Response
 
-RequestT = TypeVar("RequestT", bound="wire.Request | bytes | None")
-ResponseT = TypeVar("ResponseT", bound=wire.Response)
+RequestT = TypeVar("RequestT", bound="Request | bytes | None")
+ResponseT = TypeVar("ResponseT", bound=Response)
 
 
 @dataclass(frozen=True)

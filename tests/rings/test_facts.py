@@ -104,6 +104,6 @@ def test_the_examples_of_a_module_are_true(name):
 def test_the_examples_are_found():
     fiddly = [
         importlib.import_module(f"ollama_mcp.{name}")
-        for name in ("host", "names", "options", "parameters", "wire", "ndjson")
+        for name in ("host", "names", "options", "parameters", "bodies", "ndjson")
     ]
     assert all(any(test.examples for test in doctest.DocTestFinder().find(module)) for module in fiddly)

@@ -236,7 +236,6 @@ async def test_lone_surrogates_in_model_names_are_replaced(call, fake, version):
     assert "m�:1" in whole(await call("ollama_list_models"))
 
 
-@pytest.mark.xfail(strict=True, reason="client/failures.py: _object refuses a lone surrogate")
 async def test_lone_surrogates_in_errors_are_replaced(call, fake):
     error = Script(status=500, body=f'{{"error":"broken {LONE}"}}'.encode())
     fake.script(error, path="/api/chat")

@@ -19,6 +19,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.app import App
+from ollama_mcp.bodies import Response
 from ollama_mcp.cli.embedded import complain, download, find
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable
@@ -28,7 +29,6 @@ from ollama_mcp.replies.embedding import similarity
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.following import FORM
 from ollama_mcp.tools.results import STATS
-from ollama_mcp.wire import Response
 
 _LIMIT_S = 300
 _REACH_S = 5

@@ -22,6 +22,7 @@ from urllib.parse import quote
 import anyio
 
 from ollama_mcp import wire
+from ollama_mcp.bodies import Request, Response
 from ollama_mcp.client import failures
 from ollama_mcp.endpoints import Call, Stream
 from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OllamaClient"]
 
-RequestT = TypeVar("RequestT", bound="wire.Request | bytes | None")
-ResponseT = TypeVar("ResponseT", bound=wire.Response)
+RequestT = TypeVar("RequestT", bound="Request | bytes | None")
+ResponseT = TypeVar("ResponseT", bound=Response)
 
 _CLOUD = parse_host("https://ollama.com")
 _DRAIN_S = 0.1
@@ -125,7 +126,7 @@ class OllamaClient:
     async def _exchange(
         self,
         endpoint: Call[Any, Any] | Stream[Any, Any],
-        body: wire.Request | bytes | None,
+        body: Request | bytes | None,
         path: Mapping[str, str],
         clock: Clock,
     ) -> AsyncGenerator[Answer]:
@@ -140,7 +141,7 @@ class OllamaClient:
             clock,
             endpoint.method,
             host.url + endpoint.path.format(**{name: quote(value, safe=":") for name, value in path.items()}),
-            body.to_json() if isinstance(body, wire.Request) else body,
+            body.to_json() if isinstance(body, Request) else body,
             self._headers(host, body),
         )
         async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
@@ -175,7 +176,7 @@ class OllamaClient:
             raise Forbidden(
                 "Ollama's web service needs an API key", "Set OLLAMA_API_KEY to a key of https://ollama.com."
             )
-        if isinstance(body, wire.Request):
+        if isinstance(body, Request):
             headers["content-type"] = "application/json"
         return headers | {"accept": "application/x-ndjson, application/json", "accept-encoding": "identity"}
 
@@ -236,7 +237,7 @@ def _check_kind(answer: Answer, asked: failures.Asked) -> None:
         raise failures.not_ollama(asked.address, answer.status)
 
 
-def _check_fields(model: type[wire.Response], raw: dict[str, Any], asked: failures.Asked) -> None:
+def _check_fields(model: type[Response], raw: dict[str, Any], asked: failures.Asked) -> None:
     """So is an object that has something to say, but nothing that Ollama says."""
     if raw and not raw.keys() & model.model_fields.keys():
         raise failures.not_ollama(asked.address)
@@ -249,7 +250,7 @@ def _basic(host: Host) -> dict[str, str]:
     return {"authorization": f"Basic {token}"}
 
 
-def _is_last(line: wire.Response) -> bool:
+def _is_last(line: Response) -> bool:
     return isinstance(line, wire.Chunk | wire.ProgressLine) and line.is_last
 
 

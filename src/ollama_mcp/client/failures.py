@@ -10,10 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-import pydantic_core
-
 from ollama_mcp import errors
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.ndjson import parse_object
 
 _TEXT_LIMIT = 200
 _READ_LIMIT = 2000
@@ -175,8 +174,8 @@ def _told(said: Any) -> tuple[str | None, dict[str, Any]]:
 
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        return _as_object(pydantic_core.from_json(data))
-    except ValueError:
+        return parse_object(data)
+    except errors.BadUpstream:
         return None
 
 

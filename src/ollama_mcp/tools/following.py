@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from mcp.server.mcpserver import Context
 
+from ollama_mcp.plain import clean_text
 from ollama_mcp.replies.progress import Send, reported
 from ollama_mcp.replies.reply import Reply
 from ollama_mcp.settings import Settings
-from ollama_mcp.tools.results import clean_text
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ serialiser.
 from __future__ import annotations
 
 import json
-import math
-from typing import Any, cast
+from typing import Any
 
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.plain import clean, clean_text
 from ollama_mcp.replies.answer import Answer
 
 STATS = "ollama-mcp/stats"
@@ -68,29 +68,3 @@ def noted(result: CallToolResult, notes: list[str]) -> CallToolResult:
 def _result(text: str, meta: dict[str, Any]) -> CallToolResult:
     kept = {key: clean(value) for key, value in meta.items() if value}
     return CallToolResult(content=[TextContent(type="text", text=clean_text(text))], _meta=kept or None)
-
-
-def clean(value: Any) -> Any:
-    """Plain data without lone surrogates (they become U+FFFD), NaN and infinity (null)."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {clean_text(str(k)): clean(v) for k, v in cast("dict[Any, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [clean(item) for item in cast("list[Any]", value)]
-    return value
-
-
-def clean_text(text: str) -> str:
-    """Text that UTF-8 can carry; pairs of surrogates become the character that they mean.
-
-    >>> clean_text("a" + chr(0xD800) + "b") == "a" + chr(0xFFFD) + "b"
-    True
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

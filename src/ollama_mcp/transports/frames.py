@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from typing import Any, cast
 
@@ -31,12 +30,10 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
+from ollama_mcp.plain import clean, clean_text
 from ollama_mcp.transports.lines import LINE_LIMIT, Line, TooLong
 
 _logger = logging.getLogger(__name__)
-
-_DEPTH = 200
-"""Levels of nesting: what pydantic's reader and writer agree on."""
 
 # In a line too long to be parsed the id is read where the SDKs of Python (first) and of TypeScript
 # (last) write it. Both patterns are anchored at the outermost brace, so they cannot match an
@@ -85,7 +82,7 @@ def _parse_slowly(line: bytes) -> Any:
     except ValueError as error:
         raise Refused(PARSE_ERROR, f"not JSON: {error}") from None
     try:
-        return _mend(value)
+        return clean(value)
     except RecursionError:
         raise Refused(INVALID_REQUEST, "the message is nested too deeply", _id_of(value)) from None
 
@@ -116,7 +113,7 @@ def _id_of(value: Any) -> RequestId | None:
         return None
     request_id = message.get("id")
     if isinstance(request_id, str):
-        return _mend_text(request_id)
+        return clean_text(request_id)
     return request_id if type(request_id) is int else None
 
 
@@ -145,7 +142,7 @@ def _dump(message: JSONRPCMessage) -> bytes:
 
 def _encode_slowly(message: JSONRPCMessage) -> bytes:
     try:
-        value = _mend(message.model_dump(by_alias=True, exclude_unset=True))
+        value = clean(message.model_dump(by_alias=True, exclude_unset=True))
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
         return _encode_instead(message, error)
@@ -160,28 +157,3 @@ def _encode_instead(message: JSONRPCMessage, error: Exception) -> bytes:
 
 def _error(request_id: RequestId | None, code: int, message: str) -> JSONRPCError:
     return JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=message))
-
-
-def _mend(value: Any, depth: int = _DEPTH) -> Any:
-    """Copy a JSON value without surrogates, NaN and infinity.
-
-    Raises:
-        RecursionError: It is nested too deeply, or contains itself.
-    """
-    if isinstance(value, str):
-        return _mend_text(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if not depth:
-        raise RecursionError("nested too deeply")
-    if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
-        return {_mend(key, depth - 1): _mend(item, depth - 1) for key, item in items}
-    if isinstance(value, list | tuple):
-        return [_mend(item, depth - 1) for item in cast("list[Any]", value)]
-    return value
-
-
-def _mend_text(text: str) -> str:
-    # By way of UTF-16, which joins the halves of a pair and replaces each that is alone.
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
