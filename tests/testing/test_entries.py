@@ -69,6 +69,6 @@ def test_the_fixture_serves_tests_of_any_kind(tmp_path):
                 assert answer.read() == b"Ollama is running"
         """)
     )
-    process = run("-m", "pytest", "-q", "-p", "ollama_mcp.testing.plugin", "test_it.py", cwd=tmp_path)
+    process = run("-m", "pytest", "-q", "test_it.py", cwd=tmp_path)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
