@@ -353,3 +353,11 @@ def test_an_overflow_says_both_counts_and_stays_within_the_length_of_an_error():
     error = overflow("m" * 300, need, limit=8192, model_max=8192, given=True)
     assert error.details == {"tokens": 28899, "window": 4096, "model_max": 8192}
     assert len(str(error)) <= 400
+
+
+def test_an_overflow_names_the_setting_where_the_model_could_hold_more():
+    need = Need(tokens=50_000, size=0, answer=None, window=4096)
+    assert "OLLAMA_MCP_MAX_CONTEXT allows 32768" in str(
+        overflow("m", need, limit=32768, model_max=131072, given=False)
+    )
+    assert "OLLAMA_MCP_MAX_CONTEXT" not in str(overflow("m", need, limit=8192, model_max=8192, given=False))

@@ -100,6 +100,8 @@ def overflow(model: str, need: Need, *, limit: int, model_max: int, given: bool)
     tokens = f" of {need.tokens} tokens" if need.tokens else ""
     window = need.window or limit
     own = f", the model's maximum is {model_max}" if model_max else ""
+    if limit < model_max:
+        own += f", OLLAMA_MCP_MAX_CONTEXT allows {limit}"
     return ContextOverflow(
         f"the prompt{tokens} does not fit: {model} has a window of {window} tokens{own}",
         _remedy(need, limit, given=given),
