@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import anyio
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.client.failures import lacks, model_not_found
+from ollama_mcp.client.failures import WITHOUT, lacks, model_not_found
 from ollama_mcp.endpoints import PS, SHOW, TAGS, VERSION
 from ollama_mcp.errors import (
     BadUpstream,
@@ -32,6 +32,14 @@ _FRESH_S = 60.0
 """How long what is known of a model holds: it changes when somebody pulls or creates it anew."""
 _MOST_KNOWN = 256
 _SHOWS_AT_ONCE = 8
+_EXAMPLES = {
+    "embedding": "nomic-embed-text",
+    "vision": "gemma3",
+    "thinking": "qwen3",
+    "insert": "qwen2.5-coder:1.5b-base",
+    "tools": "llama3.2",
+}
+"""A small model of Ollama's library for each capability."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,11 @@ class Catalog:
             self._allow_cloud(name)
         return model
 
-    async def missing(self, name: str) -> OllamaError:
-        """MODEL_NOT_FOUND, with the installed names that look alike."""
+    async def missing(self, name: str, setting: str = "") -> OllamaError:
+        """MODEL_NOT_FOUND, with the installed names that look alike; `setting` where that named it."""
         installed = [info.name for info in await self._installed_if_told()]
-        return model_not_found(name, nearest(name, installed))
+        local = [model for model in installed if not is_cloud_name(model)]
+        return model_not_found(name, nearest(name, installed), local[0] if local else "", setting)
 
     def forget(self, name: str) -> None:
         """Look the model up anew at the next call."""
@@ -152,6 +161,7 @@ class Catalog:
 
     async def _choose(self, needs: list[str], default: str) -> Choice:
         # Configured by the operator, who also says whether cloud models are allowed at all.
+        await self._require_configured(default, needs)
         model = await self._fitting(default, needs, may_be_cloud=self._settings.cloud)
         if model is not None:
             return Choice(model, "configured")
@@ -165,6 +175,18 @@ class Catalog:
                 return Choice(model, "installed last")
         raise self._nothing_fits(needs)
 
+    async def _require_configured(self, name: str, needs: list[str]) -> None:
+        """A configured model that is not there is not replaced in silence: vectors of two do not mix."""
+        if not name:
+            return
+        try:
+            await self._look_up(name)
+        except ModelNotFound:
+            kind = "EMBEDDING" if "embedding" in needs else "CHAT"
+            raise await self.missing(name, f"OLLAMA_MCP_{kind}_MODEL") from None
+        except OllamaError:
+            return  # broken in another way: one of the others may do
+
     async def _loaded(self) -> list[RunningModel]:
         """Loaded models, as far as the server can say."""
         try:
@@ -173,10 +195,10 @@ class Catalog:
             return []
 
     def _nothing_fits(self, needs: list[str]) -> OllamaError:
-        example = "nomic-embed-text" if "embedding" in needs else "llama3.2"
+        example = next((_EXAMPLES[need] for need in needs if need in _EXAMPLES), "llama3.2")
         return ModelNotFound(
             f"no local model with {' and '.join(needs)} is installed",
-            f"Install one, for example with `ollama pull {example}`.",
+            f"Install one, for example with `ollama pull {example}`{_leave_out(needs)}.",
         )
 
     async def _fitting(
@@ -278,6 +300,11 @@ class Catalog:
             return await self._look_up(info.name)
         except OllamaError:
             return Model(info.name, frozenset(), 0, is_cloud)
+
+
+def _leave_out(needs: list[str]) -> str:
+    ways = [WITHOUT[need] for need in needs if need in WITHOUT]
+    return f", or {' and '.join(ways)}" if ways else ""
 
 
 def describe(name: str, shown: ShowResponse) -> Model:

@@ -39,8 +39,9 @@ async def test_without_a_name_the_configured_model_answers_then_a_loaded_one_the
         async with bench(*models, version=version, chat_model="configured:1b") as b:
             b.fake.models["loaded:1b"].load(4096)
             told = [(await b.chat()).stats]
-            del b.fake.models["configured:1b"]
-            b.app.catalog.forget("configured:1b")
+        models[2].keep(0)
+        async with bench(*models, version=version) as b:
+            b.fake.models["loaded:1b"].load(4096)
             told.append((await b.chat()).stats)
             b.fake.models["loaded:1b"].keep(0)
             told.append((await b.chat()).stats)
@@ -49,6 +50,16 @@ async def test_without_a_name_the_configured_model_answers_then_a_loaded_one_the
         ("loaded:1b", "loaded"),
         ("new:1b", "installed last"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "ask"), [("OLLAMA_MCP_CHAT_MODEL", "chat"), ("OLLAMA_MCP_EMBEDDING_MODEL", "embed")]
+)
+async def test_a_configured_model_that_is_not_there_is_told_and_not_replaced(bench, setting: str, ask: str):
+    with anyio.fail_after(5):
+        async with bench(chat_model="gone:1b", embedding_model="gone:1b") as b:
+            with pytest.raises(ModelNotFound, match=rf'"gone:1b" of {setting} is not installed'):
+                await (b.chat() if ask == "chat" else b.embed("x"))
 
 
 @pytest.mark.parametrize("version", [v for v in VERSIONS if version_numbers(v) >= (0, 6, 4)])

@@ -114,7 +114,7 @@ def test_the_first_token_is_reported_at_once_and_later_ones_ten_times_a_second(v
     watched = virtually(lambda: watch(steady(100)))
     check_rules(watched, first_token_at=0.5)
     assert watched.times[:3] == pytest.approx([0.1, 0.5, 0.6])
-    assert watched.messages[0] == "waiting"
+    assert watched.messages[0] == "waiting for Ollama"
     assert "1 tok · t0" in watched.messages[1]
     assert len(watched.reports) == pytest.approx(1 + 1 + 20, abs=1)
 

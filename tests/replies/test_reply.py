@@ -136,14 +136,14 @@ async def test_a_call_from_which_nothing_has_come_yet_says_whether_the_model_loa
         async with bench(Model("m", ("completion",))) as b:
             b.fake.script(Script(delay_first=60), path="/api/chat")
             reply = b.begin(prompt="hi", model="m")
-            assert reply.status() == "waiting"
+            assert reply.status() == "waiting for Ollama"
             await b.fake.wait_for(lambda fake: fake.asked("/api/chat"))
             b.fake.models["m:latest"].loaded = False
             await reply.look()
             assert reply.status() == "loading m"
             b.fake.models["m:latest"].load(4096)
             await reply.look()
-            assert reply.status() == "reading the prompt m"
+            assert reply.status() == "reading the prompt"
             await reply.cancel()
             await reply.look()
             assert reply.state is State.CANCELLED

@@ -1,6 +1,7 @@
 """Arguments as real callers send them."""
 
 import json
+import re
 from math import inf, nan
 from typing import Any
 
@@ -34,7 +35,6 @@ def sent(fake: FakeOllama, path: str = "/api/chat") -> dict[str, Any]:
     [
         ("ollama_chat", "promt", '"prompt"'),
         ("ollama_chat", "Prompt", '"prompt"'),
-        ("ollama_chat", "message", '"messages"'),
         ("ollama_chat", "keepAlive", '"keep_alive"'),
         ("ollama_chat", "temprature", '"temperature" in options'),
         ("ollama_chat", "num_ctxt", '"num_ctx" in options'),
@@ -217,6 +217,9 @@ async def test_a_capability_that_does_not_exist_is_told_with_those_that_do(call,
     assert meant in text_of(result)
 
 
+A_MESSAGE = 'such as {"role": "user", "content": "…"}'
+
+
 @pytest.mark.parametrize("prompt", ['{"a":1}', "null", "[1]", "5", "true", '"quoted"', '["a"]', " x \n"])
 async def test_a_prompt_that_looks_like_json_arrives_as_it_was_written(call, fake, prompt):
     await call("ollama_chat", prompt=prompt, system=prompt)
@@ -230,10 +233,10 @@ async def test_a_prompt_that_looks_like_json_arrives_as_it_was_written(call, fak
     [
         ("ollama_chat", "prompt", {"a": 1}, "a string"),
         ("ollama_chat", "prompt", ["a"], "a string"),
-        ("ollama_chat", "messages", "hello", "a list of objects"),
-        ("ollama_chat", "messages", '["a"', "a list of objects"),
-        ("ollama_chat", "messages", [["a"]], "a list of objects"),
-        ("ollama_chat", "messages", 5, "a list of objects"),
+        ("ollama_chat", "messages", "hello", "a list of objects " + A_MESSAGE),
+        ("ollama_chat", "messages", '["a"', "a list of objects " + A_MESSAGE),
+        ("ollama_chat", "messages", [["a"]], "an object " + A_MESSAGE),
+        ("ollama_chat", "messages", 5, "a list of objects " + A_MESSAGE),
         ("ollama_chat", "options", "hot", "an object"),
         ("ollama_chat", "options", [1], "an object"),
         ("ollama_chat", "truncate", "maybe", "true or false"),
@@ -241,7 +244,7 @@ async def test_a_prompt_that_looks_like_json_arrives_as_it_was_written(call, fak
         ("ollama_chat", "schema", "[1]", "an object"),
         ("ollama_generate", "images", {"a": 1}, "a list of strings"),
         ("ollama_embeddings", "input", {"a": 1}, "a list of strings"),
-        ("ollama_embeddings", "input", [{"a": 1}], "a list of strings"),
+        ("ollama_embeddings", "input", ["a", {"a": 1}], "a string"),
         ("ollama_embeddings", "dimensions", "many", "a whole number"),
         ("ollama_embeddings", "dimensions", 1.5, "a whole number"),
         ("ollama_embeddings", "dimensions", True, "a whole number"),
@@ -258,8 +261,34 @@ async def test_a_prompt_that_looks_like_json_arrives_as_it_was_written(call, fak
 async def test_a_value_of_the_wrong_kind_is_told_with_the_right_one(call, tool, name, value, wanted):
     result = await call(tool, {"prompt": "x", "input": ["x"], name: value})
     assert result.is_error
-    assert text_of(result).startswith(f'INVALID_ARGUMENT: "{name}" is ')
-    assert text_of(result).endswith(f'. Send "{name}" as {wanted}.')
+    place = r"(\[\d\])?"
+    said = rf'INVALID_ARGUMENT: "{name}{place}" is .+\. Send "{name}{place}" as {re.escape(wanted)}\.'
+    assert re.fullmatch(said, text_of(result))
+
+
+@pytest.mark.parametrize(
+    ("tool", "name", "way"),
+    [
+        ("ollama_chat", "images", "messages="),
+        ("ollama_chat", "message", '"prompt"'),
+        ("ollama_chat", "suffix", "ollama_generate"),
+        ("ollama_generate", "messages", "ollama_chat"),
+        ("ollama_generate", "tools", "ollama_chat"),
+    ],
+)
+async def test_what_belongs_elsewhere_is_not_dropped_but_refused_with_the_way(call, fake, tool, name, way):
+    text = text_of(await call(tool, {"prompt": "x", name: ["x"]}))
+    assert text.startswith(f'INVALID_ARGUMENT: {tool} has no argument "{name}". ')
+    assert way in text
+    assert not fake.requests
+
+
+@pytest.mark.parametrize(
+    "message", [{"role": "user"}, {"role": "user", "text": "x"}, {"role": "tool", "content": None}]
+)
+async def test_a_message_that_says_nothing_is_refused(call, message):
+    text = text_of(await call("ollama_chat", messages=[message]))
+    assert text == 'INVALID_ARGUMENT: messages[0] says nothing. Send its text as "content".'
 
 
 async def test_a_whole_number_is_not_rounded(call, fake):

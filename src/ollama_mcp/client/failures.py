@@ -269,7 +269,7 @@ def _lacks_named(text: str, found: re.Match[str], inner: dict[str, Any], asked: 
     return lacks(asked.model, _CAPABILITY_OF.get(name, name))
 
 
-_WITHOUT = {
+WITHOUT = {
     "vision": "leave out images",
     "tools": "leave out tools",
     "thinking": 'send think=""',
@@ -280,7 +280,7 @@ _WITHOUT = {
 def lacks(model: str, capability: str, having: list[str] | None = None) -> OllamaError:
     """A model that cannot do what was asked; `having` names installed models that can."""
     instead = f'send model="{having[0]}"' if having else f"name a model that has {capability}"
-    without = _WITHOUT.get(capability)
+    without = WITHOUT.get(capability)
     ways = f"{instead}, or {without}" if without else instead
     return errors.CapabilityMissing(
         f"{model or 'the model'} does not have the capability {capability}",
@@ -290,12 +290,22 @@ def lacks(model: str, capability: str, having: list[str] | None = None) -> Ollam
     )
 
 
-def model_not_found(model: str, similar: list[str] | None = None) -> OllamaError:
-    """A model that is not installed; `similar` are installed names that look alike."""
-    instead = f'Send model="{similar[0]}", or install it' if similar else "Install it"
+def model_not_found(
+    model: str, similar: list[str] | None = None, installed: str = "", setting: str = ""
+) -> OllamaError:
+    """A model that is not installed.
+
+    Args:
+        model: Its name.
+        similar: Installed names that look alike.
+        installed: Any model that could be called instead.
+        setting: The setting that names the model, where the caller did not.
+    """
+    other = (similar or [installed])[0]
+    instead = f'Send model="{other}", or install it' if other else "Install it"
     others = f"; installed and alike: {', '.join(similar)}" if similar else ""
     return errors.ModelNotFound(
-        f'model "{model}" is not installed{others}',
+        f'model "{model}"{f" of {setting}" if setting else ""} is not installed{others}',
         f"{instead} with `ollama pull {model}`.",
         model=model,
         similar=similar or [],

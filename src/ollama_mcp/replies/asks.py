@@ -181,6 +181,8 @@ def _message(place: int, raw: Any, strangers: dict[str, None]) -> Message:
     content, images = _content(given.get("content", ""), place)
     images += _images(given.get("images", []), place)
     known |= {"content": content, "images": [check_image(image) for image in images] or None}
+    if "content" not in given and not images and not given.get("tool_calls"):
+        raise InvalidArgument(f"messages[{place}] says nothing", 'Send its text as "content".')
     try:
         return Message.model_validate(known)
     except ValidationError as error:

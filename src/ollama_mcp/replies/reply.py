@@ -150,8 +150,12 @@ class Reply(Generic[T]):
 
     def _waited(self) -> list[str]:
         waited = int(time.monotonic() - self.started_at)
-        where = " ".join(filter(None, [self.state.value, self.model]))
-        return [where + (f", {waited} s" if waited else "")]
+        return [self._where() + (f", {waited} s" if waited else "")]
+
+    def _where(self) -> str:
+        if self.state is State.LOADING:
+            return f"loading {self.model}"
+        return f"waiting for {self.model or 'Ollama'}" if self.state is State.WAITING else self.state.value
 
     def _counted(self) -> list[str]:
         elapsed = time.monotonic() - (self.first_at or self.started_at)

@@ -72,12 +72,18 @@ class ArgumentCheck:
             else {}
         )
         for name in [name for name in strangers if name not in options]:
+            self._refuse_misplaced(name)
             self._refuse_near_miss(name)
             notes.append(f"argument {_one_line(name)} was ignored: {self.tool.name} has none of that name")
         if options:
             own = _converted("options", known.get("options", {}), dict)
             known["options"] = {**options, **own}
         return sorted(notes)
+
+    def _refuse_misplaced(self, name: str) -> None:
+        """What belongs elsewhere must not be dropped: the answer would be one to another question."""
+        if name in self.tool.elsewhere:
+            raise InvalidArgument(f'{self.tool.name} has no argument "{name}"', self.tool.elsewhere[name])
 
     def _refuse_near_miss(self, name: str) -> None:
         close = difflib.get_close_matches(_plain(name), [_plain(n) for n in self._names()], n=1, cutoff=0.8)
@@ -96,7 +102,8 @@ class ArgumentCheck:
     def _complete(self, checked: Mapping[str, Any]) -> None:
         for name, parameter in self._parameters.items():
             if parameter.default is Parameter.empty and name not in checked:
-                raise InvalidArgument(f'"{name}" is missing', f'Send "{name}", {_wanted(self._kind(name))}.')
+                wanted = _wanted(name, self._kind(name))
+                raise InvalidArgument(f'"{name}" is missing', f'Send "{name}", {wanted}.')
 
 
 def _plain(name: str) -> str:
@@ -112,9 +119,15 @@ def _one_line(text: str) -> str:
 
 def _converted(name: str, value: Any, kind: Any) -> Any:
     try:
-        return _converter(kind)(value)
+        converted = _converter(kind)(value)
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise InvalidArgument(f'"{name}" is {_shown(value)}', f'Send "{name}" as {_wanted(kind)}.') from None
+        raise InvalidArgument(
+            f'"{name}" is {_shown(value)}', f'Send "{name}" as {_wanted(name, kind)}.'
+        ) from None
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        return [_converted(f"{name}[{place}]", entry, item) for place, entry in enumerate(converted)]
+    return converted
 
 
 def _converter(kind: Any) -> Callable[[Any], Any]:
@@ -122,8 +135,7 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
     if origin is Literal:
         return lambda value: _choice(value, get_args(kind))
     if origin is list:
-        (item,) = get_args(kind)
-        return lambda value: [_converter(item)(entry) for entry in _list(value, item)]
+        return lambda value: _list(value, get_args(kind)[0])
     return {str: _text, bool: _boolean, int: _integer, dict: _object}[origin]
 
 
@@ -201,9 +213,19 @@ def _shown(value: Any) -> str:
     return repr(value)[:60]
 
 
-def _wanted(kind: Any) -> str:
+_FORMS = {
+    "messages": '{"role": "user", "content": "…"}',
+    "tools": '{"type": "function", "function": {"name", "description", "parameters"}}',
+}
+"""What the objects look like, by the argument that takes them."""
+
+
+def _wanted(name: str, kind: Any) -> str:
+    form = _FORMS.get(name.partition("[")[0])
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in get_args(kind))
     if get_origin(kind) is list:
-        return f"a list of {'strings' if get_args(kind)[0] is str else 'objects'}"
-    return {str: "a string", bool: "true or false", int: "a whole number"}.get(kind, "an object")
+        items = "strings" if get_args(kind)[0] is str else "objects"
+        return f"a list of {items}" + (f" such as {form}" if form else "")
+    plain = {str: "a string", bool: "true or false", int: "a whole number"}.get(kind, "an object")
+    return plain + (f" such as {form}" if form else "")

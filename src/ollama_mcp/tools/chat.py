@@ -29,12 +29,26 @@ Think = Annotated[str, says('true, false, low, medium, high or max. "" (default)
 KeepAlive = Annotated[str, says('How long the model stays loaded: 10m, 0, -1. Default "": 5m.')]
 Truncate = Annotated[bool, says("true: cut a prompt that is too long. false (default): refuse it.")]
 
+_IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
+_NOT_IN_CHAT = {
+    "images": _IN_A_MESSAGE,
+    "image": _IN_A_MESSAGE,
+    "message": 'Send it as "prompt".',
+    "suffix": "Use ollama_generate, which takes it.",
+    "raw": "Use ollama_generate, which takes it.",
+    "template": "Use ollama_generate, which takes it.",
+}
+_NOT_IN_GENERATE = {
+    "messages": "Use ollama_chat, which takes it.",
+    "tools": "Use ollama_chat, which takes it.",
+}
+
 _NO_OBJECTS: Objects = []
 _NO_TEXTS: list[str] = []
 _NOTHING: dict[str, Any] = {}
 
 
-@chat.tool("Chat with a local model", words)
+@chat.tool("Chat with a local model", words, elsewhere=_NOT_IN_CHAT)
 async def ollama_chat(
     app: App,
     model: Model = "",
@@ -66,7 +80,7 @@ async def ollama_chat(
     return await follow(app.replies.start(partial(app.generator.run, ask)), ctx, app.settings)
 
 
-@chat.tool("Complete a text with a local model", words)
+@chat.tool("Complete a text with a local model", words, elsewhere=_NOT_IN_GENERATE)
 async def ollama_generate(
     app: App,
     prompt: Annotated[str, says("Text to complete or to answer.")],

@@ -71,7 +71,8 @@ def _summary(vectors: list[list[float]]) -> dict[str, Any]:
 
 def _text(embedded: Embedded, data: dict[str, Any]) -> str:
     stats = embedded.stats
-    lines = [f"{stats.count} vectors of {stats.dimensions} dimensions by {stats.model}"]
+    many = "1 vector" if stats.count == 1 else f"{stats.count} vectors"
+    lines = [f"{many} of {stats.dimensions} dimensions by {stats.model}"]
     if embedded.form == "full":
         lines += [f"{place}: {vector}" for place, vector in enumerate(embedded.vectors)]
     elif embedded.form == "base64":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ class Tool:
         render: Turns what the function returns into an MCP result.
         returns: The published return type: CallToolResult, annotated with a model for structured data.
         annotations: Hints for the client.
+        elsewhere: Names that callers put here and that belong elsewhere, with where.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -30,6 +31,7 @@ class Tool:
     render: Callable[[Any], CallToolResult]
     returns: Any
     annotations: ToolAnnotations
+    elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def name(self) -> str:
@@ -45,13 +47,18 @@ class Toolset:
     tools: list[Tool] = field(default_factory=list[Tool])
 
     def tool(
-        self, title: str, render: Callable[[Any], CallToolResult], returns: Any = CallToolResult
+        self,
+        title: str,
+        render: Callable[[Any], CallToolResult],
+        returns: Any = CallToolResult,
+        *,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> Callable[[Function], Function]:
         """Add the decorated function, which reads and changes nothing, to this toolset."""
 
         def add(function: Function) -> Function:
             hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-            self.tools.append(Tool(function, title, render, returns, hints))
+            self.tools.append(Tool(function, title, render, returns, hints, elsewhere or {}))
             return function
 
         return add
