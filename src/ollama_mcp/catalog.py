@@ -120,20 +120,20 @@ class Catalog:
         """Look up one model by name (`Forbidden` and `ModelNotFound` as in `resolve`)."""
         name = check_name(name)
         if is_cloud_name(name):
-            self._allow_cloud(name)
+            self.allow_cloud(name)
         try:
             model = await self._look_up(name)
         except ModelNotFound:
             raise await self.missing(name) from None
         if model.is_cloud:
-            self._allow_cloud(name)
+            self.allow_cloud(name)
         return model
 
     async def missing(self, name: str, setting: str = "") -> OllamaError:
         """MODEL_NOT_FOUND, with the installed names that look alike; `setting` where that named it."""
         installed = [info.name for info in await self._installed_if_told()]
-        local = [model for model in installed if not is_cloud_name(model)]
-        return model_not_found(name, nearest(name, installed), local[0] if local else "", setting)
+        local = [model for model in installed if self._settings.cloud or not is_cloud_name(model)]
+        return model_not_found(name, nearest(name, local), local[0] if local else "", setting)
 
     def forget(self, name: str) -> None:
         """Look the model up anew at the next call."""
@@ -152,7 +152,8 @@ class Catalog:
             self._known.pop(next(iter(self._known)))
         self._known[canonical(name)] = (time.monotonic(), model)
 
-    def _allow_cloud(self, name: str) -> None:
+    def allow_cloud(self, name: str) -> None:
+        """Raise `Forbidden` for a model of the cloud unless the operator allows those."""
         if not self._settings.cloud:
             raise Forbidden(
                 f"{name} is a cloud model: prompts for it leave this machine",

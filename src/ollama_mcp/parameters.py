@@ -8,10 +8,7 @@ import re
 from typing import Any
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.wire import Think
-
-KeepAlive = float | str
-"""Seconds (negative: for ever), or a Go duration such as `10m`."""
+from ollama_mcp.wire import KeepAlive, Think
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _DURATION = re.compile(rf"[+-]?(?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+\Z", re.ASCII)

@@ -83,6 +83,8 @@ def register(
 
 
 def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None) -> list[Tool]:
+    toolsets = [toolsets] if isinstance(toolsets, str) else toolsets
+    tools = [tools] if isinstance(tools, str) else tools
     every = {tool.name: tool for toolset in TOOLSETS.values() for tool in toolset}
     names = list(TOOLSETS) if toolsets is None and tools is None else list(toolsets or ())
     _refuse_unknown("toolset", names, TOOLSETS)

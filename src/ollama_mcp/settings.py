@@ -302,10 +302,11 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     values = dict(_values(variables, table, problems))
     per_model = dict(_model_tables(table.pop("models", {}), problems))
     problems.extend(_strangers(table))
+    unknown = tuple(_unknown_variables(variables))
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError([*problems, *unknown])
     values.setdefault("cache", _cache_folder(variables))
-    return _build(values, per_model, tuple(_unknown_variables(variables)))
+    return _build(values, per_model, unknown)
 
 
 def _cache_folder(variables: Mapping[str, str]) -> Path:

@@ -14,6 +14,15 @@ from pydantic import AliasChoices, BeforeValidator, Field
 from ollama_mcp.bodies import Request, Response
 from ollama_mcp.options import Options
 
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("seconds or a duration, not a boolean")  # noqa: TRY004 - pydantic collects ValueError only
+    return value
+
+
+KeepAlive = Annotated[int | float | str, BeforeValidator(_no_boolean)]
+"""Seconds (negative: for ever), or a Go duration such as `10m`."""
 Think = bool | Literal["low", "medium", "high", "max"]
 
 
@@ -63,7 +72,7 @@ class _GenerationRequest(Request):
     stream: bool = True
     options: Options | None = None
     format: Literal["json"] | dict[str, Any] | None = None
-    keep_alive: float | str | None = None
+    keep_alive: KeepAlive | None = None
     think: Think | None = None
     truncate: bool | None = None
     shift: bool | None = None
@@ -193,7 +202,7 @@ class EmbedRequest(Request):
     input: str | list[str]
     truncate: bool | None = None
     dimensions: int | None = None
-    keep_alive: float | str | None = None
+    keep_alive: KeepAlive | None = None
     options: Options | None = None
 
 
@@ -214,7 +223,7 @@ class LegacyEmbeddingsRequest(Request):
 
     model: str
     prompt: str
-    keep_alive: float | str | None = None
+    keep_alive: KeepAlive | None = None
     options: Options | None = None
 
 

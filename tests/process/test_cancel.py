@@ -14,8 +14,8 @@ from ollama_mcp.testing import FakeOllama, Script
 COUNT = 200
 LANES = 8
 """Calls that are in flight at one time."""
-PIPE_S = 0.05
-"""What a report that was already written may need to be read."""
+PIPE_S = 0.5
+"""What a report that was already written may need to be read on a busy machine."""
 
 
 class Watched(FakeOllama):
@@ -88,7 +88,10 @@ def test_cancelling_at_random_moments_closes_the_socket_and_nothing_follows(
     )
     assert len(took) > COUNT * 0.8
     assert 20 < early < len(took) - 20
-    assert took[int(len(took) * 0.99)] <= 0.05
+    # The percentiles are for people to read on a quiet machine (pytest -s). What must hold on a busy one:
+    # a call that went on would take ten seconds.
+    assert took[len(took) // 2] <= 0.05
+    assert took[-1] <= 1
 
     assert child.finish() == 0
     for line in child.out.rest():

@@ -256,9 +256,10 @@ def test_doctor_without_ollama_says_what_to_start(run: Any):
 
 def test_doctor_names_a_configured_model_that_cannot_be_used(doctor: Any, fake: FakeOllama):
     status, out = doctor(OLLAMA_MCP_CHAT_MODEL="llama3.2:33b", OLLAMA_MCP_EMBEDDING_MODEL="llama3.2:3b")
-    assert status == 0
-    chat, embedding = problems(out)
+    assert status == 1
+    chat, embedding, answer = problems(out)
     assert "OLLAMA_MCP_CHAT_MODEL: " in chat
+    assert "MODEL_NOT_FOUND" in answer
     assert "ollama pull llama3.2:33b" in chat
     assert "OLLAMA_MCP_EMBEDDING_MODEL: " in embedding
 

@@ -30,7 +30,7 @@ def test_the_demo_shows_every_step(engine: Any):
     for step in (
         "The embedded engine listens on",
         "ollama_chat: ",
-        "A chat, token by token",
+        "A chat, streamed as MCP progress",
         "tokens/s, first after",
         "smollm2:135m",
         "Sentences ranked by embeddings",

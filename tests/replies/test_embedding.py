@@ -311,3 +311,10 @@ async def test_cancelling_closes_the_connection_at_once(bench):
 
 def test_similarity_of_nothing_is_nothing():
     assert similarity([0.0, 0.0], [1.0, 0.0]) == 0
+
+
+async def test_the_text_that_does_not_fit_is_named(bench):
+    with anyio.fail_after(5):
+        async with bench(model(context=8), window=8) as b:
+            with pytest.raises(ContextOverflow, match=rf"input\[{BATCH + 1}\], the longest text,"):
+                await b.embed(*["x"] * BATCH, "y", "long " * 50)

@@ -12,11 +12,6 @@ RECORDINGS = Path(__file__).parent.parent / "recordings"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def fake(anyio_backend: str) -> AsyncIterator[FakeOllama]:
     async with FakeOllama() as running:
         yield running

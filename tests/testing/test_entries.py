@@ -1,15 +1,18 @@
 """The ways in: the package, the shell, pytest."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import fields as fields_of
 
 import ollama
 import pytest
 
 import ollama_mcp.testing
+from ollama_mcp.testing import FakeOllama
 
 
 def run(*arguments: str, **options: object) -> subprocess.Popen:
@@ -29,6 +32,14 @@ def test_the_package_exports_what_it_says():
     assert all(getattr(ollama_mcp.testing, name) for name in ollama_mcp.testing.__all__)
     with pytest.raises(AttributeError):
         _ = ollama_mcp.testing.nothing
+
+
+@pytest.mark.parametrize("name", ["Exchange", "FakeOllama", "Model", "Request", "Rule", "Script", "Wait"])
+def test_help_describes_every_field(name):
+    described = getattr(ollama_mcp.testing, name)
+    fields = vars(FakeOllama()) if described is FakeOllama else {field.name for field in fields_of(described)}
+    told = set(re.findall(r"^ +(\w+): ", described.__doc__.partition("Attributes:")[2], re.MULTILINE))
+    assert told == {field for field in fields if not field.startswith("_")}
 
 
 def test_the_plugin_imports_nothing_until_it_is_used():

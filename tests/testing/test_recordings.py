@@ -126,6 +126,21 @@ async def test_show_has_the_fields_that_clients_read(recording):
         assert set(ours["details"]) == set(real["details"])
 
 
+def pooling(shown: bytes) -> list[object]:
+    told = json.loads(shown)
+    return [
+        value
+        for name, value in told["model_info"].items()
+        if name == f"{told['details']['family']}.pooling_type"
+    ]
+
+
+@pytest.mark.parametrize(("name", "number"), [("show-embedding", [1]), ("show-tools", [])])
+async def test_an_embedding_model_alone_says_how_it_pools(recording, name, number):
+    exchange = recording(name)
+    assert pooling(unframed(answered(exchange))[2]) == pooling(exchange.body()) == number
+
+
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 async def test_a_replay_is_byte_identical(fake: FakeOllama, connect, path):
     exchange = fake.replay(path)

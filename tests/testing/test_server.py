@@ -48,6 +48,21 @@ async def test_a_cancelled_call_is_noticed_before_the_first_token(fake: FakeOlla
     assert (fake.in_flight, fake.answered) == (0, 0)
 
 
+async def test_who_left_is_told_with_what_they_had_asked(fake: FakeOllama, connect):
+    fake.script(Script(delay_first=60))
+    first, second, stays = [await connect() for _ in range(3)]
+    for place, raw in enumerate((first, second, stays), 1):
+        raw.send("POST", "/api/chat", CHAT, X_Caller=str(place))
+        await fake.wait_for(lambda fake, place=place: fake.in_flight == place)
+    for place, raw in enumerate((second, first), 1):
+        raw.writer.close()
+        await fake.wait_for(lambda fake, place=place: fake.disconnects == place)
+    assert [request.headers["x-caller"] for request, _ in fake.left] == ["2", "1"]
+    assert [request for request, _ in fake.left] == [fake.requests[1], fake.requests[0]]
+    assert [at for _, at in fake.left] == fake.disconnected_at == sorted(fake.disconnected_at)
+    assert all(request.at <= at <= time.monotonic() for request, at in fake.left)
+
+
 async def test_leaving_after_the_answer_is_no_disconnect(fake: FakeOllama, connect):
     raw = await connect()
     raw.send("GET", "/api/version")

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ollama-mcp {__version__}")
     parser.set_defaults(command=_serve)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     commands.add_parser("serve", help="serve MCP on stdin and stdout (the default)").set_defaults(
         command=_serve
     )
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
     embedded = commands.add_parser("embedded", help="the small engine for machines without Ollama")
-    actions = embedded.add_subparsers(title="actions", metavar="", required=True)
+    actions = embedded.add_subparsers(title="actions", metavar="COMMAND", required=True)
     fetch = actions.add_parser("fetch", help="download its two small models into the cache")
     fetch.set_defaults(command=_embedded_fetch)
     serve = actions.add_parser("serve", help="serve Ollama's API on loopback until Ctrl-C")

@@ -21,6 +21,7 @@ from mcp_types import CallToolResult, TextContent
 from ollama_mcp.app import App
 from ollama_mcp.bodies import Response
 from ollama_mcp.cli.embedded import complain, download, find
+from ollama_mcp.cli.output import die_with_the_reader
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable
 from ollama_mcp.endpoints import Call
@@ -55,6 +56,7 @@ class Place:
 
 def demo(settings: Settings, *, embedded: bool) -> int:
     """Run every step; returns 0 only if all of them happened."""
+    die_with_the_reader()
     try:
         asyncio.run(_demo(settings, embedded=embedded))
     except EmbeddedUnavailable as error:
@@ -113,7 +115,7 @@ async def _embedded(settings: Settings, stack: AsyncExitStack) -> Place:
     except EmbeddedUnavailable:
         if settings.embedded_model:
             raise
-        print(f"It needs two small models, which are downloaded once into {settings.cache}:")
+        print(f"It needs two small models (176 MB), which are downloaded once into {settings.cache}:")
         weights = await anyio.to_thread.run_sync(download, settings)
     engine = await stack.enter_async_context(EmbeddedEngine(weights))
     print(f"The embedded engine listens on {engine.url}. Its model is a toy: watch the wire, not the wit.")
@@ -137,7 +139,7 @@ async def _show_tools(client: Client, _: Place) -> None:
 
 
 async def _show_chat(client: Client, _: Place) -> None:
-    _title("A chat, token by token, as MCP progress notifications")
+    _title("A chat, streamed as MCP progress notifications (its end comes with the result)")
     heard: list[str] = []
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
@@ -179,7 +181,8 @@ async def _show_cancel(client: Client, place: Place) -> None:
     writing = asyncio.Event()
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
-        print(f"  {message}", end="\r", flush=True)
+        if sys.stdout.isatty():
+            print(f"\r\x1b[K  {message}", end="", flush=True)
         if progress >= 5:
             writing.set()
 

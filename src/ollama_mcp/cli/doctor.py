@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 
 from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed
+from ollama_mcp.cli.output import die_with_the_reader
 from ollama_mcp.endpoints import VERSION
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.settings import FIELDS, Settings
 
 _REACH_S = 10.0
+_NOT_SET = "(not set)"
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Finding:
 
 def doctor(settings: Settings) -> int:
     """Print the report; returns 0 only if a chat works."""
+    die_with_the_reader()
     return asyncio.run(_report(settings))
 
 
@@ -82,23 +87,38 @@ async def examine(app: App) -> AsyncIterator[Finding]:
 def _settings_in_force(settings: Settings) -> list[Finding]:
     shown = {"OLLAMA_HOST": settings.backend.host.url, "OLLAMA_API_KEY": _mask(settings.backend.api_key)}
     shown |= {"OLLAMA_MCP_HEADERS": ", ".join(f"{name}: {_mask('x')}" for name in settings.backend.headers)}
-    found = [_setting(entry.variable, entry.key, shown, settings) for entry in FIELDS if entry.key]
-    return found + [Finding(text, "Correct its name, or take it out.", True) for text in settings.unknown]
+    lines = [
+        (entry.variable, _shown(entry.key, shown.get(entry.variable), settings))
+        for entry in FIELDS
+        if entry.key
+    ]
+    found = [Finding(f"{variable} = {value}") for variable, value in lines if value != _NOT_SET]
+    silent = len(lines) - len(found)
+    return [
+        *found,
+        Finding(f"{silent} other settings are not set (README lists them)"),
+        *[Finding(text, "Correct its name, or take it out.", True) for text in settings.unknown],
+        *_log_file(settings),
+    ]
 
 
-def _setting(variable: str, key: str, shown: Mapping[str, str], settings: Settings) -> Finding:
-    return Finding(f"{variable} = {_shown(key, shown.get(variable), settings)}")
+def _log_file(settings: Settings) -> list[Finding]:
+    """The server does not start with a log that it cannot write."""
+    folder = Path(settings.log_file).parent
+    if not settings.log_file or (folder.is_dir() and os.access(folder, os.W_OK)):
+        return []
+    return [Finding("OLLAMA_MCP_LOG_FILE cannot be written", "Name a file in a folder that exists.", True)]
 
 
 def _shown(key: str, prepared: str | None, settings: Settings) -> str:
     if prepared is not None:
-        return prepared or "(not set)"
+        return prepared or _NOT_SET
     clock = key.removesuffix("_timeout")
     for place in (settings, settings.backend, settings.defaults, settings.backend.clocks):
         value: Any = getattr(place, clock if place is settings.backend.clocks else key, None)
         if value is not None:
-            return "(not set)" if value in ("", {}) else str(value)
-    return "(not set)"
+            return _NOT_SET if value in ("", {}) else str(value)
+    return _NOT_SET
 
 
 def _mask(secret: str) -> str:
@@ -129,7 +149,7 @@ def _loaded(row: Listed) -> str:
 
 
 async def _configured(app: App) -> AsyncIterator[Finding]:
-    """The operator's models that cannot be used: calls pass them over without a word."""
+    """The operator's models that cannot be used."""
     settings = app.settings
     for variable, name, capability in (
         ("OLLAMA_MCP_CHAT_MODEL", settings.chat_model, "completion"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable, Weights, locate
@@ -62,8 +63,19 @@ def download(settings: Settings) -> Weights:
     Raises:
         EmbeddedUnavailable: With what is missing and what to do.
     """
+    _require_converter()
     draw = _draw if sys.stdout.isatty() else _draw_nothing
     return fetch_weights(settings.cache, _say, draw)
+
+
+def _require_converter() -> None:
+    """Before 176 MB are downloaded, not after."""
+    missing = [name for name in ("xllamacpp", "gguf", "numpy") if find_spec(name) is None]
+    if missing:
+        raise EmbeddedUnavailable(
+            f"The embedded engine needs {', '.join(missing)}.",
+            "Install the extra: pip install 'ollama-mcp[embedded]'.",
+        )
 
 
 def _say(text: str) -> None:

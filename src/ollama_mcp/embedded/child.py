@@ -141,8 +141,9 @@ class EmbeddedEngine:
         cause = answer.get("error") or self._last_words() or "it ended without a word"
         return EmbeddedUnavailable(
             f"The embedded engine did not start: {cause}.",
-            "If the extra is missing: pip install 'ollama-mcp[embedded]'. If a model is damaged: "
-            "ollama-mcp embedded fetch. Or install Ollama instead: https://ollama.com/download",
+            "If the port is taken, name another (--port 0 takes a free one). If the extra is missing: "
+            "pip install 'ollama-mcp[embedded]'. If a model is damaged: ollama-mcp embedded fetch. "
+            "Or install Ollama instead: https://ollama.com/download",
         )
 
     def _last_words(self) -> str:

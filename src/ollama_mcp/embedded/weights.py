@@ -163,8 +163,7 @@ def fetch(
     Raises:
         EmbeddedUnavailable: No installer, no network, a wrong hash, or no gguf and numpy.
     """
-    folder = cache / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _made(cache / FOLDER)
     for pinned, place in ((CHAT, _place_file), (EMBEDDING, _place_converted)):
         path = folder / pinned.file
         if path.is_file() and _is_whole(path, pinned):
@@ -172,6 +171,17 @@ def fetch(
         else:
             _fetch_one(pinned, path, place, progress, downloaded)
     return locate(cache)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedUnavailable(
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            "Set OLLAMA_MCP_CACHE to a folder that can be written to.",
+        ) from None
+    return folder
 
 
 def _fetch_one(

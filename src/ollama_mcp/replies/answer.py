@@ -109,6 +109,7 @@ class EmbeddingStats(_Numbers):
     context_window: int | None = None
     context_grown: bool = False
     legacy: bool = False
+    cloud: bool = False
 
 
 @dataclass(frozen=True)

@@ -253,7 +253,7 @@ def _function(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": raw["name"],
         "description": raw.get("description", ""),
-        "parameters": raw.get("parameters") or raw.get("inputSchema") or nothing,
+        "parameters": raw.get("parameters") or raw.get("inputSchema") or raw.get("input_schema") or nothing,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ollama_mcp.errors import ContextOverflow
+from ollama_mcp.errors import ContextOverflow, Upstream
 from ollama_mcp.names import canonical
 
 _ANSWER_ROOM = 1024
@@ -87,7 +87,9 @@ def _power_of_two(number: int) -> int:
     return 1 << max(number - 1, 1).bit_length()
 
 
-def overflow(model: str, need: Need, *, limit: int, model_max: int, given: bool) -> ContextOverflow:
+def overflow(
+    model: str, need: Need, *, limit: int, model_max: int, given: bool = False, what: str = "the prompt"
+) -> ContextOverflow:
     """CONTEXT_OVERFLOW with both counts, and what to send next.
 
     Args:
@@ -96,6 +98,7 @@ def overflow(model: str, need: Need, *, limit: int, model_max: int, given: bool)
         limit: The largest window that could be given.
         model_max: The model's own maximum; 0 where unknown.
         given: Whether the caller chose the window.
+        what: What does not fit.
     """
     tokens = f" of {need.tokens} tokens" if need.tokens else ""
     window = need.window or limit
@@ -103,7 +106,7 @@ def overflow(model: str, need: Need, *, limit: int, model_max: int, given: bool)
     if limit < model_max:
         own += f", OLLAMA_MCP_MAX_CONTEXT allows {limit}"
     return ContextOverflow(
-        f"the prompt{tokens} does not fit: {model} has a window of {window} tokens{own}",
+        f"{what}{tokens} does not fit: {model} has a window of {window} tokens{own}",
         _remedy(need, limit, given=given),
         tokens=need.tokens,
         window=window,
@@ -118,6 +121,11 @@ def _remedy(need: Need, limit: int, *, given: bool) -> str:
     if need.answer and need.tokens and need.tokens < limit < need.tokens + need.answer:
         return f'Send a "num_predict" of at most {limit - need.tokens} in options, or a shorter prompt.'
     return "Send a shorter prompt, name a model with a larger window, or send truncate=true to have it cut."
+
+
+def did_not_load(error: ContextOverflow | Upstream) -> bool:
+    """Whether a model refused the window that it was given; a runner that dies later says it in a 200."""
+    return isinstance(error, ContextOverflow) or (error.upstream_status or 0) >= 500
 
 
 def cut_window(seen: int, window: int | None, keep: int | None, *, version: tuple[int, ...] | None) -> bool:

@@ -24,7 +24,7 @@ from ollama_mcp.errors import (
 )
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import EmbeddingStats, Vectors
-from ollama_mcp.replies.context import Need, Windows, grown_window, overflow
+from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.settings import Settings
 from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
@@ -117,14 +117,14 @@ class Embedder:
             return await self._send(run, batch)
         except ContextOverflow as error:
             need = await self._need(run, error, batch)
-        except Upstream:
-            if kept and run.options and kept == run.options.num_ctx:
+        except Upstream as error:
+            if kept and did_not_load(error) and run.options and kept == run.options.num_ctx:
                 self._windows.give_up(run.model, kept, None)
             raise
         own = run.choice.model.max_context
         limit = min(own, self._settings.max_context) if own else self._settings.max_context
         window = None if run.grown else grown_window(need, limit)
-        refusal = overflow(run.model, need, limit=limit, model_max=own, given=False)
+        refusal = overflow(run.model, need, limit=limit, model_max=own, what=_longest(batch, run.batches))
         if window is None:
             raise refusal
         return await self._batch_in_grown(run, batch, window, refusal)
@@ -141,6 +141,8 @@ class Embedder:
         try:
             return await self._send(run, batch)
         except (ContextOverflow, Upstream) as error:
+            if not did_not_load(error):
+                raise
             self._windows.give_up(run.model, window, kept)
             raise refusal from error
 
@@ -197,12 +199,19 @@ class Embedder:
             context_window=run.options.num_ctx if run.options else None,
             context_grown=run.grown,
             legacy=run.legacy,
+            cloud=run.choice.model.is_cloud,
         )
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(texts), BATCH):
         yield texts[start : start + BATCH]
+
+
+def _longest(batch: Sequence[str], batches: int) -> str:
+    """The text that does not fit, as far as can be told: the server names none."""
+    place = max(range(len(batch)), key=lambda place: len(batch[place]))
+    return f"input[{batches * BATCH + place}], the longest text,"
 
 
 def _check_dimensions(dimensions: int | None) -> None:
@@ -227,10 +236,17 @@ def _checked(
     if length == 0 or any(len(vector) != length for vector in found):
         raise _bad("vectors of different lengths, or of none")
     if ask.dimensions is not None and length != ask.dimensions:
-        raise _bad(f"vectors of length {length} where {ask.dimensions} was asked for")
+        raise _other_length(length, ask.dimensions)
     if not all(abs(x) <= _LARGEST for vector in found for x in vector):
         raise _bad("a vector with a number that is not finite")
     return found
+
+
+def _other_length(length: int, wanted: int) -> BadUpstream:
+    return BadUpstream(
+        f"Ollama sent vectors of length {length} where {wanted} was asked for",
+        f'Send "dimensions" of at most {length}, or 0 for the model\'s own.',
+    )
 
 
 def _bad(what: str) -> BadUpstream:

@@ -12,7 +12,7 @@ from ollama_mcp.errors import ContextOverflow, ModelNotFound, OllamaError, Trunc
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
-from ollama_mcp.replies.context import Need, Windows, cut_window, grown_window, overflow
+from ollama_mcp.replies.context import Need, Windows, cut_window, did_not_load, grown_window, overflow
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.replies.schema import repair_request, violations
 from ollama_mcp.replies.thinking import ThinkSplitter
@@ -141,8 +141,9 @@ class Generator:
             return await self._stream(run)
         except ContextOverflow as error:
             need = await self._need(run, error)
-        except Upstream:
-            if kept and kept == _num_ctx(run.request) and run.reply.count == before:
+        except Upstream as error:
+            untouched = run.reply.count == before
+            if kept and kept == _num_ctx(run.request) and untouched and did_not_load(error):
                 self._windows.give_up(run.model, kept, None)
             raise
         window = None if run.window_given or run.grown else grown_window(need, self._window_limit(run))
@@ -160,7 +161,7 @@ class Generator:
         try:
             return await self._stream(run)
         except (ContextOverflow, Upstream) as error:
-            if run.reply.count != before:
+            if run.reply.count != before or not did_not_load(error):
                 raise
             self._windows.give_up(run.model, window, kept)
             raise self._overflow(run, need) from error
@@ -193,6 +194,7 @@ class Generator:
         try:
             async with self._client.stream(run.ask.endpoint, run.request) as chunks:
                 async for chunk in chunks:
+                    self._check_place(run, chunk)
                     text = draft.take(chunk)
                     _tell(run.reply, chunk, text, certain=certain)
                     if draft.chunks == 1 and _unloads(run.request):
@@ -202,6 +204,11 @@ class Generator:
             error.partial_text = draft.text
             raise
         return draft
+
+    def _check_place(self, run: _Run, chunk: Chunk) -> None:
+        """A model that looked local and answers from the cloud."""
+        if chunk.remote_host and not run.choice.model.is_cloud:
+            self._catalog.allow_cloud(run.model)
 
     # --- the schema -----------------------------------------------------------------------------
 
@@ -339,7 +346,7 @@ def _stats(run: _Run, draft: _Draft, window: int | None, truncated: dict[str, in
         chunks=draft.chunks,
         thinking_chars=len(draft.thinking),
         repaired=run.repaired,
-        cloud=run.choice.model.is_cloud,
+        cloud=run.choice.model.is_cloud or bool(last.remote_host),
     )
 
 

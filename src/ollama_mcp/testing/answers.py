@@ -26,7 +26,11 @@ NDJSON = "application/x-ndjson"
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing for so many seconds."""
+    """A pause between the bytes of `Script(raw=...)`.
+
+    Attributes:
+        seconds: How long nothing is sent.
+    """
 
     seconds: float
 

@@ -29,7 +29,33 @@ class FakeOllama(World):
 
     In an asyncio program `async with FakeOllama() as fake:`; in anything else, and for tests that
     start child processes, `with FakeOllama.in_thread() as fake:`. Everything but `start`, `stop` and
-    `wait_for` may be used from any thread.
+    `wait_for` may be used from any thread. All attributes may be changed between requests.
+
+    Args:
+        models: What is installed. None (the default) is `llama3.2:3b` for chat and
+            `nomic-embed-text:latest` for embedding.
+        host: The address to listen on.
+        port: The port to listen on; 0 (the default) takes a free one.
+        version: What it claims to be. An older version brings back the behaviour of its time, as far
+            as it changed with 0.3, 0.6.4, 0.12.6 and 0.30.
+        window: The context window that a model is loaded with, in tokens, unless a call says num_ctx;
+            never more than the model's own. 4096 by default.
+        parallel: Requests that one model runs at a time, the others waiting in silence; None (the
+            default) is no limit.
+
+    Attributes:
+        host: As above, from the next start on.
+        port: As above; once it has started, the port that it has got.
+        version: As above.
+        window: As above.
+        parallel: As above.
+        models: What is installed, by short name (with a tag); `add_model` adds to it.
+        registry: What a pull installs, by short name, empty at first. A name that is not in it gives
+            a plain chat model, or an embedding one if it has `embed`, `minilm` or `bge` in it.
+        pull_script: The lines of every pull; None (the default) makes some up. The model is installed
+            when a line's `status` is "success".
+        blobs: Uploaded blobs by digest (`sha256:` and 64 hexadecimal digits), empty at first.
+        scripts: The rules that `script`, `busy` and `replay` made; `scripts.clear()` forgets them all.
     """
 
     def __init__(
@@ -212,12 +238,17 @@ class FakeOllama(World):
     @property
     def disconnects(self) -> int:
         """Clients that left before their answer's end."""
-        return len(self._log.disconnected_at)
+        return len(self._log.left)
 
     @property
     def disconnected_at(self) -> list[float]:
         """When they left, in seconds of `time.monotonic`."""
-        return self._log.disconnected_at
+        return [at for _, at in self._log.left]
+
+    @property
+    def left(self) -> list[tuple[Request, float]]:
+        """What they had asked and when they left, in seconds of `time.monotonic`, in that order."""
+        return self._log.left
 
     async def wait_for(self, reached: Callable[[Self], object], timeout: float = 5) -> None:
         """Wait until a condition holds, which is looked at after each event of the server.

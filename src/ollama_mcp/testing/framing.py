@@ -23,16 +23,25 @@ class BadFraming(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came. Header names are in lower case, `path` is without the query."""
+    """One request as it came.
+
+    Attributes:
+        method: The HTTP method as it came, which is in capitals from any usual client.
+        path: The path, without the query.
+        headers: The headers by name, names in lower case; of equal ones the last.
+        body: The body's bytes, without chunks; `json` reads them.
+        at: When its last byte had been read, in seconds of `time.monotonic`.
+        connection: The number of its connection, from 1: equal numbers mean that the client kept it
+            alive.
+        query: What stands after the `?`; empty by default.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
     at: float
-    """When its last byte had been read, in seconds of `time.monotonic`."""
     connection: int
-    """The number of its connection, from 1: equal numbers mean that the client kept it alive."""
     query: str = ""
 
     @cached_property

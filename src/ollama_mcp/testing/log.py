@@ -25,7 +25,7 @@ class Log:
         self.in_flight = 0
         self.max_in_flight = 0
         self.answered = 0
-        self.disconnected_at: list[float] = []
+        self.left: list[tuple[Request, float]] = []
         self._changed = threading.Condition()
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
@@ -53,7 +53,7 @@ class Log:
             yield
             self.answered += 1
         except ClientLeft:
-            self.disconnected_at.append(time.monotonic())
+            self.left.append((request, time.monotonic()))
             raise
         finally:
             self.in_flight -= 1

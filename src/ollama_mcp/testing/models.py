@@ -15,43 +15,71 @@ from ollama_mcp.testing.go import as_list, timestamp
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _NAME = re.compile(rf"(?:https?://)?(?:{_PART}(?::\d+)?/)?(?:{_PART}/)?{_PART}(?::{_PART})?")
 _DEFAULT_HOST = "registry.ollama.ai"
+_MEAN = 1  # GGUF's number for a vector that is the mean of all tokens
 _SIZES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 @dataclass
 class Model:
-    """A model that the fake has installed. Change its fields at any time; the next request sees it."""
+    """A model that the fake has installed. Change its fields at any time; the next request sees it.
+
+    Attributes:
+        name: Its name. Installing it makes it the short one, with a tag: `llama3.2` is
+            `llama3.2:latest`.
+        capabilities: What it can do: any of "completion", "tools", "thinking", "vision", "insert" and
+            "embedding". The first two by default. What it cannot do is refused as by a real server.
+        context_length: The longest window that the model was trained for, in tokens; a larger num_ctx
+            is cut to it. 131072 by default.
+        size: Bytes on disk, which tags and ps show and a pull counts. 2019393189 by default.
+        parameter_size: The number of its parameters as show writes it, with K, M, B or T at the end.
+            "3.2B" by default.
+        quantization_level: As show writes it. "Q4_K_M" by default.
+        family: Its architecture, which the names in show's `model_info` begin with. "llama" by default.
+        modified_at: When it was installed, in RFC 3339; tags lists the youngest first. A fixed moment
+            by default.
+        loaded: Whether it is loaded, unless `expires` is over; ps lists it then. False by default.
+        remote_host: The URL where the model runs if that is elsewhere: prompts would leave the
+            machine. Empty (the default) for a model that runs here.
+        remote_model: Its name there; the same as here if left empty.
+        template: The template that show gives; the fake itself uses none. "{{ .Prompt }}" by default.
+        dimensions: The length of its vectors, in numbers. 768 by default.
+        system: The system prompt that show gives; its tokens are not counted. Empty by default.
+        parameters: Options by name, for calls of chat and generate that do not set them themselves;
+            show prints them. One of a wrong type fails each call. Empty by default.
+        messages: The messages that show gives. Empty by default.
+        license: The licence that show gives. Empty by default.
+        parent_model: The model that it was made from, as show gives it. Empty by default.
+        digest: 64 hexadecimal digits; made from the name if left empty.
+        window: The window that it is loaded with, in tokens; 0 (the default) while it was never
+            loaded. Installing it as `loaded` with 0 makes it the server's window.
+        expires: When it unloads by itself, in seconds of `time.monotonic`; never by default. Every
+            call sets it anew by its keep_alive.
+        loads: How often it was loaded, from 0: a second time means that a call asked for another
+            window or that it had been unloaded.
+    """
 
     name: str
     capabilities: Sequence[str] = ("completion", "tools")
     context_length: int = 131_072
-    """The longest window that the model was trained for, in tokens; a larger num_ctx is cut to it."""
     size: int = 2_019_393_189
-    """Bytes on disk."""
     parameter_size: str = "3.2B"
     quantization_level: str = "Q4_K_M"
     family: str = "llama"
     modified_at: str = "2026-11-22T17:13:26.120612282Z"
     loaded: bool = False
     remote_host: str = ""
-    """Not empty for a model that runs elsewhere: prompts would leave the machine."""
     remote_model: str = ""
     template: str = "{{ .Prompt }}"
     dimensions: int = 768
-    """The length of its vectors."""
     system: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     messages: Sequence[Mapping[str, Any]] = ()
     license: str = ""
     parent_model: str = ""
     digest: str = ""
-    """64 hexadecimal digits; made from the name if left empty."""
     window: int = 0
-    """The window that it is loaded with, in tokens; 0 while it is not."""
     expires: float = math.inf
-    """When it unloads by itself, in seconds of `time.monotonic`."""
     loads: int = 0
-    """How often it was loaded: a second time means that a call asked for another window."""
 
     def __post_init__(self) -> None:
         self.digest = self.digest or hashlib.sha256(self.name.encode()).hexdigest()
@@ -195,6 +223,7 @@ def _info(model: Model) -> dict[str, Any]:
         "general.parameter_count": _count(model.parameter_size),
         f"{model.family}.context_length": model.context_length,
         f"{model.family}.embedding_length": model.dimensions,
+        **({f"{model.family}.pooling_type": _MEAN} if model.can("embedding") else {}),
         "tokenizer.ggml.tokens": None,
     }
 

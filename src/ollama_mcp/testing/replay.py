@@ -20,7 +20,14 @@ from ollama_mcp.testing.scripts import Script
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """The request as it was recorded."""
+    """The request as it was recorded.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path.
+        host: The Host header.
+        body: The body's bytes, empty if there was none; `json` reads them.
+    """
 
     method: str
     path: str
@@ -38,16 +45,26 @@ class RecordedRequest:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A recording."""
+    """A recording. None of the fields has a default; `Exchange.load` reads them from a file.
+
+    Attributes:
+        name: The recording's name, which is that of its file.
+        why: What it was recorded for; may be empty.
+        request: The request: `method`, `path`, `host`, `body` (bytes) and `json`.
+        status: The answer's HTTP status.
+        pieces: The answer as it came: seconds since the request, and bytes with head and framing.
+        end: Who closed: "server closed" or "client closed". After the latter a replay waits for the
+            client to leave.
+        expects: What a client must make of it. The fake itself does not read it.
+        text: The answer's body, without framing; `body()` returns the same.
+    """
 
     name: str
     why: str
     request: RecordedRequest
     status: int
     pieces: tuple[tuple[float, bytes], ...]
-    """The answer as it came: seconds since the request, and bytes."""
     end: str
-    """Who closed: "server closed" or "client closed"."""
     expects: Mapping[str, Any]
     text: bytes
 

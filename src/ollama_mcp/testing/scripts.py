@@ -38,54 +38,71 @@ class Script:
     as it is), or `tokens`, `thinking` and `tool_calls` of chat and generate. Without content the
     endpoint answers as ever, and the timing and the faults are laid over that.
 
-    A record is one line of a stream. "Tokens" below are records that are not the last one.
+    A record is one line of a stream. "Tokens" below are records that are not the last one. To a call
+    with `stream: false` the records are made at the same pace, and their sum is sent at the end.
+
+    Attributes:
+        tokens: The answer, a text a record. An empty list is an empty answer. None (the default) is
+            the endpoint's own answer, or an empty one where there is thinking or a tool call.
+        thinking: The thinking that comes before the tokens, a text a record. None by default.
+        tool_calls: `{"name": ..., "arguments": {...}}` each, with an `id` if you want to choose it;
+            a record each, after the tokens. None of them by default.
+        done_reason: That of the last record. None (the default) is "stop", and "length" where
+            num_predict cuts the endpoint's own answer.
+        final: Fields to lay over the last record of chat and generate, such as
+            `{"prompt_eval_count": 2050}`; a None removes the field. Empty by default.
+        status: An HTTP status, with `body` as the whole answer. None by default, which is 200 if
+            there is a body.
+        body: The whole answer: bytes as they are, a str as text/plain, anything else as JSON. None
+            (the default) is an empty one if there is a status.
+        headers: Headers to add to the answer's or to replace; they win even when they lie. Without
+            effect on `raw`. Empty by default.
+        lines: NDJSON lines as they are, one a chunk; a missing line end is added. None by default.
+        raw: Bytes to send from the status line on, then `how`. May be endless and have Waits between;
+            an iterator is used up by the first request. None by default.
+        load_delay: Seconds for loading the model, if it is not loaded with that window; before
+            `delay_first`. Leaving meanwhile aborts the load. 0 by default.
+        delay_first: Seconds before the first byte. 0 by default.
+        delay: Seconds between two records, the last one (`done`) following at once. 0 by default.
+        hold_after_tokens: Send so many tokens and wait for `FakeOllama.release()`. None (the default)
+            does not wait; 0 waits before the first byte.
+        cut_after_tokens: Break off a stream after so many tokens. With `cut_after_bytes`: and so many
+            bytes of the next record. None (the default) does not.
+        cut_after_bytes: Break off after so many bytes, counted from the status line; 0 is not a
+            single one. With `how="error"` bytes of records are counted, and the error comes after
+            the last whole one. None (the default) does not.
+        how: How to break off: "close" (the default) closes the connection, "reset" is a TCP reset,
+            "silence" leaves it open without another byte until the client leaves, "error" sends an
+            error record and an orderly end. An error before the first token is an HTTP 500; `raw`,
+            which has no records, is closed instead.
+        error: The text of the error record; by default that of a model runner that died.
+        missing_done: End in order, but without the last record. False by default.
+        blank_lines: Put an empty line after every record. False by default.
     """
 
     tokens: Sequence[str] | None = None
-    """The answer, a record each. An empty list is an empty answer."""
     thinking: Sequence[str] | None = None
-    """The thinking that comes before the tokens, a record each."""
     tool_calls: Sequence[Mapping[str, Any]] = ()
-    """`{"name": ..., "arguments": {...}}` each, with an `id` if you want to choose it; a record each."""
     done_reason: str | None = None
-    """Of the last record: "stop" if None and the answer is scripted."""
     final: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Fields to lay over the last record, such as `{"prompt_eval_count": 2050}`; None removes one."""
 
     status: int | None = None
-    """An HTTP status, with `body` as the whole answer; an empty body if there is none."""
     body: Any = None
-    """JSON, or text, or bytes."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Headers to add or to replace."""
     lines: Sequence[bytes] | None = None
-    """NDJSON lines as they are, one a chunk; a missing line end is added."""
     raw: bytes | Iterable[Step] | None = None
-    """Bytes to send from the status line on, then `how`. May be endless and have Waits between; an
-    iterator is used up by the first request."""
 
     load_delay: float = 0.0
-    """Seconds for loading the model, if it is not loaded. Leaving meanwhile aborts the load."""
     delay_first: float = 0.0
-    """Seconds before the first byte."""
     delay: float = 0.0
-    """Seconds between two records."""
     hold_after_tokens: int | None = None
-    """After so many tokens wait for `FakeOllama.release()`."""
 
     cut_after_tokens: int | None = None
-    """Break off after so many tokens. With cut_after_bytes: and so many bytes of the next record."""
     cut_after_bytes: int | None = None
-    """Break off after so many bytes, counted from the status line; 0 is not a single one."""
     how: Literal["close", "reset", "silence", "error"] = "close"
-    """How to break off: a closed connection, a TCP reset, an open one without another byte, or an
-    error record and an orderly end. An error before the first token is an HTTP 500."""
     error: str = "an error was encountered while running the model: unexpected EOF"
-    """The text of the error record."""
     missing_done: bool = False
-    """End in order, but without the last record."""
     blank_lines: bool = False
-    """Put an empty line after every record."""
 
     @property
     def generates(self) -> bool:
@@ -107,7 +124,16 @@ Scripted: TypeAlias = Script | Callable[[Request], Script]
 
 @dataclass
 class Rule:
-    """Scripts and the requests that they are for. `FakeOllama.script` returns it."""
+    """Scripts and the requests that they are for. `FakeOllama.script` returns it.
+
+    Attributes:
+        scripts: The answers, one a request, or functions that make them; the last one stays.
+        paths: The paths that it is for; None is every path.
+        method: The HTTP method that it is for; None is every method.
+        model: The short name of the model that it is for; None is any, and none at all.
+        times: How many requests it answers in all; None is for ever.
+        used: How many requests it has answered, from 0.
+    """
 
     scripts: Sequence[Scripted]
     paths: Collection[str] | None
@@ -115,7 +141,6 @@ class Rule:
     model: str | None
     times: int | None
     used: int = 0
-    """How many requests it has answered."""
 
     @property
     def spent(self) -> bool:

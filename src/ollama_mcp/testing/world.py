@@ -31,22 +31,12 @@ def default_models() -> list[Model]:
 
 
 class World:
-    """The state behind the endpoints. All of it may be changed between requests."""
+    """The state behind the endpoints. FakeOllama, which is one, says what the fields are."""
 
-    version: str
-    """What it claims to be. An older version brings back the behaviour of its time."""
-    window: int
-    """The context window that a model is loaded with, in tokens, unless a call says num_ctx."""
-    parallel: int | None
-    """Requests that one model runs at a time, the others waiting in silence; None is no limit."""
     models: dict[str, Model]
-    """What is installed, by short name."""
     registry: dict[str, Model]
-    """What a pull installs, by short name; other names give a chat model, or by its name an embedding one."""
     pull_script: Sequence[Mapping[str, Any]] | None
-    """The lines of a pull; None makes some up. The model is installed if the last says success."""
     blobs: dict[str, bytes]
-    """Uploaded blobs by digest."""
 
     def __init__(
         self,

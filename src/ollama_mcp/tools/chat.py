@@ -34,11 +34,16 @@ _NOT_IN_CHAT = {
     "images": _IN_A_MESSAGE,
     "image": _IN_A_MESSAGE,
     "message": 'Send it as "prompt".',
+    "content": 'Send it as "prompt".',
+    "system_prompt": 'Send it as "system".',
+    "systemPrompt": 'Send it as "system".',
     "suffix": "Use ollama_generate, which takes it.",
     "raw": "Use ollama_generate, which takes it.",
     "template": "Use ollama_generate, which takes it.",
 }
 _NOT_IN_GENERATE = {
+    "system_prompt": 'Send it as "system".',
+    "systemPrompt": 'Send it as "system".',
     "messages": "Use ollama_chat, which takes it.",
     "tools": "Use ollama_chat, which takes it.",
 }

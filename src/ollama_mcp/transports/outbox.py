@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import anyio
 import anyio.lowlevel
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse, RequestId
+from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCNotification, JSONRPCResponse, RequestId
 
 from ollama_mcp.transports.frames import encode
 from ollama_mcp.transports.pipes import CHUNK, Stream, post, write_some
@@ -24,6 +24,10 @@ _REFUSAL_LIMIT = 1024 * 1024
 
 _STALLED_AFTER = 0.1
 """Seconds in which a client that still reads takes some bytes."""
+
+
+def _is_progress(message: JSONRPCMessage) -> bool:
+    return isinstance(message, JSONRPCNotification) and message.method == "notifications/progress"
 
 
 class Outbox(Stream):
@@ -78,6 +82,9 @@ class Outbox(Stream):
     async def send(self, item: SessionMessage) -> None:
         """Queue a message, after waiting for room.
 
+        Progress waits until nothing else waits, and until it is written: a client that reads again
+        gets the newest report, not a queue of old ones, and the reporter knows when it went out.
+
         Raises:
             anyio.ClosedResourceError: The stream is closed, or would have to wait during shutdown.
         """
@@ -85,7 +92,11 @@ class Outbox(Stream):
         try:
             if self._backlog >= _BACKLOG_LIMIT or self._turn.locked():
                 await self._wait_for_room()
+            if _is_progress(message):
+                await self._until(lambda: self._hurried or self._closed or not self._backlog)
             self.put(message)
+            if _is_progress(message):
+                await self._until(lambda: self._hurried or self._closed or not self._backlog)
         finally:
             if isinstance(message, JSONRPCResponse | JSONRPCError):
                 self._settle(message.id)
