@@ -6,6 +6,7 @@ named at once, with what is allowed. README's table of settings is generated fro
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import os
@@ -43,6 +44,10 @@ class Clocks:
     idle: float = 60.0
 
 
+_SHORTEST_SECRET = 4
+"""Characters; hiding a shorter one would only spoil texts."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """The Ollama server and the way to it: all that the client needs to know.
@@ -63,7 +68,19 @@ class Backend:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     ca_file: str = ""
     clocks: Clocks = Clocks()
-    max_connections: int = 256
+    max_connections: int = 64
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown, though a server or a proxy may repeat it to us."""
+        basic = base64.b64encode(f"{self.host.username}:{self.host.password}".encode()).decode()
+        known = (
+            self.api_key,
+            self.host.password,
+            basic if self.host.password else "",
+            *self.headers.values(),
+        )
+        return tuple(secret for secret in known if len(secret) >= _SHORTEST_SECRET)
 
     def takes_key(self, host: Host) -> bool:
         """Whether the API key may be sent to that host: Ollama's cloud by https, or one named for it."""
@@ -271,7 +288,7 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_FIRST_BYTE_TIMEOUT", "first_byte_timeout", _seconds, "300",
           "Seconds to wait for an answer to begin: queue, load and prompt."),
     Field("OLLAMA_MCP_IDLE_TIMEOUT", "idle_timeout", _seconds, "60", "Seconds between parts of an answer."),
-    Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "256", "Connections at once."),
+    Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "64", "Connections at once."),
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
           "What is logged on stderr. Prompts only at DEBUG."),
     Field("OLLAMA_MCP_LOG_FILE", "log_file", _text, "", "A file that gets the log as well."),

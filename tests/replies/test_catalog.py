@@ -337,3 +337,29 @@ async def test_the_list_has_every_model_the_newest_first(bench, version: str):
     assert [row.info.name for row in rows if row.running] == ["m3:1b"]
     assert [row.info.name for row in rows if row.model.is_cloud] == ["gpt-oss:120b-cloud"]
     assert all("completion" in row.model.capabilities for row in rows if row.info.name != "m5:1b")
+
+
+async def test_a_model_that_looked_local_and_answers_from_the_cloud_is_stopped(bench):
+    away = Script(
+        lines=[b'{"message":{"content":"hi"},"remote_host":"https://ollama.com:443","done":false}\n']
+    )
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(away, path="/api/chat")
+            with pytest.raises(Forbidden, match="leave this machine"):
+                await b.chat()
+
+
+async def test_a_forbidden_cloud_model_is_not_proposed(bench):
+    with anyio.fail_after(5):
+        async with bench(*cloud_models(), Model("local:8b", CHAT)) as b:
+            with pytest.raises(ModelNotFound) as told:
+                await b.chat(model="gpt-oss:120b")
+    assert "cloud" not in str(told.value)
+
+
+async def test_vectors_from_the_cloud_say_so(bench):
+    away = Model("ee:cloud", ("embedding",), remote_host="https://ollama.com:443")
+    with anyio.fail_after(5):
+        async with bench(away, cloud=True) as b:
+            assert (await b.embed("x", model="ee:cloud")).stats.as_data()["cloud"] is True

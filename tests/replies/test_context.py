@@ -361,3 +361,26 @@ def test_an_overflow_names_the_setting_where_the_model_could_hold_more():
         overflow("m", need, limit=32768, model_max=131072, given=False)
     )
     assert "OLLAMA_MCP_MAX_CONTEXT" not in str(overflow("m", need, limit=8192, model_max=8192, given=False))
+
+
+async def test_a_runner_that_dies_in_the_grown_window_is_no_overflow(bench):
+    dies = Script(lines=[b'{"error":"an error was encountered while running the model: exit"}\n'])
+    with anyio.fail_after(5):
+        async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
+            b.fake.script(lambda asked: dies if "num_ctx" in str(asked.json) else Script(), path="/api/chat")
+            with pytest.raises(Upstream, match="stopped in the middle"):
+                await b.chat("word " * 5000, model="m")
+            b.fake.scripts.clear()
+            assert (await b.chat("word " * 5000, model="m")).stats.context_window == 8192
+
+
+async def test_a_passing_failure_does_not_shrink_the_window(bench):
+    dies = Script(lines=[b'{"error":"runner: exit"}\n'])
+    with anyio.fail_after(5):
+        async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
+            await b.chat("word " * 5000, model="m")
+            b.fake.script(dies, path="/api/chat", times=1)
+            with pytest.raises(Upstream):
+                await b.chat(model="m")
+            await b.chat(model="m")
+            assert b.options_sent()[-1]["num_ctx"] == 8192

@@ -29,7 +29,7 @@ from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import CHAT, TAGS, VERSION, WEB_FETCH, WEB_SEARCH
 from ollama_mcp.host import parse_host
 from ollama_mcp.settings import Backend
-from ollama_mcp.testing import FakeOllama, Script
+from ollama_mcp.testing import FakeOllama, Script, Wait
 from ollama_mcp.wire import ChatRequest, Message, WebFetchRequest, WebSearchRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
@@ -95,7 +95,7 @@ async def test_a_server_that_was_started_again_is_called_over_a_new_connection(f
 async def test_nothing_is_opened_before_the_first_call(fake, connect):
     client = connect(fake.url)
     assert fake.connections == 0
-    assert not client._pools
+    assert not client._lanes
     await client.aclose()
 
 
@@ -137,11 +137,11 @@ def test_every_event_loop_has_a_pool_of_its_own_and_leaves_none_behind():
         async def two() -> int:
             await client.call(TAGS)
             await client.call(TAGS)
-            return len(client._pools)
+            return len(client._lanes)
 
         assert [asyncio.run(two()) for _ in range(5)] == [1] * 5
         assert fake.connections == 5
-        client._pools.clear()
+        client._lanes.clear()
         gc.collect()
 
 
@@ -271,7 +271,7 @@ async def test_a_pool_of_the_callers_own_is_used_and_not_closed(fake, connect):
         await client.aclose()
         assert not http.is_closed
         assert fake.last.headers["x-mine"] == "1"
-        assert not client._pools
+        assert not client._lanes
 
 
 # --- headers and secrets -----------------------------------------------------------------------
@@ -542,3 +542,45 @@ async def test_a_file_of_authorities_that_cannot_be_used_is_told(secure, connect
     with pytest.raises(errors.StorageError, match="OLLAMA_MCP_CA_FILE") as caught:
         await connect(secure, ca_file=str(file)).call(VERSION)
     assert str(tmp_path) not in str(caught.value)
+
+
+# --- secrets that come back, clocks that blanks do not feed, many at once -----------------------
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+async def test_a_secret_that_a_server_repeats_is_not_passed_on(fake, connect, status: int):
+    client = connect(
+        fake.url.replace("http://", "http://bob:hunter2hunter2@"),
+        api_key="KEYcanary7731",
+        api_key_host="127.0.0.1",
+        headers={"X-Team": "HEADERcanary7731"},
+    )
+    said = "token KEYcanary7731, bob hunter2hunter2, HEADERcanary7731"
+    fake.script(Script(status=status, body={"error": said}))
+    with pytest.raises(errors.OllamaError) as told:
+        await client.call(TAGS)
+    shown = str(told.value) + str(told.value.as_data())
+    assert "canary" not in shown
+    assert "hunter2" not in shown
+
+
+async def test_blanks_do_not_feed_the_idle_clock(fake, connect):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+    blanks = [Wait(0.1) if place % 2 else b"\n" for place in range(200)]
+    fake.script(Script(raw=[head, *blanks]), path="/api/chat")
+    client = connect(fake.url, idle=0.5)
+    with pytest.raises(errors.Timeout, match="idle"):
+        await ask(client)
+
+
+async def test_lookups_pass_a_queue_of_calls(fake, connect):
+    client = connect(fake.url, max_connections=1)
+    fake.script(Script(tokens=["x"], delay_first=60), path="/api/chat")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, client)
+        group.start_soon(ask, client)
+        await fake.wait_for(lambda fake: fake.asked("/api/chat"))
+        assert (await client.call(TAGS)).models
+        assert len(fake.asked("/api/chat")) == 1
+        group.cancel_scope.cancel()

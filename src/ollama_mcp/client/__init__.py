@@ -33,7 +33,7 @@ from ollama_mcp.settings import Backend
 if TYPE_CHECKING:
     import httpx
 
-    from ollama_mcp.client.connection import Answer, Clock
+    from ollama_mcp.client.connection import Answer, Clock, Lane
 
 __all__ = ["OllamaClient"]
 
@@ -66,9 +66,7 @@ class OllamaClient:
         self.backend = Backend(host=parse_host(backend)) if isinstance(backend, str) else backend
         self._transport = transport
         self._http = http
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = weakref.WeakKeyDictionary()
 
     @property
     def address(self) -> str:
@@ -110,9 +108,9 @@ class OllamaClient:
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; a later call opens new ones."""
-        pool = self._pools.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.aclose()
+        lane = self._lanes.pop(asyncio.get_running_loop(), None)
+        if lane is not None and lane.pool is not self._http:
+            await lane.pool.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,9 +132,9 @@ class OllamaClient:
 
         asked = self._asked(body, endpoint)
         host = _CLOUD if asked.in_cloud else self.backend.host
-        pool = self._pool()
+        lane = self._lane()
         request = connection.new_request(
-            pool,
+            lane.pool,
             self.backend,
             clock,
             endpoint.method,
@@ -144,25 +142,28 @@ class OllamaClient:
             body.to_json() if isinstance(body, Request) else body,
             self._headers(host, body),
         )
-        async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
+        slots = lane.calls if clock == "first_byte" else lane.lookups
+        async with slots, connection.exchange(lane.pool, self.backend, clock, request, host.url) as answer:
             if not 200 <= answer.status < 300:
+                body_of_error = self._hidden((await answer.error_body()).decode("utf-8", "surrogateescape"))
                 raise failures.from_status(
-                    answer.status, await answer.error_body(), answer.retry_after, asked
+                    answer.status,
+                    body_of_error.encode("utf-8", "surrogateescape"),
+                    answer.retry_after,
+                    asked,
                 )
             yield answer
 
-    def _pool(self) -> httpx.AsyncClient:
-        if self._http is not None:
-            return self._http
+    def _lane(self) -> Lane:
         loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is None:
+        lane = self._lanes.get(loop)
+        if lane is None:
             from ollama_mcp.client import connection  # noqa: PLC0415 - see there
 
-            for ended in [other for other in self._pools if other.is_closed()]:
-                del self._pools[ended]  # a pool holds its loop, so that the weak key alone would not do it
-            pool = self._pools[loop] = connection.open_pool(self.backend, self._transport)
-        return pool
+            for ended in [other for other in self._lanes if other.is_closed()]:
+                del self._lanes[ended]  # a pool holds its loop, so that the weak key alone would not do it
+            lane = self._lanes[loop] = connection.open_lane(self.backend, self._transport, self._http)
+        return lane
 
     def _headers(self, host: Host, body: object) -> dict[str, str]:
         backend = self.backend
@@ -185,6 +186,15 @@ class OllamaClient:
         in_cloud = isinstance(endpoint, Call) and endpoint.cloud
         return failures.Asked(_CLOUD.url if in_cloud else self.address, str(model), in_cloud)
 
+    def _hidden(self, said: Any) -> Any:
+        """What a server says, without the secrets that it was sent."""
+        if isinstance(said, dict):
+            return {name: self._hidden(value) for name, value in cast("dict[str, Any]", said).items()}
+        if isinstance(said, str):
+            for secret in self.backend.secrets:
+                said = said.replace(secret, "***")
+        return said
+
     # --- reading --------------------------------------------------------------------------------
 
     def _parse(
@@ -197,7 +207,7 @@ class OllamaClient:
             return model()
         raw = parse_object(data)
         if raw.get("error") is not None:
-            raise failures.from_line(raw["error"], asked, tells_in_stream=True)
+            raise failures.from_line(self._hidden(raw["error"]), asked, tells_in_stream=True)
         _check_fields(model, raw, asked)
         return _parsed(model, raw)
 
@@ -215,10 +225,12 @@ class OllamaClient:
         is_first = True
         async for raw in objects:
             if raw.get("error") is not None:
-                raise failures.from_line(raw["error"], asked, tells_in_stream=endpoint.tells_in_stream)
+                said = self._hidden(raw["error"])
+                raise failures.from_line(said, asked, tells_in_stream=endpoint.tells_in_stream)
             if is_first:
                 _check_fields(endpoint.response, raw, asked)
                 is_first = False
+            answer.heard()
             line = _parsed(endpoint.response, raw)
             if _is_last(line):
                 await _drain(objects)

@@ -13,8 +13,9 @@ from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
 from ollama_mcp.replies.context import Need, Windows, cut_window, did_not_load, grown_window, overflow
+from ollama_mcp.replies.judge import judge
 from ollama_mcp.replies.reply import Reply, State
-from ollama_mcp.replies.schema import repair_request, violations
+from ollama_mcp.replies.schema import repair_request
 from ollama_mcp.replies.thinking import ThinkSplitter
 from ollama_mcp.settings import Settings
 from ollama_mcp.wire import ChatRequest, Chunk, Message, ToolCall
@@ -217,10 +218,10 @@ class Generator:
         schema = run.ask.schema
         if schema is None or draft.calls:
             return draft
-        found = violations(draft.text, schema)
+        found = await judge(draft.text, schema)
         if found and draft.last.done_reason != "length" and not run.ask.is_raw:
             draft = await self._repaired(run, draft, found)
-            found = violations(draft.text, schema)
+            found = await judge(draft.text, schema)
         if found:
             raise _does_not_fit(draft, found, repaired=run.repaired)
         run.reply.settle(draft.text)
