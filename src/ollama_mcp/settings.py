@@ -230,6 +230,10 @@ def _path(value: Any) -> Path:
         raise ValueError("a path, whose ~ is a home folder that exists") from None
 
 
+def _path_text(value: Any) -> str:
+    return str(_path(value)) if _text(value) else ""
+
+
 def _readable(value: Any) -> str:
     try:
         found = not _text(value) or _path(value).is_file()
@@ -291,7 +295,7 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "64", "Connections at once."),
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
           "What is logged on stderr. Prompts only at DEBUG."),
-    Field("OLLAMA_MCP_LOG_FILE", "log_file", _text, "", "A file that gets the log as well."),
+    Field("OLLAMA_MCP_LOG_FILE", "log_file", _path_text, "", "A file that gets the log as well."),
     Field("OLLAMA_MCP_EMBEDDED_MODEL", "embedded_model", _readable, "", "GGUF file for the embedded engine."),
     Field("OLLAMA_MCP_CACHE", "cache", _path, "~/.cache/ollama-mcp",
           "Folder of the embedded engine's models."),

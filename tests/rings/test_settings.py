@@ -397,3 +397,9 @@ def test_any_file_is_settings_or_a_settings_error(tmp_path_factory, table, model
             load({"OLLAMA_MCP_CONFIG": str(file)})
         except SettingsError as error:
             assert error.problems  # noqa: PT017
+
+
+def test_a_log_file_may_be_in_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load({"OLLAMA_MCP_LOG_FILE": "~/x.log"}).log_file == str(tmp_path / "x.log")
+    assert load({}).log_file == ""
