@@ -61,6 +61,15 @@ class Need:
     window: int | None
 
 
+def window_limit(model_max: int, allowed: int) -> int:
+    """The largest window, in tokens, of a model: its own maximum (0: unknown) or the operator's.
+
+    >>> window_limit(8192, 32768), window_limit(131072, 32768), window_limit(0, 32768)
+    (8192, 32768, 32768)
+    """
+    return min(model_max or allowed, allowed)
+
+
 def grown_window(need: Need, limit: int) -> int | None:
     """The next power of two that holds prompt and answer, at most `limit`; None if that is too small.
 

@@ -24,7 +24,7 @@ from ollama_mcp.errors import (
 )
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import EmbeddingStats, Vectors
-from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow
+from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.settings import Settings
 from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
@@ -122,7 +122,7 @@ class Embedder:
                 self._windows.give_up(run.model, kept, None)
             raise
         own = run.choice.model.max_context
-        limit = min(own, self._settings.max_context) if own else self._settings.max_context
+        limit = window_limit(own, self._settings.max_context)
         window = None if run.grown else grown_window(need, limit)
         refusal = overflow(run.model, need, limit=limit, model_max=own, what=_longest(batch, run.batches))
         if window is None:

@@ -12,7 +12,15 @@ from ollama_mcp.errors import ContextOverflow, ModelNotFound, OllamaError, Trunc
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
-from ollama_mcp.replies.context import Need, Windows, cut_window, did_not_load, grown_window, overflow
+from ollama_mcp.replies.context import (
+    Need,
+    Windows,
+    cut_window,
+    did_not_load,
+    grown_window,
+    overflow,
+    window_limit,
+)
 from ollama_mcp.replies.judge import judge
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.replies.schema import repair_request
@@ -168,8 +176,7 @@ class Generator:
             raise self._overflow(run, need) from error
 
     def _window_limit(self, run: _Run) -> int:
-        own = run.choice.model.max_context
-        return min(own, self._settings.max_context) if own else self._settings.max_context
+        return window_limit(run.choice.model.max_context, self._settings.max_context)
 
     async def _need(self, run: _Run, error: ContextOverflow) -> Need:
         window = error.details.get("window") or run.asked_window
