@@ -33,7 +33,8 @@ from ollama_mcp.settings import Backend
 if TYPE_CHECKING:
     import httpx
 
-    from ollama_mcp.client.connection import Answer, Clock, Lane
+    from ollama_mcp.client.connection import Answer
+    from ollama_mcp.client.lane import Clock, Lane
 
 __all__ = ["OllamaClient"]
 
@@ -46,7 +47,7 @@ _GREETING_LIMIT = 200
 
 
 class OllamaClient:
-    """Calls one Ollama server through one shared pool of connections per event loop.
+    """Calls one Ollama server through connections that are shared per event loop.
 
     Opens nothing until the first call. Runs on asyncio.
 
@@ -109,8 +110,8 @@ class OllamaClient:
     async def aclose(self) -> None:
         """Close the connections of this event loop; a later call opens new ones."""
         lane = self._lanes.pop(asyncio.get_running_loop(), None)
-        if lane is not None and lane.pool is not self._http:
-            await lane.pool.aclose()
+        if lane is not None:
+            await lane.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -132,37 +133,35 @@ class OllamaClient:
 
         asked = self._asked(body, endpoint)
         host = _CLOUD if asked.in_cloud else self.backend.host
-        lane = self._lane()
-        request = connection.new_request(
-            lane.pool,
-            self.backend,
-            clock,
-            endpoint.method,
-            host.url + endpoint.path.format(**{name: quote(value, safe=":") for name, value in path.items()}),
-            body.to_json() if isinstance(body, Request) else body,
-            self._headers(host, body),
+        url = host.url + endpoint.path.format(
+            **{name: quote(value, safe=":") for name, value in path.items()}
         )
-        slots = lane.calls if clock == "first_byte" else lane.lookups
-        async with slots, connection.exchange(lane.pool, self.backend, clock, request, host.url) as answer:
-            if not 200 <= answer.status < 300:
-                body_of_error = self._hidden((await answer.error_body()).decode("utf-8", "surrogateescape"))
-                raise failures.from_status(
-                    answer.status,
-                    body_of_error.encode("utf-8", "surrogateescape"),
-                    answer.retry_after,
-                    asked,
-                )
-            yield answer
+        content = body.to_json() if isinstance(body, Request) else body
+        headers = self._headers(host, body)
+        async with self._lane().pool(clock) as pool:
+            request = connection.new_request(
+                pool, self.backend, clock, endpoint.method, url, content, headers
+            )
+            async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
+                await self._check_status(answer, asked)
+                yield answer
+
+    async def _check_status(self, answer: Answer, asked: failures.Asked) -> None:
+        if not 200 <= answer.status < 300:
+            said = self._hidden((await answer.error_body()).decode("utf-8", "surrogateescape"))
+            raise failures.from_status(
+                answer.status, said.encode("utf-8", "surrogateescape"), answer.retry_after, asked
+            )
 
     def _lane(self) -> Lane:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
-            from ollama_mcp.client import connection  # noqa: PLC0415 - see there
+            from ollama_mcp.client.lane import Lane  # noqa: PLC0415 - imports httpx, at the first call
 
             for ended in [other for other in self._lanes if other.is_closed()]:
                 del self._lanes[ended]  # a pool holds its loop, so that the weak key alone would not do it
-            lane = self._lanes[loop] = connection.open_lane(self.backend, self._transport, self._http)
+            lane = self._lanes[loop] = Lane(self.backend, self._transport, self._http)
         return lane
 
     def _headers(self, host: Host, body: object) -> dict[str, str]:

@@ -1,83 +1,24 @@
-"""httpx, and nothing else: the shared connection pool, one exchange, httpx's exceptions translated.
+"""One exchange over httpx, and httpx's exceptions translated.
 
 Imported at the first call, since httpx is not needed to answer `initialize` or `tools/list`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Literal, NamedTuple
 
 import anyio
 import httpx
 
 from ollama_mcp.client import failures
-from ollama_mcp.errors import BadUpstream, OllamaError, StorageError
+from ollama_mcp.client.lane import Clock
+from ollama_mcp.errors import BadUpstream, OllamaError
 from ollama_mcp.settings import Backend
 
-Clock = Literal["first_byte", "idle"]
-
 _ERROR_LIMIT = 64 * 1024
-
-
-_LOOKUPS = 8
-
-
-class Lane(NamedTuple):
-    """The pool of an event loop, and who may use it now.
-
-    httpcore looks at every connection for every idle one whenever a call starts or ends: with 250 in
-    flight that is 37 ms a call. So calls wait here, in line, never there; lookups (tags, ps, show)
-    have places of their own, so that they pass a queue of generations.
-    """
-
-    pool: httpx.AsyncClient
-    calls: asyncio.Semaphore
-    lookups: asyncio.Semaphore
-
-
-def open_lane(
-    backend: Backend, transport: httpx.AsyncBaseTransport | None, pool: httpx.AsyncClient | None
-) -> Lane:
-    """Open what all calls of an event loop share; `pool` is the caller's own, if there is one."""
-    return Lane(
-        pool or open_pool(backend, transport),
-        asyncio.Semaphore(backend.max_connections),
-        asyncio.Semaphore(_LOOKUPS),
-    )
-
-
-def open_pool(backend: Backend, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    """Open the pool of connections.
-
-    Every connection is kept alive: with httpx's usual 20, 32 calls in flight opened 280. An
-    `http://` address gets no TLS context (30 to 60 ms), and loopback no proxy of the environment.
-
-    Raises:
-        StorageError: The file of authorities cannot be used.
-    """
-    count = backend.max_connections + _LOOKUPS
-    return httpx.AsyncClient(
-        transport=transport,
-        verify=_trust(backend) if backend.host.scheme == "https" or backend.api_key else False,
-        trust_env=not backend.host.is_loopback,
-        follow_redirects=False,
-        limits=httpx.Limits(max_connections=count, max_keepalive_connections=count, keepalive_expiry=30),
-    )
-
-
-def _trust(backend: Backend) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=backend.ca_file or None)
-    except (OSError, ValueError):
-        raise StorageError(
-            "the file of authorities for https cannot be read, or is not PEM",
-            "Set OLLAMA_MCP_CA_FILE to a PEM file with certificates.",
-        ) from None
 
 
 class Answer:

@@ -1,0 +1,130 @@
+"""The connections of one event loop, and the line in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import anyio
+import httpx
+
+from ollama_mcp.errors import OllamaError, StorageError
+from ollama_mcp.settings import Backend
+
+Clock = Literal["first_byte", "idle"]
+
+_LOOKUPS = 8
+_KEPT_S = 30.0
+"""How long a connection that nobody uses is kept."""
+_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEPT_S)
+
+
+class Lane:
+    """What all requests of an event loop share. Opens a connection when one is needed and none is free.
+
+    Each connection is a pool of its own. A pool of many is looked through, each connection against
+    each, whenever a request starts or ends, and requests that start together are given the same idle
+    connection and try again: a third of a call's CPU with 32 in flight, nearly all of it with 250.
+
+    At most `max_connections` calls are in flight, and the others wait in line; lookups (tags, ps,
+    show) have places of their own, so that they pass a queue of generations.
+
+    Args:
+        backend: The server.
+        transport: Takes the place of the network.
+        shared: The caller's own pool, used for everything and never closed.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        transport: httpx.AsyncBaseTransport | None = None,
+        shared: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._backend = backend
+        self._theirs = shared
+        self._shared = shared or (httpx.AsyncClient(transport=transport) if transport else None)
+        self._lines = {
+            "first_byte": asyncio.Semaphore(backend.max_connections),
+            "idle": asyncio.Semaphore(_LOOKUPS),
+        }
+        self._trust: ssl.SSLContext | None = None
+        self._pools: set[httpx.AsyncClient] = set()
+        self._free: deque[tuple[float, httpx.AsyncClient]] = deque()
+
+    @asynccontextmanager
+    async def pool(self, clock: Clock) -> AsyncGenerator[httpx.AsyncClient]:
+        """Wait in line for a pool, and have it for one exchange."""
+        async with self._lines[clock]:
+            if self._shared is not None:
+                yield self._shared
+                return
+            pool = self._take()
+            is_sound = False
+            try:
+                yield pool
+                is_sound = True
+            except OllamaError:
+                is_sound = True  # an answer that was read, or a connection that httpx has closed
+                raise
+            finally:
+                if is_sound and not pool.is_closed:
+                    self._free.append((time.monotonic(), pool))
+                else:  # what was broken off leaves nothing behind
+                    await self._drop(pool)
+            await self._drop_unused()
+
+    def _take(self) -> httpx.AsyncClient:
+        if self._free:
+            return self._free.pop()[1]
+        pool = self._open()
+        self._pools.add(pool)
+        return pool
+
+    async def _drop_unused(self) -> None:
+        """The newest is taken first, so that the oldest of a burst are at the other end."""
+        while self._free and self._free[0][0] < time.monotonic() - _KEPT_S:
+            await self._drop(self._free.popleft()[1])
+
+    async def _drop(self, pool: httpx.AsyncClient) -> None:
+        self._pools.discard(pool)
+        with anyio.CancelScope(shield=True):
+            await pool.aclose()
+
+    def _open(self) -> httpx.AsyncClient:
+        """Open a pool for one connection.
+
+        An `http://` address loads no authorities (30 to 60 ms); loopback has no proxy of the environment.
+
+        Raises:
+            StorageError: The file of authorities cannot be used.
+        """
+        self._trust = self._trust or _trust(self._backend)
+        return httpx.AsyncClient(
+            verify=self._trust, trust_env=not self._backend.host.is_loopback, limits=_ONE
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections, also under those who use them."""
+        pools = [*self._pools, *([self._shared] if self._shared and not self._theirs else [])]
+        self._pools.clear()
+        self._free.clear()
+        for pool in pools:
+            await pool.aclose()
+
+
+def _trust(backend: Backend) -> ssl.SSLContext:
+    if backend.host.scheme != "https" and not backend.api_key:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used
+    try:
+        return ssl.create_default_context(cafile=backend.ca_file or None)
+    except (OSError, ValueError):
+        raise StorageError(
+            "the file of authorities for https cannot be read, or is not PEM",
+            "Set OLLAMA_MCP_CA_FILE to a PEM file with certificates.",
+        ) from None

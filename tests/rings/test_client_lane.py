@@ -1,0 +1,83 @@
+"""The connections of one event loop: each a pool of its own, kept while used, in a line that is bounded."""
+
+import anyio
+import pytest
+
+from ollama_mcp.client import lane as lane_module
+from ollama_mcp.client.lane import Lane
+from ollama_mcp.errors import Upstream
+from ollama_mcp.host import parse_host
+from ollama_mcp.settings import Backend
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
+
+
+@pytest.fixture
+async def lane():
+    made = Lane(Backend(host=parse_host("gpu"), max_connections=2))
+    yield made
+    await made.aclose()
+
+
+async def taken(lane: Lane, raising: type[BaseException] | None = None):
+    async with lane.pool("first_byte") as pool:
+        if raising:
+            raise raising
+        return pool
+
+
+async def test_one_after_another_gets_the_same_pool(lane):
+    assert await taken(lane) is await taken(lane)
+
+
+async def test_two_at_once_never_share_one(lane):
+    async with lane.pool("first_byte") as one, lane.pool("first_byte") as other:
+        assert one is not other
+
+
+async def test_an_answer_that_is_a_failure_keeps_its_pool(lane):
+    pool = await taken(lane)
+    with pytest.raises(Upstream):
+        async with lane.pool("first_byte"):
+            raise Upstream("HTTP 500", "Try again.")
+    assert await taken(lane) is pool
+    assert not pool.is_closed
+
+
+async def test_what_was_broken_off_leaves_no_pool_behind(lane):
+    pool = await taken(lane)
+    with pytest.raises(ZeroDivisionError):
+        await taken(lane, ZeroDivisionError)
+    assert pool.is_closed
+    assert await taken(lane) is not pool
+
+
+async def test_a_cancelled_exchange_leaves_no_pool_behind(lane):
+    with anyio.CancelScope() as scope:
+        async with lane.pool("first_byte") as pool:
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert pool.is_closed
+
+
+async def test_pools_of_a_burst_are_closed_when_they_were_not_used_for_long(lane, monkeypatch):
+    async with lane.pool("first_byte") as one, lane.pool("first_byte"):
+        pass
+    now = lane_module.time.monotonic()
+    monkeypatch.setattr(lane_module.time, "monotonic", lambda: now + 31)
+    kept = await taken(lane)
+    assert kept is one  # the last that was given back
+    pools = list(lane._pools)
+    assert pools == [kept]
+
+
+async def test_the_line_is_as_long_as_said_and_lookups_pass_it(lane):
+    async with lane.pool("first_byte"), lane.pool("first_byte"):
+        with anyio.move_on_after(0.01) as waited:
+            await taken(lane)
+        assert waited.cancelled_caught
+        with anyio.fail_after(1):
+            async with lane.pool("idle"):
+                pass
+    with anyio.fail_after(1):
+        await taken(lane)
