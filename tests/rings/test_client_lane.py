@@ -1,5 +1,8 @@
 """The connections of one event loop: each a pool of its own, kept while used, in a line that is bounded."""
 
+import time
+from types import SimpleNamespace
+
 import anyio
 import pytest
 
@@ -63,8 +66,8 @@ async def test_a_cancelled_exchange_leaves_no_pool_behind(lane):
 async def test_pools_of_a_burst_are_closed_when_they_were_not_used_for_long(lane, monkeypatch):
     async with lane.pool("first_byte") as one, lane.pool("first_byte"):
         pass
-    now = lane_module.time.monotonic()
-    monkeypatch.setattr(lane_module.time, "monotonic", lambda: now + 31)
+    later = time.monotonic() + 31
+    monkeypatch.setattr(lane_module, "time", SimpleNamespace(monotonic=lambda: later))
     kept = await taken(lane)
     assert kept is one  # the last that was given back
     pools = list(lane._pools)
