@@ -1,12 +1,26 @@
-"""Only the client: stream a chat, without MCP. Runs against a fake Ollama, so that anybody can try it."""
+"""Only the client, without MCP: list the models, stream a chat, and catch what can go wrong.
+
+Run it: `python examples/client_alone.py`. It needs no Ollama: a fake one answers.
+"""
 
 import asyncio
 import sys
 
-from ollama_mcp import OllamaClient
+from ollama_mcp import OllamaClient, OllamaError
 from ollama_mcp.endpoints import CHAT, TAGS
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.wire import ChatRequest, Message
+
+
+async def ask(client: OllamaClient, model: str, question: str) -> str:
+    request = ChatRequest(model=model, messages=[Message(role="user", content=question)])
+    heard: list[str] = []
+    async with client.stream(CHAT, request) as chunks:  # leaving early stops the model
+        async for chunk in chunks:
+            print(chunk.text, end="", flush=True)
+            heard.append(chunk.text)
+    print()
+    return "".join(heard)
 
 
 async def main() -> None:
@@ -15,16 +29,15 @@ async def main() -> None:
         print("installed:", ", ".join(model.name for model in models))
 
         fake.script(Script(tokens=["Bread ", "wants ", "air."]))
-        question = Message(role="user", content="How do I keep bread fresh?")
-        request = ChatRequest(model=models[0].name, messages=[question])
-        heard: list[str] = []
-        async with client.stream(CHAT, request) as chunks:
-            async for chunk in chunks:
-                print(chunk.text, end="", flush=True)
-                heard.append(chunk.text)
-        print()
+        assert await ask(client, models[0].name, "How do I keep bread fresh?") == "Bread wants air."
 
-    assert "".join(heard) == "Bread wants air."
+        try:
+            await ask(client, "bread:7b", "How do I keep bread fresh?")
+        except OllamaError as error:
+            print(error)
+            assert error.code == "MODEL_NOT_FOUND"
+            assert not error.retryable
+
     assert "mcp" not in sys.modules, "the client alone must not cost the import of mcp"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Sequence
 
@@ -65,6 +66,7 @@ def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
+    gc.disable()  # what is loaded now is not garbage, and to find that out is a seventh of the start
     from ollama_mcp.cli.serve import serve  # noqa: PLC0415 - each command imports what it needs
 
     return serve(settings)

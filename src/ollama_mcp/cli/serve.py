@@ -23,6 +23,7 @@ def serve(settings: Settings) -> int:
     app = App.create(settings)
     server = create_server(app, log_level=settings.log_level)
     gc.freeze()  # what is loaded now stays: collecting it again and again stops every call for 60 to 150 ms
+    gc.enable()
     return run_stdio(server, on_stop=app.aclose)
 
 
