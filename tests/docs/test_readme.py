@@ -1,7 +1,8 @@
-"""What README says is executed."""
+"""What README and the examples say is executed."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -17,10 +18,12 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from ollama_mcp.settings import load
-from ollama_mcp.testing import FakeOllama
+from ollama_mcp.testing import FakeOllama, Script
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+FOREIGN = sorted((ROOT / "examples" / "foreign").glob("*.py"))
 COMMAND = str(Path(sys.executable).with_name("ollama-mcp"))
 
 
@@ -63,13 +66,57 @@ async def test_a_configuration_starts_a_server_that_reaches_its_ollama(entry: di
         assert "llama3.2:3b" in result.content[0].text
 
 
-@pytest.mark.parametrize("program", blocks("python"), ids=["server", "client", "pytest"])
+def run(*command: str | Path, cwd: Path, **environment: str) -> None:
+    """Run a program of ours, or a test, which must succeed; what it printed is the failure."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env={**kept, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("program", blocks("python"), ids=["server", "own tool", "client", "pytest"])
 def test_a_program_in_readme_runs(program: str, tmp_path: Path) -> None:
+    file = tmp_path / "test_program.py"
     with FakeOllama.in_thread() as fake:
-        file = tmp_path / "program.py"
         file.write_text(program.replace("http://127.0.0.1:11434", fake.url), encoding="utf-8")
-        done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+        run(*(["-m", "pytest"] if "def test_" in program else []), file, cwd=tmp_path, OLLAMA_HOST=fake.url)
+
+
+@pytest.mark.anyio
+async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program: dict[str, Any] = {}
+    seen: list[str | None] = []
+
+    async def watch(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(message)
+        fake.release()
+
+    async with FakeOllama() as fake:
+        for name in [name for name in os.environ if name.startswith("OLLAMA_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("OLLAMA_HOST", fake.url)
+        exec(next(block for block in blocks("python") if "def summary" in block), program)
+        with anyio.fail_after(30):
+            async with Client(program["server"], mode="legacy") as client:
+                fake.script(Script(tokens=["In ", "short"], hold_after_tokens=1))
+                result = await client.call_tool("summary", {"text": "…"}, progress_callback=watch)
+                assert result.content[0].text == "In short"
+                assert seen
+                fake.busy()
+                failed = await client.call_tool("summary", {"text": "…"})
+                assert failed.is_error
+                assert "BUSY: Ollama is busy" in failed.content[0].text
 
 
 def test_the_settings_file_in_readme_is_one(tmp_path: Path) -> None:
@@ -88,12 +135,39 @@ def test_the_generated_tables_are_what_the_code_says() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_an_example_runs(example: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, example], capture_output=True, text=True, timeout=60, check=False, env={**os.environ}
-    )
-    assert done.returncode == 0, done.stderr
+def how_to_run(example: Path) -> str:
+    """The command in the head of an example."""
+    found = re.search(r"Run it[^`]*`([^`]+)`", ast.get_docstring(ast.parse(example.read_text("utf-8"))) or "")
+    assert found, f"the head of {example} says no `Run it: ...`"
+    return found[1]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_as_its_head_says(example: Path) -> None:
+    program, file = how_to_run(example).split()
+    assert ROOT / file == example
+    run(*{"python": [], "pytest": ["-m", "pytest"]}[program], file, cwd=ROOT)
+
+
+@pytest.mark.parametrize("example", FOREIGN, ids=lambda path: path.stem)
+def test_a_foreign_example_says_what_it_needs_and_the_gate_runs_it(example: Path) -> None:
+    # Its environment is not ours, so that it cannot run here: .ci/run makes one and runs each of them.
+    assert "for example in examples/foreign/*.py; do" in (ROOT / ".ci" / "run").read_text("utf-8")
+    source = example.read_text("utf-8")
+    needs = re.search(r"^# /// script\n# (dependencies = .+)\n# ///$", source, flags=re.MULTILINE)
+    assert needs
+    dependencies = tomllib.loads(needs[1])["dependencies"]
+    assert dependencies
+    assert ("ollama-mcp" in dependencies) is ("ollama_mcp import" in source)
+    assert f"examples/foreign/{example.name}" in how_to_run(example)
+
+
+def test_the_table_of_examples_has_them_all() -> None:
+    table = (ROOT / "examples" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| \[([^]]+)\]\(([^)]+)\) \| .+\.(?= \|$)", table, flags=re.MULTILINE)
+    assert all(text == target for text, target in rows)
+    files = {str(path.relative_to(ROOT / "examples")) for path in [*EXAMPLES, *FOREIGN]}
+    assert sorted(target for _, target in rows) == sorted(files)
 
 
 def test_the_two_commands_are_one_line_each() -> None:
