@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
@@ -29,6 +31,10 @@ class App:
     generator: Generator
     embedder: Embedder
     replies: Replies
+    users: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = field(
+        default_factory=WeakKeyDictionary[asyncio.AbstractEventLoop, int], repr=False
+    )
+    """How many have entered, by event loop."""
 
     @classmethod
     def create(
@@ -61,14 +67,27 @@ class App:
         )
 
     @asynccontextmanager
-    async def lifespan(self, _host: Any = None) -> AsyncGenerator[None]:
-        """Close everything at the end; to compose with a host's own lifespan, never required."""
-        try:
-            yield
-        finally:
+    async def lifespan(self, _host: Any = None) -> AsyncGenerator[Self]:
+        """Close everything at the end; to compose with a host's own lifespan, never required.
+
+        The SDK enters a server's lifespan anew for each in-memory or SSE connection: the last one that
+        leaves closes, so that no client's end breaks off another's call.
+        """
+        async with self:
+            yield self
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self.users[loop] = self.users.get(loop, 0) + 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        self.users[loop] -= 1
+        if not self.users[loop]:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what is being generated and close the connections, both of this event loop."""
+        """Cancel what is generated and close the connections, on this event loop, whoever uses them."""
         await self.replies.aclose()
         await self.client.aclose()

@@ -73,13 +73,23 @@ def register(
 
     Raises:
         ValueError: A toolset or tool is unknown, or the host already has a tool of that name.
+        TypeError: The host is not an `MCPServer` of mcp 2.
     """
+    _require_mcp_server(host)
     chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools)}
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     taken = registry.keys() & chosen.keys()
     if taken:
         raise ValueError(f"the server already has {', '.join(sorted(taken))}; give register() a prefix")
     registry.update({name: publish(tool, app, name) for name, tool in chosen.items()})
+
+
+def _require_mcp_server(host: object) -> None:
+    if not isinstance(host, MCPServer):
+        raise TypeError(
+            f"register() adds tools to an MCPServer of mcp 2, not to a {type(host).__name__}; other "
+            "frameworks mount create_server(app), or run the command ollama-mcp, through their proxy"
+        )
 
 
 def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None) -> list[Tool]:

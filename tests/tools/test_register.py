@@ -182,7 +182,9 @@ async def test_a_tool_called_directly_returns_what_it_is_about(app):
     assert isinstance(answer, str)
     assert answer == "You said: hi"
     assert answer.stats.model == "llama3.2:3b"
+    assert await ollama_chat(app, "hi") == answer
     assert len(await ollama_embeddings(app, ["a", "b"])) == 2
+    assert len(await ollama_embeddings(app, "one text")) == 1  # pyright: ignore[reportArgumentType]
     assert [row.info.name for row in await ollama_list_models(app, "embedding")] == [
         "nomic-embed-text:latest"
     ]
@@ -211,7 +213,7 @@ async def test_cancelling_a_direct_call_stops_ollama(app, fake):
     fake.script(Script(tokens=["a"] * 10, hold_after_tokens=3))
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            group.start_soon(ollama_chat, app, "", "hi")
+            group.start_soon(ollama_chat, app, "hi")
             await fake.wait_for(lambda fake: fake.asked("/api/chat"))
             group.cancel_scope.cancel()
         await fake.wait_for(lambda fake: fake.disconnects)

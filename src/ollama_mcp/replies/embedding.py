@@ -40,7 +40,7 @@ class EmbeddingAsk:
     """Embeddings that are asked for.
 
     Attributes:
-        texts: What to embed.
+        texts: What to embed; one text alone is a list of one.
         model: Its name, or "" to choose one.
         dimensions: Length of the vectors; None is the model's own.
         truncate: Whether texts that are too long may be cut.
@@ -50,6 +50,10 @@ class EmbeddingAsk:
     model: str = ""
     dimensions: int | None = None
     truncate: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):  # a sequence, too: of its characters
+            object.__setattr__(self, "texts", [self.texts])
 
 
 @dataclass

@@ -33,7 +33,7 @@ SPACING_S = 0.1
 HEARTBEAT_S = 5.0
 GAP_S = 0.075
 _LOOK_S = 1.0
-_STEP = 0.001
+STEP = 0.001
 
 
 class Relay:
@@ -85,7 +85,7 @@ class Relay:
 
     async def _report(self) -> None:
         reply = self._reply
-        self._value = max(self._value + _STEP, float(reply.count))
+        self._value = max(self._value + STEP, float(reply.count))
         total = float(reply.total) if reply.total and reply.total >= self._value else None
         message = self._message()
         # Before and after: a cancelled send may have reached the client.

@@ -14,11 +14,18 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
+from ollama_mcp.errors import StreamBroken
+
 T = TypeVar("T")
 
 _CLOSE_S = 1.0
 _TAIL = 400
 """Characters of the newest text that are kept for the status line."""
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class State(StrEnum):
@@ -110,13 +117,17 @@ class Reply(Generic[T]):
         """Wait for the end; cancelling the waiter cancels the work, and waits until it let go.
 
         Raises:
-            OllamaError: The work failed.
+            OllamaError: The work failed, or was cancelled by somebody else than the waiter.
         """
         if self._task is None:
             raise RuntimeError("this Reply was not started")
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
+            if self._task.cancelled() and not _is_cancelled():
+                raise StreamBroken(
+                    "the answer was broken off before it was complete: the server closes", "Call again."
+                ) from None
             await self.cancel()
             raise
 

@@ -56,8 +56,8 @@ _NOTHING: dict[str, Any] = {}
 @chat.tool("Chat with a local model", words, elsewhere=_NOT_IN_CHAT)
 async def ollama_chat(
     app: App,
-    model: Model = "",
     prompt: Annotated[str, says('The user\'s message, after messages. Default "".')] = "",
+    model: Model = "",
     messages: Annotated[
         Objects,
         says(
@@ -75,7 +75,7 @@ async def ollama_chat(
     think: Think = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
-    ctx: Context | None = None,
+    ctx: Context[Any, Any] | None = None,
 ) -> Answer:
     """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text."""
     ask = chat_ask(
@@ -101,7 +101,7 @@ async def ollama_generate(
     template: Annotated[str, says('Template instead of the model\'s own. Default "".')] = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
-    ctx: Context | None = None,
+    ctx: Context[Any, Any] | None = None,
 ) -> Answer:
     """Complete one text with a model that runs on this machine, in Ollama, without a conversation."""
     ask = generate_ask(

@@ -104,7 +104,7 @@ async def ollama_embeddings(
     vectors: Annotated[
         Form, says("summary (default): shape and similarities; full or base64: the numbers.")
     ] = "summary",
-    ctx: Context | None = None,
+    ctx: Context[Any, Any] | None = None,
 ) -> Embedded:
     """Turn texts into vectors with a model that runs on this machine, in Ollama."""
     ask = EmbeddingAsk(input, model, dimensions or None, truncate)

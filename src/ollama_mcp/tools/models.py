@@ -110,7 +110,7 @@ async def ollama_list_models(
         str,
         says('Only models with it: completion, vision, tools, thinking, insert, embedding. Default "": all.'),
     ] = "",
-    ctx: Context | None = None,
+    ctx: Context[Any, Any] | None = None,
 ) -> list[Listed]:
     """List the models that are installed in Ollama on this machine, the newest first."""
     return having(await app.catalog.listed(), capability)
