@@ -21,7 +21,7 @@ from ollama_mcp.plain import clean
 class Request(BaseModel):
     """What we send. Fields that are None are left out, so that the server's own default holds."""
 
-    model_config = ConfigDict(extra="forbid", defer_build=True, allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True, allow_inf_nan=False)
 
     def to_json(self) -> bytes:
         """The body as JSON, UTF-8; lone surrogates, which UTF-8 does not have, become U+FFFD.
@@ -44,7 +44,7 @@ class Request(BaseModel):
 class Response(BaseModel):
     """What comes back."""
 
-    model_config = ConfigDict(extra="ignore", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
 
     essential: ClassVar[frozenset[str]] = frozenset()
     """Fields that, when present and not null, must be of their type."""

@@ -45,7 +45,7 @@ class Stream(Generic[RequestT, ResponseT]):
     tells_in_stream: bool = False
 
 
-Nothing = type(None)
+Nothing: type[None] = type(None)
 
 ROOT = Call("GET", "/", Nothing, wire.Greeting)
 VERSION = Call("GET", "/api/version", Nothing, wire.Version)

@@ -243,7 +243,7 @@ class InternalError(ServerError):
     code = "INTERNAL"
 
     def __init__(self) -> None:
-        self.error_id = secrets.token_hex(4)
+        self.error_id: str = secrets.token_hex(4)
         super().__init__(
             "this server failed in an unexpected way",
             f"Report error {self.error_id}, whose traceback is in the server's log.",

@@ -64,7 +64,7 @@ class OllamaClient:
         transport: httpx.AsyncBaseTransport | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self.backend = Backend(host=parse_host(backend)) if isinstance(backend, str) else backend
+        self.backend: Backend = Backend(host=parse_host(backend)) if isinstance(backend, str) else backend
         self._transport = transport
         self._http = http
         self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = weakref.WeakKeyDictionary()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -77,14 +77,14 @@ class Answer:
     """A response whose headers are here and whose body is still coming."""
 
     def __init__(self, response: httpx.Response, address: str, idle: float) -> None:
-        self.status = response.status_code
-        self.retry_after = response.headers.get("retry-after")
-        self.content_type = response.headers.get("content-type", "").lower()
+        self.status: int = response.status_code
+        self.retry_after: str | None = response.headers.get("retry-after")
+        self.content_type: str = response.headers.get("content-type", "").lower()
         self._encoding = response.headers.get("content-encoding", "identity").lower()
         self._response = response
         self._address = address
         self._silence = Silence(idle)
-        self.heard = self._silence.heard
+        self.heard: Callable[[], None] = self._silence.heard
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes, cut anywhere.

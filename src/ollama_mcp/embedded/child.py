@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ollama_mcp.embedded.weights import Weights
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # Seconds: the child listens after 0.6 s; a busy machine is ten times slower, an antivirus more.
 START_TIMEOUT = 60.0

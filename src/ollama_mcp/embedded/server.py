@@ -49,8 +49,8 @@ class Engine:
     """The models, their slots and what was done with them."""
 
     def __init__(self, models: Sequence[Model], threads: int) -> None:
-        self.hosts = [Host(model, threads) for model in models]
-        self.activity = Activity()
+        self.hosts: list[Host] = [Host(model, threads) for model in models]
+        self.activity: Activity = Activity()
 
     def find(self, name: str) -> Host | None:
         """Return the host of a model, ``None`` when there is none of that name."""

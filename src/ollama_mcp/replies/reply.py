@@ -59,15 +59,15 @@ class Reply(Generic[T]):
     """
 
     def __init__(self, unit: str = "tok") -> None:
-        self.state = State.WAITING
+        self.state: State = State.WAITING
         self.model = ""
         self.unit = unit
-        self.count = 0
+        self.count: int = 0
         self.total: int | None = None
         self.notes: list[str] = []
-        self.begun = asyncio.Event()
+        self.begun: asyncio.Event = asyncio.Event()
         self.look: Callable[[], Awaitable[None]] | None = None
-        self.started_at = time.monotonic()
+        self.started_at: float = time.monotonic()
         self.first_at: float | None = None
         self._settled: list[str] = []
         self._tail = ""
