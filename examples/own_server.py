@@ -64,7 +64,7 @@ async def main() -> None:
             )
             assert seen, "the progress of the model is that of your tool"
 
-            fake.busy()
+            fake.busy(times=None)
             failed = await client.call_tool("recipe", {"dish": "rye bread"})
             print("recipe:", failed.content)
             assert failed.is_error

@@ -63,7 +63,7 @@ async def test_the_model_is_asked_once_for_a_headline(app: App, fake_ollama: Fak
 
 
 async def test_a_busy_ollama_is_an_error_that_the_caller_can_read(app: App, fake_ollama: FakeOllama) -> None:
-    fake_ollama.busy()
+    fake_ollama.busy(times=None)
     async with Client(make_server(app)) as client:
         result = await client.call_tool("write_headline", {"article": "…"})
     assert result.is_error

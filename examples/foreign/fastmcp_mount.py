@@ -47,7 +47,7 @@ async def main() -> None:
             assert answer.content == [TextContent(text="Rye, water, time.")]
             assert seen
 
-            fake.busy()
+            fake.busy(times=None)
             failed = await client.call_tool("local_ollama_chat", question, raise_on_error=False)
             print("failed:", failed.content)
             assert failed.is_error

@@ -27,6 +27,8 @@ class Call(Generic[RequestT, ResponseT]):
     """Whether a model may have to be loaded first, which takes minutes."""
     cloud: bool = False
     """Whether it is Ollama's cloud service that answers, not the Ollama server."""
+    once: bool = False
+    """Whether it changes the server's models, so that it is never sent again by ourselves."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Stream(Generic[RequestT, ResponseT]):
 
     `tells_in_stream`: the failure of the call as a whole comes as a line of a 200 (pull, push,
     create), so that its text says what is wrong; elsewhere such a line is the end of a runner,
-    whose text may belong to another call.
+    whose text may belong to another call. `once`: as of a `Call`.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Stream(Generic[RequestT, ResponseT]):
     request: type[RequestT]
     response: type[ResponseT]
     tells_in_stream: bool = False
+    once: bool = False
 
 
 Nothing: type[None] = type(None)
@@ -58,12 +61,12 @@ EMBED = Call("POST", "/api/embed", wire.EmbedRequest, wire.EmbedResponse, loads_
 EMBEDDINGS = Call(
     "POST", "/api/embeddings", wire.LegacyEmbeddingsRequest, wire.LegacyEmbeddingsResponse, loads_model=True
 )
-PULL = Stream("POST", "/api/pull", wire.PullRequest, wire.ProgressLine, tells_in_stream=True)
-PUSH = Stream("POST", "/api/push", wire.PullRequest, wire.ProgressLine, tells_in_stream=True)
-CREATE = Stream("POST", "/api/create", wire.CreateRequest, wire.ProgressLine, tells_in_stream=True)
-COPY = Call("POST", "/api/copy", wire.CopyRequest, wire.Done)
-DELETE = Call("DELETE", "/api/delete", wire.DeleteRequest, wire.Done)
+PULL = Stream("POST", "/api/pull", wire.PullRequest, wire.ProgressLine, tells_in_stream=True, once=True)
+PUSH = Stream("POST", "/api/push", wire.PullRequest, wire.ProgressLine, tells_in_stream=True, once=True)
+CREATE = Stream("POST", "/api/create", wire.CreateRequest, wire.ProgressLine, tells_in_stream=True, once=True)
+COPY = Call("POST", "/api/copy", wire.CopyRequest, wire.Done, once=True)
+DELETE = Call("DELETE", "/api/delete", wire.DeleteRequest, wire.Done, once=True)
 BLOB_EXISTS = Call("HEAD", "/api/blobs/{digest}", Nothing, wire.Done)
-BLOB_UPLOAD = Call("POST", "/api/blobs/{digest}", bytes, wire.Done)
+BLOB_UPLOAD = Call("POST", "/api/blobs/{digest}", bytes, wire.Done, once=True)
 WEB_SEARCH = Call("POST", "/api/web_search", wire.WebSearchRequest, wire.WebSearchResponse, cloud=True)
 WEB_FETCH = Call("POST", "/api/web_fetch", wire.WebFetchRequest, wire.WebFetchResponse, cloud=True)

@@ -54,7 +54,7 @@ class OllamaError(Exception):
     """
 
     code: ClassVar[str] = "INTERNAL"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(
         self,

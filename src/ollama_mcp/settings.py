@@ -60,6 +60,7 @@ class Backend:
         ca_file: PEM file of the authorities to trust for https, instead of the usual ones.
         clocks: See `Clocks`.
         max_connections: Connections at once; all are kept alive between calls.
+        retries: How often a request is sent again that was refused, or that found Ollama busy.
     """
 
     host: Host = field(default_factory=lambda: parse_host(""))
@@ -69,6 +70,7 @@ class Backend:
     ca_file: str = ""
     clocks: Clocks = Clocks()
     max_connections: int = 64
+    retries: int = 2
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -293,6 +295,8 @@ FIELDS: tuple[Field[Any], ...] = (
           "Seconds to wait for an answer to begin: queue, load and prompt."),
     Field("OLLAMA_MCP_IDLE_TIMEOUT", "idle_timeout", _seconds, "60", "Seconds between parts of an answer."),
     Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "64", "Connections at once."),
+    Field("OLLAMA_MCP_RETRIES", "retries", _count(0), "2",
+          "How often a request is sent again that was refused, or that found Ollama busy."),
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
           "What is logged on stderr. Prompts only at DEBUG."),
     Field("OLLAMA_MCP_LOG_FILE", "log_file", _path_text, "", "A file that gets the log as well."),
@@ -422,7 +426,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 _CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
-_BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections")
+_BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
 
 
 def _build(

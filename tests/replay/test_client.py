@@ -14,6 +14,8 @@ from ollama_mcp import wire
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import Call, Stream
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.host import parse_host
+from ollama_mcp.settings import Backend
 from ollama_mcp.testing import Exchange, FakeOllama
 
 pytestmark = pytest.mark.anyio
@@ -194,6 +196,11 @@ def _check_error(error: OllamaError | None, expects: dict[str, Any]) -> None:
     _check_words(error)
 
 
+def _client(url: str) -> OllamaClient:
+    """A recording is one exchange: nothing is tried again."""
+    return OllamaClient(Backend(host=parse_host(url), retries=0))
+
+
 def _check_words(error: OllamaError) -> None:
     text = str(error)
     assert len(text) <= 400
@@ -206,7 +213,7 @@ async def test_a_recording_becomes_what_it_expects(path: Path, world: Callable[[
     expects = dict(exchange.expects) | ({"error": ["NOT_OLLAMA"]} if exchange.name in UNGREETED else {})
     lines = exchange.body().count(b"\n") if expects.get("cancelled") else None
     with anyio.fail_after(5):
-        async with world(exchange) as fake, OllamaClient(fake.url) as client:
+        async with world(exchange) as fake, _client(fake.url) as client:
             fake.replay(exchange)
             outcome = await _made(client, exchange, leave_after=lines)
             assert len(fake.requests) == 1

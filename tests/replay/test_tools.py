@@ -107,7 +107,7 @@ def _arguments(body: dict[str, Any], *fields: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _client(fake: FakeOllama, mode: str) -> AsyncIterator[Client]:
-    app = App.create(Settings(backend=Backend(host=parse_host(fake.url))))
+    app = App.create(Settings(backend=Backend(host=parse_host(fake.url), retries=0)))
     async with Client(create_server(app), mode=mode) as client:
         yield client
 

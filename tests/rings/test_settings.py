@@ -33,6 +33,7 @@ WRONG = {
     "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": ("inf", "above 0"),
     "OLLAMA_MCP_IDLE_TIMEOUT": ("nan", "above 0"),
     "OLLAMA_MCP_MAX_CONNECTIONS": ("9" * 5000, "at least 1"),
+    "OLLAMA_MCP_RETRIES": ("-1", "at least 0"),
     "OLLAMA_MCP_LOG_LEVEL": ("CHATTY", "DEBUG, INFO"),
     "OLLAMA_MCP_EMBEDDED_MODEL": ("/no/such/file", "file that exists"),
     "OLLAMA_MCP_CONFIG": ("/no/such/file", "cannot be read"),
@@ -124,6 +125,7 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": "2",
             "OLLAMA_MCP_IDLE_TIMEOUT": "3",
             "OLLAMA_MCP_MAX_CONNECTIONS": "7",
+            "OLLAMA_MCP_RETRIES": "1",
             "OLLAMA_MCP_LOG_LEVEL": "debug",
             "OLLAMA_MCP_LOG_FILE": "x.log",
             "OLLAMA_MCP_CACHE": str(tmp_path),
@@ -137,6 +139,7 @@ def test_every_setting_reaches_its_place(tmp_path):
         ca_file=str(pem),
         clocks=Clocks(1.5, 2, 3),
         max_connections=7,
+        retries=1,
     )
     assert (found.chat_model, found.embedding_model) == ("qwen3:8b", "nomic-embed-text")
     assert found.defaults == ModelDefaults({"num_predict": 5}, "Be brief.", "48h", think=False)

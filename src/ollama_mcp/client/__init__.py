@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from urllib.parse import quote
 
@@ -24,6 +24,7 @@ import anyio
 from ollama_mcp import wire
 from ollama_mcp.bodies import Request, Response
 from ollama_mcp.client import failures
+from ollama_mcp.client.retry import Health, wait_before_next
 from ollama_mcp.endpoints import Call, Stream
 from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
 from ollama_mcp.host import Host, parse_host
@@ -138,13 +139,21 @@ class OllamaClient:
         )
         content = body.to_json() if isinstance(body, Request) else body
         headers = self._headers(host, body)
-        async with self._lane().pool(clock) as pool:
-            request = connection.new_request(
-                pool, self.backend, clock, endpoint.method, url, content, headers
-            )
-            async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
-                await self._check_status(answer, asked)
-                yield answer
+        lane = self._lane()
+
+        @asynccontextmanager
+        async def attempt() -> AsyncGenerator[Answer]:
+            async with lane.pool(clock) as pool:
+                request = connection.new_request(
+                    pool, self.backend, clock, endpoint.method, url, content, headers
+                )
+                async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
+                    await self._check_status(answer, asked)
+                    yield answer
+
+        async with AsyncExitStack() as stack:
+            most = 1 if endpoint.once else 1 + self.backend.retries
+            yield await _reached(stack, attempt, lane.health, most)
 
     async def _check_status(self, answer: Answer, asked: failures.Asked) -> None:
         if not 200 <= answer.status < 300:
@@ -240,6 +249,27 @@ class OllamaClient:
             "Ollama ended the answer before it was complete",
             "Try again; if it stays so, the Ollama server's log says why the model stopped.",
         )
+
+
+async def _reached(
+    stack: AsyncExitStack,
+    attempt: Callable[[], AbstractAsyncContextManager[Answer]],
+    health: Health,
+    most: int,
+) -> Answer:
+    """The answer of the first of at most so many attempts that gets one; `stack` leaves it."""
+    most = 1 if health.is_down else most
+    tries = 1
+    while True:
+        try:
+            with health.trying():
+                return await stack.enter_async_context(attempt())
+        except OllamaError as error:
+            wait = wait_before_next(error, tries) if tries < most else None
+            if wait is None:
+                raise
+        await anyio.sleep(wait)
+        tries += 1
 
 
 def _check_kind(answer: Answer, asked: failures.Asked) -> None:

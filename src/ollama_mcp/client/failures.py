@@ -88,10 +88,12 @@ def pool_is_full(address: str) -> OllamaError:
 
 def not_trusted(address: str) -> OllamaError:
     """TLS, but with a certificate that no authority of ours has signed."""
-    return errors.Unreachable(
+    error = errors.Unreachable(
         f"the certificate of {address} is not trusted",
         "Set OLLAMA_MCP_CA_FILE to the PEM file of the authority that signed it.",
     )
+    error.retryable = False  # unlike a server that is not up yet
+    return error
 
 
 def not_sendable() -> OllamaError:

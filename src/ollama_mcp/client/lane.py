@@ -13,6 +13,7 @@ from typing import Literal
 import anyio
 import httpx
 
+from ollama_mcp.client.retry import Health
 from ollama_mcp.errors import OllamaError, StorageError
 from ollama_mcp.settings import Backend
 
@@ -34,6 +35,9 @@ class Lane:
     At most `max_connections` calls are in flight, and the others wait in line; lookups (tags, ps,
     show) have places of their own, so that they pass a queue of generations.
 
+    Attributes:
+        health: What the last tries told of the server.
+
     Args:
         backend: The server.
         transport: Takes the place of the network.
@@ -49,6 +53,7 @@ class Lane:
         self._backend = backend
         self._theirs = shared
         self._shared = shared or (httpx.AsyncClient(transport=transport) if transport else None)
+        self.health = Health()
         self._lines = {
             "first_byte": asyncio.Semaphore(backend.max_connections),
             "idle": asyncio.Semaphore(_LOOKUPS),
