@@ -7,6 +7,7 @@ import ollama
 import pytest
 
 from ollama_mcp.testing import Exchange, FakeOllama
+from ollama_mcp.testing.listener import Listener
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 
@@ -50,6 +51,21 @@ class RawClient:
 
     async def until(self, end: bytes) -> bytes:
         return await self.reader.readuntil(end)
+
+
+@pytest.fixture
+async def dial(anyio_backend: str) -> AsyncIterator[Callable[[Listener], Awaitable[RawClient]]]:
+    """Opens bare sockets to whatever listens, and closes them after the test."""
+    opened: list[RawClient] = []
+
+    async def dial(listener: Listener) -> RawClient:
+        raw = RawClient(*await asyncio.open_connection(listener.host, listener.port))
+        opened.append(raw)
+        return raw
+
+    yield dial
+    for raw in opened:
+        raw.writer.transport.abort()
 
 
 @pytest.fixture

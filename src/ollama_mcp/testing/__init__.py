@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ollama_mcp.testing.fake import FakeOllama as FakeOllama
     from ollama_mcp.testing.framing import Request as Request
     from ollama_mcp.testing.models import Model as Model
+    from ollama_mcp.testing.recorder import Recorder as Recorder
     from ollama_mcp.testing.replay import Exchange as Exchange
     from ollama_mcp.testing.scripts import Rule as Rule
     from ollama_mcp.testing.scripts import Script as Script
@@ -27,13 +28,14 @@ _HOMES = {
     "Exchange": "replay",
     "FakeOllama": "fake",
     "Model": "models",
+    "Recorder": "recorder",
     "Request": "framing",
     "Rule": "scripts",
     "Script": "scripts",
     "Wait": "answers",
     "vector": "embedding",
 }
-__all__ = ["Exchange", "FakeOllama", "Model", "Request", "Rule", "Script", "Wait", "vector"]
+__all__ = ["Exchange", "FakeOllama", "Model", "Recorder", "Request", "Rule", "Script", "Wait", "vector"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """`python -m ollama_mcp.testing`: a fake Ollama from a shell, until SIGINT or SIGTERM.
 
-The first line on stdout is its URL.
+`python -m ollama_mcp.testing record --to DIR`: a recorder in front of a real one.
+The first line on stdout is the URL, either way.
 """
 
 from __future__ import annotations
@@ -12,22 +13,47 @@ import signal
 import sys
 
 from ollama_mcp.testing.fake import FakeOllama
+from ollama_mcp.testing.listener import Listener
 from ollama_mcp.testing.models import Model
 from ollama_mcp.testing.scripts import Script
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m ollama_mcp.testing", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    """Read the command line of the fake."""
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m ollama_mcp.testing", description=__doc__, formatter_class=as_written
+    )
     parser.add_argument("--version", default="0.33.0", help="the Ollama to pretend to be")
     parser.add_argument("--model", action="append", help="a chat model to have (again for more)")
     parser.add_argument("--tokens", type=int, help="answer every chat and generate with so many tokens")
     parser.add_argument("--rate", type=float, default=0.0, help="tokens a second; 0 is without pauses")
     parser.add_argument("--parallel", type=int, help="requests that a model runs at a time")
-    parser.add_argument("--until-eof", action="store_true", help="end also when stdin ends")
+    parser.add_argument(
+        "--replay", metavar="DIR", help="answer by the recordings in this folder, and only so"
+    )
+    _add_common(parser)
     return parser.parse_args(argv)
+
+
+def record_arguments(argv: list[str]) -> argparse.Namespace:
+    """Read the command line of the recorder."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ollama_mcp.testing record",
+        description="Pass requests on to a real Ollama, and write each exchange into a folder. "
+        "Point your client at the URL that is printed.",
+    )
+    parser.add_argument("--to", required=True, metavar="DIR", help="the folder, made if need be")
+    parser.add_argument("--upstream", help="Ollama's address; the default is what OLLAMA_HOST says")
+    parser.add_argument("--why", default="", help="written into every file")
+    _add_common(parser)
+    return parser.parse_args(argv)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--until-eof", action="store_true", help="end also when stdin ends")
 
 
 def _script(tokens: int | None, rate: float) -> Script:
@@ -36,21 +62,52 @@ def _script(tokens: int | None, rate: float) -> Script:
     return Script(tokens=words, delay=pause, delay_first=pause)
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Serve until a signal, or with --until-eof until stdin ends."""
+def fake(options: argparse.Namespace) -> FakeOllama:
+    """The fake that the command line asks for."""
     models = [Model(name) for name in options.model] if options.model else None
     settings = {name: getattr(options, name) for name in ("host", "port", "version", "parallel")}
+    made = FakeOllama(models, **settings)
+    made.script(_script(options.tokens, options.rate), path=("/api/chat", "/api/generate"))
+    if options.replay:
+        made.replay_all(options.replay)
+    return made
+
+
+def recorder(options: argparse.Namespace) -> Listener:
+    """The recorder that the command line asks for."""
+    from ollama_mcp.settings import load  # noqa: PLC0415 - the fake needs only the standard library
+    from ollama_mcp.testing.recorder import Recorder  # noqa: PLC0415
+
+    backend = load().backend
+    return Recorder(
+        options.upstream or backend.host,
+        options.to,
+        why=options.why,
+        secrets=backend.secrets,
+        host=options.host,
+        port=options.port,
+    )
+
+
+async def serve(listener: Listener, *, until_eof: bool) -> None:
+    """Serve until a signal, or with `until_eof` until stdin ends."""
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
-    async with FakeOllama(models, **settings) as fake:
-        fake.script(_script(options.tokens, options.rate), path=("/api/chat", "/api/generate"))
-        print(fake.url, flush=True)  # noqa: T201  (it is what a shell script reads)
-        if options.until_eof:
+    async with listener:
+        print(listener.url, flush=True)  # noqa: T201  (it is what a shell script reads)
+        if until_eof:
             loop.add_reader(sys.stdin, lambda: None if os.read(sys.stdin.fileno(), 4096) else over.set())
         await over.wait()
 
 
+def main(argv: list[str]) -> None:
+    """Run the fake or the recorder."""
+    records = argv[:1] == ["record"]
+    options = record_arguments(argv[1:]) if records else arguments(argv)
+    asyncio.run(serve(recorder(options) if records else fake(options), until_eof=options.until_eof))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(arguments(sys.argv[1:])))
+    main(sys.argv[1:])

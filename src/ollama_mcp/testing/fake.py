@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 from ollama_mcp.testing.answers import How, Step
+from ollama_mcp.testing.cassette import Cassette
 from ollama_mcp.testing.endpoints import respond
 from ollama_mcp.testing.framing import Request
-from ollama_mcp.testing.log import Log
+from ollama_mcp.testing.listener import Listener
 from ollama_mcp.testing.models import Model
 from ollama_mcp.testing.replay import Exchange
 from ollama_mcp.testing.scripts import MODEL_RUNS, Rule, Script, Scripted
-from ollama_mcp.testing.server import Server
 from ollama_mcp.testing.world import World
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
-class FakeOllama(World):
+class FakeOllama(World, Listener):
     """An Ollama server that answers as it is told to, and remembers what it was asked.
 
     In an asyncio program `async with FakeOllama() as fake:`; in anything else, and for tests that
@@ -68,61 +62,8 @@ class FakeOllama(World):
         window: int = 4096,
         parallel: int | None = None,
     ) -> None:
-        super().__init__(models, version=version, window=window, parallel=parallel)
-        self.host = host
-        self.port = port
-        self._log = Log()
-        self._server: Server | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    # Its life.
-
-    async def start(self) -> None:
-        """Listen. After a stop it listens on the same port again.
-
-        Raises:
-            OSError: the address is taken.
-        """
-        self._server = Server(self._respond, self._log)
-        self._loop = asyncio.get_running_loop()
-        self.port = await self._server.listen(self.host, self.port)
-
-    async def stop(self) -> None:
-        """Close the socket and every connection; from then on clients are refused.
-
-        Raises:
-            Exception: what a script of yours raised while it made an answer.
-        """
-        server, self._server = self._server, None
-        if server:
-            await server.close()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    @classmethod
-    @contextmanager
-    def in_thread(cls, models: Iterable[Model] | None = None, **settings: Any) -> Generator[Self]:
-        """Run one in an event loop of its own, in a thread of its own. The settings are the constructor's."""
-        fake = cls(models, **settings)
-        with _loop_in_thread() as loop:
-            asyncio.run_coroutine_threadsafe(fake.start(), loop).result()
-            try:
-                yield fake
-            finally:
-                asyncio.run_coroutine_threadsafe(fake.stop(), loop).result()
-
-    @property
-    def url(self) -> str:
-        """Its base URL, without a slash at the end."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        World.__init__(self, models, version=version, window=window, parallel=parallel)
+        Listener.__init__(self, host, port)
 
     # What it answers.
 
@@ -174,6 +115,26 @@ class FakeOllama(World):
         self.script(script, path=played.request.path, method=played.request.method, times=1)
         return played
 
+    def replay_all(self, folder: str | Path, as_recorded_timing: bool = False) -> Rule:
+        """Answer every request from now on with the recording of an equal one, and with nothing else.
+
+        Equal are the method, the path and the body, read as JSON. Several recordings of equal requests
+        are played in the order of their names, and the last one stays. A request that was not recorded
+        gets HTTP 501 and an error that says how it differs from those that were.
+
+        Args:
+            folder: What a `Recorder` has written.
+            as_recorded_timing: With the pauses that the real server made.
+
+        Returns:
+            The rule, whose `used` counts the requests that it has answered.
+
+        Raises:
+            OSError: the folder, or a file in it, cannot be read.
+            ValueError: there is no recording in it, or a file is none.
+        """
+        return self.script(Cassette(folder, as_recorded_timing=as_recorded_timing).script)
+
     def release(self) -> None:
         """Let go of all answers that `Script(hold_after_tokens=...)` holds, now and from now on."""
         self._in_loop(lambda server: server.released.set())
@@ -182,105 +143,5 @@ class FakeOllama(World):
         """Break off every open connection, as when the server dies; it goes on listening."""
         self._in_loop(lambda server: server.drop(how))
 
-    def _in_loop(self, do: Callable[[Server], object]) -> None:
-        server, loop = self._server, self._loop
-        if server and loop:
-            loop.call_soon_threadsafe(do, server)
-
     def _respond(self, request: Request, *, close: bool) -> Iterator[Step]:
         return respond(self, request, close=close)
-
-    # What it has seen.
-
-    @property
-    def requests(self) -> list[Request]:
-        """Every request, in order; one is there as soon as its body is."""
-        return self._log.requests
-
-    @property
-    def last(self) -> Request:
-        """The last request.
-
-        Raises:
-            IndexError: there was none.
-        """
-        return self._log.requests[-1]
-
-    def asked(self, path: str) -> list[Request]:
-        """The requests to a path."""
-        return [request for request in tuple(self.requests) if request.path == path]
-
-    @property
-    def connections(self) -> int:
-        """Connections so far."""
-        return self._log.connections
-
-    @property
-    def open_connections(self) -> int:
-        """Connections that are open."""
-        return self._log.open_connections
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are being answered."""
-        return self._log.in_flight
-
-    @property
-    def max_in_flight(self) -> int:
-        """The most requests that were being answered at one time."""
-        return self._log.max_in_flight
-
-    @property
-    def answered(self) -> int:
-        """Answers that went out to their end."""
-        return self._log.answered
-
-    @property
-    def disconnects(self) -> int:
-        """Clients that left before their answer's end."""
-        return len(self._log.left)
-
-    @property
-    def disconnected_at(self) -> list[float]:
-        """When they left, in seconds of `time.monotonic`."""
-        return [at for _, at in self._log.left]
-
-    @property
-    def left(self) -> list[tuple[Request, float]]:
-        """What they had asked and when they left, in seconds of `time.monotonic`, in that order."""
-        return self._log.left
-
-    async def wait_for(self, reached: Callable[[Self], object], timeout: float = 5) -> None:
-        """Wait until a condition holds, which is looked at after each event of the server.
-
-        Raises:
-            TimeoutError: it did not hold within so many seconds.
-        """
-        await self._log.wait_for(lambda: reached(self), timeout)
-
-    def wait_for_sync(self, reached: Callable[[Self], object], timeout: float = 5) -> None:
-        """The same in a thread without an event loop. Not for the thread that the server runs in.
-
-        Raises:
-            TimeoutError: it did not hold within so many seconds.
-        """
-        self._log.wait_for_sync(lambda: reached(self), timeout)
-
-
-@contextmanager
-def _loop_in_thread() -> Generator[asyncio.AbstractEventLoop]:
-    running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_idle(running)), name="fake-ollama", daemon=True)
-    thread.start()
-    loop, over = running.result()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join()
-
-
-async def _idle(running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    over = asyncio.Event()
-    running.set_result((asyncio.get_running_loop(), over))
-    await over.wait()

@@ -178,3 +178,41 @@ def chunk(data: bytes) -> bytes:
 
 
 LAST_CHUNK = b"0\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class ReadAnswer:
+    """An answer, taken apart; `body` is without chunks, as far as it came."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def read_answer(wire: bytes) -> ReadAnswer:
+    """Take apart what a server sent until it, or the client, closed.
+
+    Raises:
+        BadFraming: it has not the form of an answer.
+    """
+    head, end, body = wire.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ", 2)
+    if not end or len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdecimal():
+        raise BadFraming(f"no status line: {first[:80]!r}")
+    headers = dict(_header(line) for line in lines)
+    chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+    return ReadAnswer(int(words[1]), headers, _unchunked(body) if chunked else body)
+
+
+def _unchunked(data: bytes) -> bytes:
+    """The chunks that came, the last one perhaps cut."""
+    body = bytearray()
+    while data:
+        line, _, data = data.partition(b"\r\n")
+        size = _number(line.partition(b";")[0].decode("latin-1"), 16)
+        if not size:
+            break
+        body += data[:size]
+        data = data[size + 2 :]
+    return bytes(body)

@@ -12,9 +12,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ollama_mcp.testing.answers import Step, Wait
+from ollama_mcp.testing.framing import read_answer
 from ollama_mcp.testing.scripts import Script
 
 
@@ -74,10 +75,15 @@ class Exchange:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is not JSON.
-            KeyError: a part of a recording is missing.
+            ValueError: it is no recording.
         """
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            return cls._read(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no recording: {error!r}") from error
+
+    @classmethod
+    def _read(cls, data: dict[str, Any]) -> Self:
         request, response = data["request"], data["response"]
         return cls(
             name=data["name"],
@@ -91,6 +97,39 @@ class Exchange:
             expects=data["expects"],
             text=_bytes(response["body"]),
         )
+
+    def save(self, path: str | Path) -> None:
+        """Write it as a file that `load` reads: whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        unfinished = path.with_name(f".{path.name}.part")
+        text = json.dumps(self._as_data(), indent=1, ensure_ascii=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        unfinished.replace(path)
+
+    def _as_data(self) -> dict[str, Any]:
+        asked = self.request
+        return {
+            "name": self.name,
+            "why": self.why,
+            "request": {
+                "method": asked.method,
+                "path": asked.path,
+                "host": asked.host,
+                "body": _text(asked.body) if asked.body else None,
+            },
+            "response": {
+                "status": self.status,
+                "content_type": read_answer(self.wire).headers.get("content-type", ""),
+                "body": _text(self.text),
+                "end": self.end,
+                "wire": [[round(seconds * 1000, 1), _text(piece)] for seconds, piece in self.pieces],
+            },
+            "expects": dict(self.expects),
+        }
 
     @property
     def wire(self) -> bytes:
@@ -112,6 +151,13 @@ class Exchange:
             yield Wait(at - before)
             yield piece
             before = at
+
+
+def _text(data: bytes) -> str | dict[str, str]:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:  # also where a character is cut
+        return {"base64": base64.b64encode(data).decode()}
 
 
 def _bytes(text: str | Mapping[str, str] | None) -> bytes:

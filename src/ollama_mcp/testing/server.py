@@ -7,7 +7,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Protocol, cast
 
 from ollama_mcp.testing.answers import Hold, How, Step, Turn, Wait
@@ -24,8 +25,8 @@ _NOT_HTTP = (
 class Responder(Protocol):
     """What the server asks for the steps of an answer."""
 
-    def __call__(self, request: Request, *, close: bool) -> Iterator[Step]:
-        """The steps for a request; `close`: the connection ends after them."""
+    def __call__(self, request: Request, *, close: bool) -> Iterator[Step] | AsyncGenerator[Step]:
+        """The steps for a request; `close`: the connection ends after them. Asynchronous: as they come."""
         ...
 
 
@@ -136,19 +137,47 @@ class Connection(asyncio.Protocol):
         path, _, query = head.target.partition("?")
         return Request(head.method, path, head.headers, body, time.monotonic(), self._number, query)
 
-    async def _play(self, steps: Iterator[Step]) -> bool:
+    async def _play(self, steps: Iterator[Step] | AsyncGenerator[Step]) -> bool:
+        if isinstance(steps, AsyncGenerator):
+            return await self._play_live(steps)
         for step in steps:
-            if isinstance(step, bytes):
-                await self._send(step)
-            elif isinstance(step, Wait):
-                await self._pause(step.seconds)
-            elif isinstance(step, Turn):
-                await self._until(self._take_turn(step))
-            elif isinstance(step, Hold):
-                await self._until(self._server.released)
-            else:
-                await self._end(step.how)
+            if not await self._take(step):
                 return False
+        return True
+
+    async def _play_live(self, steps: AsyncGenerator[Step]) -> bool:
+        async with aclosing(steps):
+            while (step := await self._next(steps)) is not None:
+                if not await self._take(step):
+                    return False
+        return True
+
+    async def _next(self, steps: AsyncGenerator[Step]) -> Step | None:
+        """The next step, or the end of waiting for it, since the client has left."""
+        coming = asyncio.ensure_future(_following(steps))
+        left = asyncio.ensure_future(self._left.wait())
+        try:
+            await asyncio.wait([coming, left], return_when=asyncio.FIRST_COMPLETED)
+            self._check()
+            return coming.result()
+        finally:
+            for wait in (coming, left):
+                wait.cancel()
+            await asyncio.wait([coming])
+
+    async def _take(self, step: Step) -> bool:
+        """Play one step; False where it ends the connection."""
+        if isinstance(step, bytes):
+            await self._send(step)
+        elif isinstance(step, Wait):
+            await self._pause(step.seconds)
+        elif isinstance(step, Turn):
+            await self._until(self._take_turn(step))
+        elif isinstance(step, Hold):
+            await self._until(self._server.released)
+        else:
+            await self._end(step.how)
+            return False
         return True
 
     def _take_turn(self, turn: Turn) -> asyncio.Event:
@@ -213,6 +242,10 @@ class Connection(asyncio.Protocol):
             self._reset()
         else:
             self._transport.abort()
+
+
+async def _following(steps: AsyncGenerator[Step]) -> Step | None:
+    return await anext(steps, None)
 
 
 class Server:

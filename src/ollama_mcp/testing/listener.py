@@ -1,0 +1,187 @@
+"""What listens on a socket of its own: its life, and what it has seen of its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from ollama_mcp.testing.answers import Step
+from ollama_mcp.testing.framing import Request
+from ollama_mcp.testing.log import Log
+from ollama_mcp.testing.server import Server
+
+
+class Listener:
+    """Listens, answers by `_respond`, and remembers what it was asked.
+
+    Attributes:
+        host: The address to listen on, from the next start on.
+        port: As above; once it has started, the port that it has got.
+    """
+
+    host: str
+    port: int
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._log = Log()
+        self._server: Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _respond(self, request: Request, *, close: bool) -> Iterator[Step] | AsyncGenerator[Step]:
+        raise NotImplementedError
+
+    # Its life.
+
+    async def start(self) -> None:
+        """Listen. After a stop it listens on the same port again.
+
+        Raises:
+            OSError: the address is taken.
+        """
+        self._server = Server(self._respond, self._log)
+        self._loop = asyncio.get_running_loop()
+        self.port = await self._server.listen(self.host, self.port)
+
+    async def stop(self) -> None:
+        """Close the socket and every connection; from then on clients are refused.
+
+        Raises:
+            Exception: what a script of yours raised while it made an answer.
+        """
+        server, self._server = self._server, None
+        if server:
+            await server.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @classmethod
+    @contextmanager
+    def in_thread(cls, *arguments: Any, **settings: Any) -> Generator[Self]:
+        """Run one in a thread and an event loop of its own. The arguments are the constructor's."""
+        made = cls(*arguments, **settings)
+        with _loop_in_thread() as loop:
+            asyncio.run_coroutine_threadsafe(made.start(), loop).result()
+            try:
+                yield made
+            finally:
+                asyncio.run_coroutine_threadsafe(made.stop(), loop).result()
+
+    @property
+    def url(self) -> str:
+        """Its base URL, without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def _in_loop(self, do: Callable[[Server], object]) -> None:
+        server, loop = self._server, self._loop
+        if server and loop:
+            loop.call_soon_threadsafe(do, server)
+
+    # What it has seen.
+
+    @property
+    def requests(self) -> list[Request]:
+        """Every request, in order; one is there as soon as its body is."""
+        return self._log.requests
+
+    @property
+    def last(self) -> Request:
+        """The last request.
+
+        Raises:
+            IndexError: there was none.
+        """
+        return self._log.requests[-1]
+
+    def asked(self, path: str) -> list[Request]:
+        """The requests to a path."""
+        return [request for request in tuple(self.requests) if request.path == path]
+
+    @property
+    def connections(self) -> int:
+        """Connections so far."""
+        return self._log.connections
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open."""
+        return self._log.open_connections
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return self._log.in_flight
+
+    @property
+    def max_in_flight(self) -> int:
+        """The most requests that were being answered at one time."""
+        return self._log.max_in_flight
+
+    @property
+    def answered(self) -> int:
+        """Answers that went out to their end."""
+        return self._log.answered
+
+    @property
+    def disconnects(self) -> int:
+        """Clients that left before their answer's end."""
+        return len(self._log.left)
+
+    @property
+    def disconnected_at(self) -> list[float]:
+        """When they left, in seconds of `time.monotonic`."""
+        return [at for _, at in self._log.left]
+
+    @property
+    def left(self) -> list[tuple[Request, float]]:
+        """What they had asked and when they left, in seconds of `time.monotonic`, in that order."""
+        return self._log.left
+
+    async def wait_for(self, reached: Callable[[Self], object], timeout: float = 5) -> None:
+        """Wait until a condition holds, which is looked at after each event of the server.
+
+        Raises:
+            TimeoutError: it did not hold within so many seconds.
+        """
+        await self._log.wait_for(lambda: reached(self), timeout)
+
+    def wait_for_sync(self, reached: Callable[[Self], object], timeout: float = 5) -> None:
+        """The same in a thread without an event loop. Not for the thread that the server runs in.
+
+        Raises:
+            TimeoutError: it did not hold within so many seconds.
+        """
+        self._log.wait_for_sync(lambda: reached(self), timeout)
+
+
+@contextmanager
+def _loop_in_thread() -> Generator[asyncio.AbstractEventLoop]:
+    running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(_idle(running)), name="fake-ollama", daemon=True)
+    thread.start()
+    loop, over = running.result()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+
+async def _idle(running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    over = asyncio.Event()
+    running.set_result((asyncio.get_running_loop(), over))
+    await over.wait()

@@ -1,0 +1,244 @@
+"""Recorder: a pass-through in front of a real Ollama that writes down what goes over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import re
+import ssl
+import time
+from collections.abc import AsyncGenerator, Collection
+from pathlib import Path
+
+from ollama_mcp.host import Host, parse_host
+from ollama_mcp.testing.answers import End, How, Step
+from ollama_mcp.testing.expectations import expectations
+from ollama_mcp.testing.framing import BadFraming, Request, read_answer, whole_bytes
+from ollama_mcp.testing.listener import Listener
+from ollama_mcp.testing.replay import Exchange, RecordedRequest
+
+LARGEST_BODY = 16 << 20
+"""Bytes of a request's body that are written down; a blob above this is passed on without a recording."""
+
+_log = logging.getLogger(__name__)
+_OURS = frozenset({"host", "connection", "content-length", "transfer-encoding", "expect", "keep-alive"})
+"""Headers of a request that belong to a connection, and so are not passed on."""
+_SECRET_WORDS = ("auth", "cookie", "token", "api-key", "apikey", "secret", "session")
+_SHORTEST_SECRET = 4
+
+
+class Recorder(Listener):
+    """Passes requests on to a real Ollama and writes each exchange into a folder, a JSON file each.
+
+    Clients use `url` instead of Ollama's. `FakeOllama.replay_all(folder)` plays the files back. The
+    answer's bytes are passed on and written as they come; a client that leaves closes the way to Ollama
+    at once. Every exchange has a connection of its own.
+
+    Secrets are left out: of the request, method, path, Host and body are written, without the query;
+    of the answer's head, nothing that names a cookie, a token, a key or the like; and the values of the
+    request's credentials, of the upstream's userinfo and of `secrets` are struck out with asterisks
+    wherever they stand.
+
+    Args:
+        upstream: Ollama's address, as in OLLAMA_HOST; https and userinfo are understood.
+        to: The folder. It is made if need be; what is in it stays, and numbering goes on after it.
+        why: Written into every file: what this was recorded for.
+        secrets: Texts of at least four characters that must not be written.
+        host: The address to listen on.
+        port: The port to listen on; 0 (the default) takes a free one.
+
+    Attributes:
+        written: The files, in the order in which their exchanges ended.
+
+    Raises:
+        ValueError: The upstream is no address.
+        OSError: The folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        upstream: Host | str,
+        to: str | Path,
+        *,
+        why: str = "",
+        secrets: Collection[str] = (),
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        super().__init__(host, port)
+        self.written: list[Path] = []
+        self._upstream = parse_host(upstream) if isinstance(upstream, str) else upstream
+        self._folder = Path(to)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._why = why
+        self._secrets = {*secrets, *_userinfo(self._upstream)}
+        self._is_stopping = False
+
+    async def start(self) -> None:
+        """Listen, as every `Listener`."""
+        self._is_stopping = False
+        await super().start()
+
+    async def stop(self) -> None:
+        """Close; what is going on is broken off and not written, since neither side ended it."""
+        self._is_stopping = True
+        await super().stop()
+
+    def _respond(self, request: Request, *, close: bool) -> AsyncGenerator[Step]:
+        return self._relay(request)
+
+    async def _relay(self, request: Request) -> AsyncGenerator[Step]:
+        try:
+            reader, writer = await _connect(self._upstream)
+        except OSError:
+            yield _no_upstream(self._upstream)
+            yield End("close")
+            return
+        began, pieces, end, how = time.monotonic(), list[tuple[float, bytes]](), "client closed", "close"
+        try:
+            writer.write(_request_bytes(request, self._upstream))
+            while piece := await _read(reader):
+                pieces.append((time.monotonic() - began, piece))
+                yield piece
+            end, how = "server closed", _ending(reader)
+        finally:
+            writer.transport.abort()
+            self._write(request, pieces, end)
+        yield End(how)
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _write(self, request: Request, pieces: list[tuple[float, bytes]], end: str) -> None:
+        if self._is_stopping or not pieces:
+            return
+        if len(request.body) > LARGEST_BODY:
+            _log.warning("%s was passed on, but is too large to be recorded", request.path)
+            return
+        try:
+            exchange = self._exchange(request, _cleaned(pieces, self._secrets | _credentials(request)), end)
+        except BadFraming:
+            _log.warning("the answer to %s is no HTTP, and was not recorded", request.path)
+            return
+        path = self._folder / f"{exchange.name}.json"
+        exchange.save(path)
+        self.written.append(path)
+
+    def _exchange(self, request: Request, pieces: tuple[tuple[float, bytes], ...], end: str) -> Exchange:
+        answer = read_answer(b"".join(piece for _, piece in pieces))
+        body = _struck_out(request.body, self._secrets | _credentials(request))
+        return Exchange(
+            name=self._name(request.path),
+            why=self._why,
+            request=RecordedRequest(request.method, request.path, request.headers.get("host", ""), body),
+            status=answer.status,
+            pieces=pieces,
+            end=end,
+            expects=expectations(
+                request.path, answer.status, answer.body, client_left=end == "client closed"
+            ),
+            text=answer.body,
+        )
+
+    def _name(self, path: str) -> str:
+        """`007-chat`: a number after all that are there, and what can be read of the path."""
+        taken = [int(found[0]) for file in self._folder.iterdir() if (found := re.match(r"\d+", file.name))]
+        parts = [part for part in path.lower().split("/") if part not in {"", "api"}]
+        kind = re.sub(r"[^a-z0-9]+", "-", "-".join(parts[:1] if parts[:1] == ["blobs"] else parts)).strip("-")
+        return f"{max(taken, default=0) + 1:03}-{kind[:40] or 'root'}"
+
+
+# --- the way to Ollama ---------------------------------------------------------------------------
+
+
+async def _connect(upstream: Host) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    secure = ssl.create_default_context() if upstream.scheme == "https" else None
+    return await asyncio.open_connection(upstream.hostname, upstream.port, ssl=secure)
+
+
+def _no_upstream(upstream: Host) -> bytes:
+    body = json.dumps({"error": f"no Ollama server answers at {upstream.url}"}).encode()
+    return whole_bytes(502, {"Content-Type": "application/json"}, body, close=True)
+
+
+def _request_bytes(request: Request, upstream: Host) -> bytes:
+    """The request as Ollama gets it: it shall close, which ends the answer whatever its framing."""
+    query = f"?{request.query}" if request.query else ""
+    headers = {name: value for name, value in request.headers.items() if name not in _OURS}
+    if upstream.username or upstream.password:
+        headers["authorization"] = f"Basic {_basic(upstream)}"
+    headers |= {"host": upstream.url.partition("://")[2].partition("/")[0], "connection": "close"}
+    if request.body or request.method not in {"GET", "HEAD"}:
+        headers["content-length"] = str(len(request.body))
+    lines = [f"{request.method} {upstream.path}{request.path}{query} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + request.body
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(1 << 16)
+    except ConnectionError:
+        return b""
+
+
+def _ending(reader: asyncio.StreamReader) -> How:
+    return "reset" if reader.exception() else "close"
+
+
+# --- secrets -------------------------------------------------------------------------------------
+
+
+def _basic(upstream: Host) -> str:
+    return base64.b64encode(f"{upstream.username}:{upstream.password}".encode()).decode()
+
+
+def _userinfo(upstream: Host) -> set[str]:
+    return {upstream.password, _basic(upstream)} if upstream.username or upstream.password else set()
+
+
+def _is_secret(header: str) -> bool:
+    return any(word in header.lower() for word in _SECRET_WORDS)
+
+
+def _credentials(request: Request) -> set[str]:
+    """What the client proved itself with: the value, and the part of it after the scheme."""
+    values = [value for name, value in request.headers.items() if _is_secret(name)]
+    return {part for value in values for part in (value, value.rpartition(" ")[2])}
+
+
+def _struck_out(data: bytes, secrets: Collection[str]) -> bytes:
+    """As long as before, so that lengths and chunks stay right. The longest first: one may hold another."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            data = data.replace(secret.encode(), b"*" * len(secret.encode()))
+    return data
+
+
+def _cleaned(pieces: list[tuple[float, bytes]], secrets: Collection[str]) -> tuple[tuple[float, bytes], ...]:
+    """The pieces without secrets, which may lie across two of them."""
+    whole = _struck_out(b"".join(piece for _, piece in pieces), secrets)
+    cleaned: list[tuple[float, bytes]] = []
+    for at, piece in pieces:
+        cleaned.append((at, whole[: len(piece)]))
+        whole = whole[len(piece) :]
+    return _with_clean_head(cleaned)
+
+
+def _with_clean_head(pieces: list[tuple[float, bytes]]) -> tuple[tuple[float, bytes], ...]:
+    """The head becomes one piece, at the time when it was whole."""
+    begun = b""
+    for place, (at, piece) in enumerate(pieces):
+        begun += piece
+        head, end, rest = begun.partition(b"\r\n\r\n")
+        if end:
+            lines = [line for line in head.split(b"\r\n") if not _is_secret_line(line)]
+            clean = b"\r\n".join([*lines, b"", rest])
+            return ((at, clean), *pieces[place + 1 :])
+    return tuple(pieces)
+
+
+def _is_secret_line(line: bytes) -> bool:
+    name, colon, _ = line.decode("latin-1").partition(":")
+    return bool(colon) and _is_secret(name)
