@@ -14,8 +14,6 @@ from ollama_mcp.embedded.names import Name, parse_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ollama_mcp.embedded.host import Loaded
-
 CHAT_NAME = "smollm2:135m"
 EMBEDDING_NAME = "all-minilm:22m"
 # Ollama's own template for SmolLM2 in the recordings, so that the counts are Ollama's too.
@@ -122,6 +120,14 @@ def in_tags(model: Model) -> Json:
         "details": _details(model) | window,
         "capabilities": model.capabilities,
     }
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What ``/api/ps`` says of a loaded model: its window in tokens, and when it goes (ns since 1970)."""
+
+    num_ctx: int
+    expires_ns: int
 
 
 def in_ps(model: Model, loaded: Loaded) -> Json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
+from ollama_mcp.embedded.catalog import Loaded, Model
 from ollama_mcp.embedded.errors import Refused
 from ollama_mcp.embedded.gowords import FOREVER, SECOND
 from ollama_mcp.embedded.llama import Llama, Loading
@@ -18,20 +19,11 @@ from ollama_mcp.embedded.llama import Llama, Loading
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from ollama_mcp.embedded.catalog import Model
 
 DEFAULT_NUM_CTX = 2048
 # More would take minutes to read: 8192 tokens are 60 s on one slow core. It is also what the model knows.
 MOST_NUM_CTX = 8192
 DEFAULT_KEEP_ALIVE = 5 * 60 * SECOND
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What ``/api/ps`` says of a loaded model: its window in tokens, and when it goes (ns since 1970)."""
-
-    num_ctx: int
-    expires_ns: int
 
 
 @dataclass(frozen=True)
