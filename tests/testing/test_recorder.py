@@ -230,16 +230,17 @@ async def test_no_secret_is_written(fake, dial, tmp_path):
     halves = [secret_head[:30], secret_head[30:], b"you sent canary-", b"7f3a9c and hunter22"]
     fake.script(Script(raw=halves), path="/api/show")
     upstream = fake.url.replace("http://", "http://me:hunter22@")
-    async with Recorder(upstream, tmp_path, secrets=["setting-secret", "setting-secret-longer"]) as made:
+    known = ["setting-secret", "setting-secret-longer"]
+    async with Recorder(upstream, tmp_path, secrets=known) as made:
         raw = await dial(made)
-        body = json.dumps({"model": "a", "echo": [CANARY, "setting-secret", "setting-secret-longer"]}).encode()
+        body = json.dumps({"model": "a", "echo": [CANARY, *known]}).encode()
         raw.send("POST", "/api/show", body, Authorization=f"Bearer {CANARY}", Cookie=f"b={CANARY}")
         got, _ = await raw.rest()
         (exchange,) = await written(made)
     assert CANARY.encode() in got  # the client gets what Ollama said
     assert fake.last.headers["authorization"] == "Basic bWU6aHVudGVyMjI="
     text = made.written[0].read_text()
-    for secret in (CANARY, "hunter22", "bWU6aHVudGVyMjI=", "setting-secret", "-longer", "Set-Cookie", "X-Api-Key"):
+    for secret in (CANARY, "hunter22", "bWU6aHVudGVyMjI=", *known, "-longer", "Set-Cookie", "X-Api-Key"):
         assert secret not in text
     assert exchange.body() == b"you sent *************" + b" and ********"
     assert exchange.request.json["echo"] == ["*" * 13, "*" * 14, "*" * 21]
