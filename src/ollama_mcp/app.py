@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
+from ollama_mcp.guards import RateLimit
 from ollama_mcp.replies import Replies
 from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
@@ -31,6 +32,7 @@ class App:
     generator: Generator
     embedder: Embedder
     replies: Replies
+    limit: RateLimit
     users: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = field(
         default_factory=WeakKeyDictionary[asyncio.AbstractEventLoop, int], repr=False
     )
@@ -64,6 +66,7 @@ class App:
             generator=Generator(client, catalog, windows, settings),
             embedder=Embedder(client, catalog, windows, settings),
             replies=Replies(),
+            limit=RateLimit(settings.rate, settings.burst),
         )
 
     @asynccontextmanager

@@ -72,10 +72,12 @@ def register(
         prefix: Put before each tool's name.
 
     Raises:
-        ValueError: A toolset or tool is unknown, or the host already has a tool of that name.
+        ValueError: A toolset or tool is unknown, one of OLLAMA_MCP_RATE too, or the host already has a tool
+            of that name.
         TypeError: The host is not an `MCPServer` of mcp 2.
     """
     _require_mcp_server(host)
+    _refuse_unknown("tool of OLLAMA_MCP_RATE:", [name for name in app.settings.rate if name], _every())
     chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools)}
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     taken = registry.keys() & chosen.keys()
@@ -95,13 +97,17 @@ def _require_mcp_server(host: object) -> None:
 def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None) -> list[Tool]:
     toolsets = [toolsets] if isinstance(toolsets, str) else toolsets
     tools = [tools] if isinstance(tools, str) else tools
-    every = {tool.name: tool for toolset in TOOLSETS.values() for tool in toolset}
+    every = _every()
     names = list(TOOLSETS) if toolsets is None and tools is None else list(toolsets or ())
     _refuse_unknown("toolset", names, TOOLSETS)
     singles = list(tools or ())
     _refuse_unknown("tool", singles, every)
     wanted = {tool.name for name in names for tool in TOOLSETS[name]} | set(singles)
     return [tool for name, tool in every.items() if name in wanted]
+
+
+def _every() -> dict[str, Tool]:
+    return {tool.name: tool for toolset in TOOLSETS.values() for tool in toolset}
 
 
 def _refuse_unknown(kind: str, names: list[str], known: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.guards import Rate, parse_rates
 from ollama_mcp.host import Host, parse_host
 from ollama_mcp.names import canonical, check_name, is_name
 from ollama_mcp.options import parse_options
@@ -123,6 +124,8 @@ class Settings:
     max_context: int = 32768
     cloud: bool = False
     progress: str = "status"
+    rate: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
+    burst: int = 10
     log_level: str = "WARNING"
     log_file: str = ""
     embedded_model: str = ""
@@ -246,6 +249,10 @@ def _readable(value: Any) -> str:
     return str(_path(value)) if _text(value) else ""
 
 
+def _rates(value: Any) -> dict[str, Rate]:
+    return parse_rates(_text(value))
+
+
 def _model(value: Any) -> str:
     return check_name(_text(value)) if _text(value) else ""
 
@@ -297,6 +304,9 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "64", "Connections at once."),
     Field("OLLAMA_MCP_RETRIES", "retries", _count(0), "2",
           "How often a request is sent again that was refused, or that found Ollama busy."),
+    Field("OLLAMA_MCP_RATE", "rate", _rates, "",
+          "Most calls in a time: 60/min for all tools together, ollama_chat=10/min for one. Empty: any."),
+    Field("OLLAMA_MCP_BURST", "burst", _count(1), "10", "Calls that may come at once under OLLAMA_MCP_RATE."),
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
           "What is logged on stderr. Prompts only at DEBUG."),
     Field("OLLAMA_MCP_LOG_FILE", "log_file", _path_text, "", "A file that gets the log as well."),

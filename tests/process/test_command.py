@@ -116,6 +116,13 @@ def test_a_log_file_that_cannot_be_opened_is_a_bad_setting(run: Any):
     assert "OLLAMA_MCP_LOG_FILE" in err
 
 
+def test_a_rate_for_a_tool_that_does_not_exist_is_a_bad_setting(run: Any):
+    status, out, err = run("serve", OLLAMA_MCP_RATE="ollama_chta=1/s")
+    assert (status, out) == (2, "")
+    assert "ollama_chta" in err
+    assert "Traceback" not in err
+
+
 def test_no_secret_is_ever_seen(start: Any, fake: FakeOllama, tmp_path: Path):
     host = fake.url.replace("//", "//canary-user:canary-password@")
     child = start(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ollama_mcp.guards import Rate
 from ollama_mcp.host import parse_host
 from ollama_mcp.settings import FIELDS, Backend, Clocks, ModelDefaults, Settings, SettingsError, load
 
@@ -34,6 +35,8 @@ WRONG = {
     "OLLAMA_MCP_IDLE_TIMEOUT": ("nan", "above 0"),
     "OLLAMA_MCP_MAX_CONNECTIONS": ("9" * 5000, "at least 1"),
     "OLLAMA_MCP_RETRIES": ("-1", "at least 0"),
+    "OLLAMA_MCP_RATE": ("60", "60/min"),
+    "OLLAMA_MCP_BURST": ("0", "at least 1"),
     "OLLAMA_MCP_LOG_LEVEL": ("CHATTY", "DEBUG, INFO"),
     "OLLAMA_MCP_EMBEDDED_MODEL": ("/no/such/file", "file that exists"),
     "OLLAMA_MCP_CONFIG": ("/no/such/file", "cannot be read"),
@@ -126,6 +129,8 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_IDLE_TIMEOUT": "3",
             "OLLAMA_MCP_MAX_CONNECTIONS": "7",
             "OLLAMA_MCP_RETRIES": "1",
+            "OLLAMA_MCP_RATE": "60/min, ollama_chat=1/s",
+            "OLLAMA_MCP_BURST": "3",
             "OLLAMA_MCP_LOG_LEVEL": "debug",
             "OLLAMA_MCP_LOG_FILE": "x.log",
             "OLLAMA_MCP_CACHE": str(tmp_path),
@@ -143,6 +148,7 @@ def test_every_setting_reaches_its_place(tmp_path):
     )
     assert (found.chat_model, found.embedding_model) == ("qwen3:8b", "nomic-embed-text")
     assert found.defaults == ModelDefaults({"num_predict": 5}, "Be brief.", "48h", think=False)
+    assert (found.rate, found.burst) == ({"": Rate(60, 60.0), "ollama_chat": Rate(1, 1.0)}, 3)
     assert (found.max_context, found.cloud, found.progress, found.log_level) == (8192, True, "text", "DEBUG")
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
 

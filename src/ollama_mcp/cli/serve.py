@@ -23,7 +23,11 @@ def serve(settings: Settings) -> int:
         _log.warning("%s", problem)
     _spare_searches()
     app = App.create(settings)
-    server = create_server(app, log_level=settings.log_level)
+    try:
+        server = create_server(app, log_level=settings.log_level)
+    except ValueError as error:
+        print(f"ollama-mcp: {error}", file=sys.stderr)
+        return 2
     gc.freeze()  # what is loaded now stays: collecting it again and again stops every call for 60 to 150 ms
     gc.enable()
     return run_stdio(server, on_stop=app.aclose)

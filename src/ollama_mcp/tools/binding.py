@@ -67,6 +67,7 @@ def bind(tool: Tool, app: App) -> Callable[..., Awaitable[CallToolResult]]:
     @functools.wraps(tool.function)
     async def guarded(app: App, /, **arguments: Any) -> CallToolResult:
         try:
+            app.limit.admit(tool.name)
             return tool.render(await tool.function(app, **arguments))
         except OllamaError as error:
             return failure(error)

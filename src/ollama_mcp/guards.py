@@ -1,0 +1,101 @@
+"""Guards: how often a caller may call. No queue, no clock of its own: it says yes, or when."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ollama_mcp.errors import RateLimited
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_RATE = re.compile(r"(?:([a-z][a-z0-9_]*)\s*=)?\s*([0-9]{1,9})\s*/\s*(s|min|h)\Z")
+_MOST_REMEMBERED = 4096
+"""Callers with a debt; above this, those are forgotten who have none any more."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many calls in so many seconds, evenly spread but for a burst."""
+
+    count: int
+    seconds: float
+
+    @property
+    def interval(self) -> float:
+        """Seconds that one call costs."""
+        return self.seconds / self.count
+
+
+def parse_rates(text: str) -> dict[str, Rate]:
+    """Read rates: one for all tools together (by the name ""), others for one tool each.
+
+    >>> parse_rates("60/min, ollama_chat=10/h")
+    {'': Rate(count=60, seconds=60.0), 'ollama_chat': Rate(count=10, seconds=3600.0)}
+
+    Raises:
+        ValueError: That is no rate, or one tool has two.
+    """
+    rates: dict[str, Rate] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        found = _RATE.match(part)
+        name, count, unit = found.groups(default="") if found else ("", "0", "")
+        if not int(count) or name in rates:
+            raise ValueError("rates such as 60/min, ollama_chat=10/min (s, min or h)")
+        rates[name] = Rate(int(count), _SECONDS[unit])
+    return rates
+
+
+class RateLimit:
+    """The generic cell rate algorithm: each call costs an interval, and a burst of them may be owed.
+
+    Args:
+        rates: By tool; "" is for all of them together. Without any, everything is allowed.
+        burst: Calls that may come at once.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self, rates: Mapping[str, Rate], burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rates = rates
+        self._burst = burst
+        self._clock = clock
+        self._paid: dict[tuple[str, str], float] = {}
+        """Until when each caller's calls are accounted for, by caller and scope."""
+
+    def admit(self, tool: str, principal: str = "") -> None:
+        """Count a call.
+
+        Args:
+            tool: Its name, as this program has it.
+            principal: Who calls; each has a count of its own.
+
+        Raises:
+            RateLimited: It is one too many, and is not counted; `retry_after_s` says when it fits.
+        """
+        now = self._clock()
+        scopes = [scope for scope in ("", tool) if scope in self._rates]
+        wait = max((self._wait(principal, scope, now) for scope in scopes), default=0.0)
+        if wait > 0:
+            raise _too_many(tool, wait)
+        for scope in scopes:
+            paid = max(self._paid.get((principal, scope), now), now)
+            self._paid[principal, scope] = paid + self._rates[scope].interval
+        if len(self._paid) > _MOST_REMEMBERED:
+            self._paid = {key: paid for key, paid in self._paid.items() if paid > now}
+
+    def _wait(self, principal: str, scope: str, now: float) -> float:
+        paid = max(self._paid.get((principal, scope), now), now)
+        return paid - now - self._rates[scope].interval * (self._burst - 1)
+
+
+def _too_many(tool: str, wait: float) -> RateLimited:
+    seconds = math.ceil(wait * 1000) / 1000  # rounded up, so that waiting it out is enough
+    return RateLimited(
+        f"too many calls of {tool}",
+        f"Try again in {seconds:g} s; the operator's OLLAMA_MCP_RATE sets how many there may be.",
+        retry_after_s=seconds,
+    )

@@ -1,0 +1,129 @@
+"""How often a caller may call."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_mcp.errors import RateLimited
+from ollama_mcp.guards import Rate, RateLimit, parse_rates
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def admitted(limit: RateLimit, tool: str = "ollama_chat", principal: str = "") -> bool:
+    try:
+        limit.admit(tool, principal)
+    except RateLimited:
+        return False
+    return True
+
+
+def test_without_rates_everything_is_allowed():
+    limit = RateLimit({}, 1)
+    assert all(admitted(limit) for _ in range(1000))
+    assert not limit._paid
+
+
+def test_a_burst_comes_at_once_and_the_rest_evenly(clock):
+    limit = RateLimit(parse_rates("60/min"), 3, clock)
+    assert [admitted(limit) for _ in range(5)] == [True, True, True, False, False]
+    clock.now += 1
+    assert [admitted(limit) for _ in range(2)] == [True, False]
+    clock.now += 3600
+    assert [admitted(limit) for _ in range(4)] == [True, True, True, False]
+
+
+def test_it_says_when_and_in_whose_setting(clock):
+    limit = RateLimit(parse_rates("10/min"), 1, clock)
+    limit.admit("ollama_chat")
+    clock.now += 1.5
+    with pytest.raises(RateLimited) as told:
+        limit.admit("ollama_chat")
+    assert told.value.retry_after_s == 4.5
+    assert "4.5 s" in str(told.value)
+    assert "OLLAMA_MCP_RATE" in str(told.value)
+
+
+def test_a_tool_has_a_rate_beside_that_of_all(clock):
+    limit = RateLimit(parse_rates("4/s, ollama_chat=1/s"), 2, clock)
+    assert [admitted(limit) for _ in range(3)] == [True, True, False]
+    # What was refused by the one is not counted by the other.
+    clock.now += 0.25
+    assert [admitted(limit, "ollama_embeddings") for _ in range(2)] == [True, False]
+    clock.now += 0.25
+    assert not admitted(limit)
+    assert admitted(limit, "ollama_embeddings")
+
+
+def test_callers_do_not_use_up_one_anothers_calls(clock):
+    limit = RateLimit(parse_rates("1/h"), 1, clock)
+    assert [admitted(limit, principal=name) for name in "abab"] == [True, True, False, False]
+
+
+def test_what_is_owed_no_more_is_forgotten(clock, monkeypatch):
+    monkeypatch.setattr("ollama_mcp.guards._MOST_REMEMBERED", 10)
+    limit = RateLimit(parse_rates("1/s"), 1, clock)
+    for caller in range(100):
+        limit.admit("ollama_chat", str(caller))
+        clock.now += 1
+    assert len(limit._paid) <= 11
+
+
+@given(
+    st.integers(1, 100),
+    st.sampled_from([1.0, 60.0, 3600.0]),
+    st.integers(1, 20),
+    st.lists(st.floats(0, 100), max_size=60),
+)
+def test_never_more_than_the_burst_and_the_rate_and_waiting_is_enough(count, seconds, burst, pauses):
+    clock, begun = Clock(), 1000.0
+    limit = RateLimit({"": Rate(count, seconds)}, burst, clock)
+    for allowed, pause in enumerate(pauses, 1):
+        clock.now += pause
+        try:
+            limit.admit("ollama_chat")
+        except RateLimited as told:
+            clock.now += told.retry_after_s
+            limit.admit("ollama_chat")
+        assert allowed <= burst + count / seconds * (clock.now - begun) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("5/s", {"": Rate(5, 1.0)}),
+        (" ollama_chat = 10 / min ,", {"ollama_chat": Rate(10, 60.0)}),
+        ("60/min, ollama_chat=10/h", {"": Rate(60, 60.0), "ollama_chat": Rate(10, 3600.0)}),
+    ],
+)
+def test_rates_are_read(text, expected):
+    assert parse_rates(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "0/s", "-1/s", "1/day", "x=", "1/s, 2/s", "a=1/s,a=1/s", "1.5/s", "٣/s"]
+)
+def test_what_is_no_rate_is_refused(text):
+    with pytest.raises(ValueError, match="60/min"):
+        parse_rates(text)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_rates_or_refused(text):
+    try:
+        rates = parse_rates(text)
+    except ValueError:
+        return
+    assert all(rate.count > 0 for rate in rates.values())
