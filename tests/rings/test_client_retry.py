@@ -7,9 +7,17 @@ import pytest
 from ollama_mcp import errors
 from ollama_mcp.client import retry
 from ollama_mcp.client.retry import Health, wait_before_next
-from ollama_mcp.endpoints import CHAT, COPY, CREATE, DELETE, PULL, PUSH, TAGS, Call
+from ollama_mcp.endpoints import CHAT, COPY, CREATE, DELETE, PULL, PUSH, TAGS, WEB_SEARCH, Call
 from ollama_mcp.testing import Script
-from ollama_mcp.wire import ChatRequest, CopyRequest, CreateRequest, DeleteRequest, Message, PullRequest
+from ollama_mcp.wire import (
+    ChatRequest,
+    CopyRequest,
+    CreateRequest,
+    DeleteRequest,
+    Message,
+    PullRequest,
+    WebSearchRequest,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
 ASK = ChatRequest(model="llama3.2:3b", messages=[Message(role="user", content="hi")])
@@ -183,4 +191,23 @@ async def test_a_server_that_answers_with_a_failure_is_not_down(fake, client):
         with pytest.raises(errors.Upstream):
             await ask(client)
     (lane,) = client._lanes.values()
-    assert not lane.health.is_down
+    assert not lane.health[fake.url].is_down
+
+
+async def test_a_cloud_that_is_silent_does_not_keep_calls_from_the_server(connect):
+    tried: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        tried.append(request.url.host)
+        if request.url.host == "ollama.com":
+            raise httpx.ConnectTimeout("no")
+        return httpx.Response(200, json={"models": []})
+
+    client = connect("gpu", transport=httpx.MockTransport(answer), api_key="k" * 8)
+    with pytest.raises(errors.Timeout):
+        await client.call(WEB_SEARCH, WebSearchRequest(query="x"))
+    (lane,) = client._lanes.values()
+    assert lane.health["https://ollama.com:443"].is_down
+    assert not lane.health[client.address].is_down
+    await client.call(TAGS)
+    assert tried == ["ollama.com", "gpu"]

@@ -15,11 +15,7 @@ pytestmark = pytest.mark.anyio
 async def limited():
     with anyio.fail_after(20):
         async with FakeOllama() as fake:
-            settings = {
-                "OLLAMA_HOST": fake.url,
-                "OLLAMA_MCP_RATE": "ollama_chat=1/h",
-                "OLLAMA_MCP_BURST": "2",
-            }
+            rate = {"OLLAMA_MCP_RATE": "ollama_chat=1/h", "OLLAMA_MCP_BURST": "2"}
             async with App.create(load({"OLLAMA_HOST": fake.url, **rate})) as app:
                 yield app
 

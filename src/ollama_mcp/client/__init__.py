@@ -153,7 +153,7 @@ class OllamaClient:
 
         async with AsyncExitStack() as stack:
             most = 1 if endpoint.once else 1 + self.backend.retries
-            yield await _reached(stack, attempt, lane.health, most)
+            yield await _reached(stack, attempt, lane.health[host.url], most)
 
     async def _check_status(self, answer: Answer, asked: failures.Asked) -> None:
         if not 200 <= answer.status < 300:

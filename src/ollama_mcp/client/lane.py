@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -36,7 +36,7 @@ class Lane:
     show) have places of their own, so that they pass a queue of generations.
 
     Attributes:
-        health: What the last tries told of the server.
+        health: What the last tries told of a server, by its address: Ollama's cloud may be another.
 
     Args:
         backend: The server.
@@ -53,7 +53,7 @@ class Lane:
         self._backend = backend
         self._theirs = shared
         self._shared = shared or (httpx.AsyncClient(transport=transport) if transport else None)
-        self.health = Health()
+        self.health: defaultdict[str, Health] = defaultdict(Health)
         self._lines = {
             "first_byte": asyncio.Semaphore(backend.max_connections),
             "idle": asyncio.Semaphore(_LOOKUPS),
