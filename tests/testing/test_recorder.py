@@ -295,6 +295,26 @@ def test_any_bytes_in_any_pieces_survive_a_file(tmp_path_factory, body: bytes, c
 # --- from a shell ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("options", "environment", "told"),
+    [
+        (["record", "--to", "made", "--upstream", "ftp://x"], {}, "INVALID_ARGUMENT"),
+        (["record", "--to", "made"], {"OLLAMA_HOST": "ftp://x"}, "OLLAMA_HOST"),
+        (["--replay", "nowhere"], {}, "no recording in nowhere"),
+        (["--host", "203.0.113.7"], {}, "203.0.113.7"),
+    ],
+)
+def test_what_it_cannot_begin_with_is_one_line(options, environment, told, tmp_path):
+    command = [sys.executable, "-m", "ollama_mcp.testing", *options]
+    environment = {**os.environ, **environment}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=20, cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_from_a_shell(fake_ollama, tmp_path):
     environment = {**os.environ, "OLLAMA_HOST": fake_ollama.url, "OLLAMA_API_KEY": CANARY}
     made = tmp_path / "made"

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 
+from ollama_mcp.errors import OllamaError
 from ollama_mcp.testing.fake import FakeOllama
 from ollama_mcp.testing.listener import Listener
 from ollama_mcp.testing.models import Model
@@ -75,10 +76,14 @@ def fake(options: argparse.Namespace) -> FakeOllama:
 
 def recorder(options: argparse.Namespace) -> Listener:
     """The recorder that the command line asks for."""
-    from ollama_mcp.settings import load  # noqa: PLC0415 - the fake needs only the standard library
+    # The fake needs only the standard library.
+    from ollama_mcp.settings import SettingsError, load  # noqa: PLC0415
     from ollama_mcp.testing.recorder import Recorder  # noqa: PLC0415
 
-    backend = load().backend
+    try:
+        backend = load().backend
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
     return Recorder(
         options.upstream or backend.host,
         options.to,
@@ -103,10 +108,14 @@ async def serve(listener: Listener, *, until_eof: bool) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Run the fake or the recorder."""
+    """Run the fake or the recorder; what it cannot begin with is one line on stderr."""
     records = argv[:1] == ["record"]
     options = record_arguments(argv[1:]) if records else arguments(argv)
-    asyncio.run(serve(recorder(options) if records else fake(options), until_eof=options.until_eof))
+    try:
+        listener = recorder(options) if records else fake(options)
+        asyncio.run(serve(listener, until_eof=options.until_eof))
+    except (OSError, ValueError, OllamaError) as error:
+        sys.exit(f"python -m ollama_mcp.testing: {error}")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Recorder(Listener):
         written: The files, in the order in which their exchanges ended.
 
     Raises:
-        ValueError: The upstream is no address.
+        InvalidArgument: The upstream is no address.
         OSError: The folder cannot be made.
     """
 
