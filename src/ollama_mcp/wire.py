@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic_core
 from pydantic import AliasChoices, BeforeValidator, Field
@@ -41,7 +41,7 @@ def _object(value: Any) -> Any:
 class ToolFunction(Response):
     """A call that a model asks for; `arguments` is an object, never a string."""
 
-    essential = frozenset({"arguments"})
+    essential: ClassVar[frozenset[str]] = frozenset({"arguments"})
 
     name: str = ""
     arguments: Annotated[dict[str, Any], BeforeValidator(_object)] = Field(default_factory=dict[str, Any])
@@ -152,7 +152,9 @@ class Chunk(Response):
 class ChatChunk(Chunk):
     """One line of POST /api/chat."""
 
-    essential = frozenset({"message", "content", "thinking", "tool_calls", "function", "arguments", "done"})
+    essential: ClassVar[frozenset[str]] = frozenset(
+        {"message", "content", "thinking", "tool_calls", "function", "arguments", "done"}
+    )
 
     message: ChatMessage = Field(default_factory=ChatMessage)
 
@@ -175,7 +177,7 @@ class ChatChunk(Chunk):
 class GenerateChunk(Chunk):
     """One line of POST /api/generate."""
 
-    essential = frozenset({"response", "thinking", "done"})
+    essential: ClassVar[frozenset[str]] = frozenset({"response", "thinking", "done"})
 
     response: str = ""
     thinking: str = ""
@@ -209,7 +211,7 @@ class EmbedRequest(Request):
 class EmbedResponse(Response):
     """L2-normalised vectors in the order of the inputs. Durations in nanoseconds."""
 
-    essential = frozenset({"embeddings"})
+    essential: ClassVar[frozenset[str]] = frozenset({"embeddings"})
 
     model: str = ""
     embeddings: list[list[float]] = Field(default_factory=list[list[float]])
@@ -230,7 +232,7 @@ class LegacyEmbeddingsRequest(Request):
 class LegacyEmbeddingsResponse(Response):
     """One vector, not normalised."""
 
-    essential = frozenset({"embedding"})
+    essential: ClassVar[frozenset[str]] = frozenset({"embedding"})
 
     embedding: list[float] = Field(default_factory=list[float])
 

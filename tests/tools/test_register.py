@@ -143,6 +143,12 @@ async def test_registering_twice_needs_a_prefix(host, talk, app):
         assert not (await client.call_tool("other_ollama_chat", {"prompt": "x"})).is_error
 
 
+@pytest.mark.parametrize("prefix", ["x y", "ä_", "a/", "x" * 65])
+def test_a_prefix_that_no_name_may_have_is_refused(host, prefix):
+    with pytest.raises(ValueError, match="begin a tool's name"):
+        register(host, App.create(), prefix=prefix)
+
+
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [

@@ -20,11 +20,11 @@ class Log:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        self.connections = 0
-        self.open_connections = 0
-        self.in_flight = 0
-        self.max_in_flight = 0
-        self.answered = 0
+        self.connections: int = 0
+        self.open_connections: int = 0
+        self.in_flight: int = 0
+        self.max_in_flight: int = 0
+        self.answered: int = 0
         self.left: list[tuple[Request, float]] = []
         self._changed = threading.Condition()
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()

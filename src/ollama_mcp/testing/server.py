@@ -254,8 +254,8 @@ class Server:
     def __init__(self, respond: Responder, log: Log) -> None:
         self.respond = respond
         self.log = log
-        self.released = asyncio.Event()
-        self.turns = Turns()
+        self.released: asyncio.Event = asyncio.Event()
+        self.turns: Turns = Turns()
         self._open: dict[Connection, asyncio.Task[None]] = {}
         self._failures: list[BaseException] = []
 

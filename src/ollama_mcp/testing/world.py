@@ -53,7 +53,7 @@ class World:
         self.registry = {}
         self.pull_script = None
         self.blobs = {}
-        self.scripts = ScriptBook()
+        self.scripts: ScriptBook = ScriptBook()
         for model in default_models() if models is None else models:
             self.add_model(model)
 

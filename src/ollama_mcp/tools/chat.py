@@ -14,7 +14,7 @@ from ollama_mcp.tools.following import follow
 from ollama_mcp.tools.results import words
 from ollama_mcp.tools.toolset import Toolset, says
 
-chat = Toolset("chat")
+chat: Toolset = Toolset("chat")
 
 Objects = list[dict[str, Any]]
 Model = Annotated[str, says('Model name. "" (default): the configured, a loaded or the newest one.')]

@@ -6,7 +6,7 @@ import base64
 import struct
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult
@@ -19,7 +19,7 @@ from ollama_mcp.tools.following import follow
 from ollama_mcp.tools.results import NOTES, STATS, facts
 from ollama_mcp.tools.toolset import Toolset, says
 
-embeddings = Toolset("embeddings")
+embeddings: Toolset = Toolset("embeddings")
 
 _MOST_COMPARED = 8
 Form = Literal["summary", "full", "base64"]
@@ -35,7 +35,7 @@ class Embedded(Vectors):
 class VectorReport(BaseModel):
     """Loose on purpose: a schema for every number costs a client 40 times the time."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     model: str
     count: int

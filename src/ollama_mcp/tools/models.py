@@ -15,7 +15,7 @@ from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.toolset import Toolset, says
 
-models = Toolset("models")
+models: Toolset = Toolset("models")
 
 
 class ModelTable(BaseModel):
