@@ -2,7 +2,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import anyio
 import ollama
 import pytest
 
@@ -69,20 +68,11 @@ async def dial(anyio_backend: str) -> AsyncIterator[Callable[[Listener], Awaitab
 
 
 @pytest.fixture
-async def connect(fake: FakeOllama) -> AsyncIterator[Callable[[], Awaitable[RawClient]]]:
-    """Opens bare sockets to the fake, and closes them after the test."""
-    opened: list[RawClient] = []
-
-    async def connect() -> RawClient:
-        raw = RawClient(*await asyncio.open_connection(fake.host, fake.port))
-        opened.append(raw)
-        return raw
-
-    yield connect
-    for raw in opened:
-        raw.writer.transport.abort()
-    with anyio.move_on_after(1):
-        await fake.wait_for(lambda fake: not fake.open_connections)
+def connect(
+    fake: FakeOllama, dial: Callable[[Listener], Awaitable[RawClient]]
+) -> Callable[[], Awaitable[RawClient]]:
+    """Opens bare sockets to the fake."""
+    return lambda: dial(fake)
 
 
 @pytest.fixture
