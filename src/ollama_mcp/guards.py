@@ -28,6 +28,10 @@ class Rate:
         """Seconds that one call costs."""
         return self.seconds / self.count
 
+    def __str__(self) -> str:
+        units = {seconds: unit for unit, seconds in _SECONDS.items()}
+        return f"{self.count}/{units.get(self.seconds, f'{self.seconds:g} s')}"
+
 
 def parse_rates(text: str) -> dict[str, Rate]:
     """Read rates: one for all tools together (by the name ""), others for one tool each.
@@ -46,6 +50,15 @@ def parse_rates(text: str) -> dict[str, Rate]:
             raise ValueError("rates such as 60/min, ollama_chat=10/min (s, min or h)")
         rates[name] = Rate(int(count), _SECONDS[unit])
     return rates
+
+
+def written(rates: Mapping[str, Rate]) -> str:
+    """The rates as `parse_rates` reads them.
+
+    >>> written(parse_rates("ollama_chat=10/h,60/min"))
+    'ollama_chat=10/h, 60/min'
+    """
+    return ", ".join(f"{name}={rate}" if name else str(rate) for name, rate in rates.items())
 
 
 class RateLimit:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import RateLimited
-from ollama_mcp.guards import Rate, RateLimit, parse_rates
+from ollama_mcp.guards import Rate, RateLimit, parse_rates, written
 
 
 class Clock:
@@ -127,3 +127,4 @@ def test_any_text_is_rates_or_refused(text):
     except ValueError:
         return
     assert all(rate.count > 0 for rate in rates.values())
+    assert parse_rates(written(rates)) == rates

@@ -18,6 +18,7 @@ from ollama_mcp.catalog import Listed
 from ollama_mcp.cli.output import die_with_the_reader
 from ollama_mcp.endpoints import VERSION
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.guards import written
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.settings import FIELDS, Settings
 
@@ -86,6 +87,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
 
 def _settings_in_force(settings: Settings) -> list[Finding]:
     shown = {"OLLAMA_HOST": settings.backend.host.url, "OLLAMA_API_KEY": _mask(settings.backend.api_key)}
+    shown |= {"OLLAMA_MCP_RATE": written(settings.rate)}
     shown |= {"OLLAMA_MCP_HEADERS": ", ".join(f"{name}: {_mask('x')}" for name in settings.backend.headers)}
     lines = [
         (entry.variable, _shown(entry.key, shown.get(entry.variable), settings))
