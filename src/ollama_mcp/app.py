@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakKeyDictionary
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.guards import RateLimit
-from ollama_mcp.replies import Replies
+from ollama_mcp.guards import Gate, RateLimit
+from ollama_mcp.loops import PerLoop
+from ollama_mcp.replies import Replies, Retention
 from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
 from ollama_mcp.replies.generation import Generator
+from ollama_mcp.replies.overview import Overview
 from ollama_mcp.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class App:
     generator: Generator
     embedder: Embedder
     replies: Replies
+    gate: Gate
     limit: RateLimit
-    users: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = field(
-        default_factory=WeakKeyDictionary[asyncio.AbstractEventLoop, int], repr=False
-    )
-    """How many have entered, by event loop."""
+    overview: Overview
+    users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
+    """This App, as often as it has been entered, by event loop."""
 
     @classmethod
     def create(
@@ -59,14 +59,18 @@ class App:
         settings = load() if settings is None else settings
         client = client or OllamaClient(settings.backend, transport=transport)
         catalog, windows = Catalog(client, settings), Windows()
+        gate = Gate(settings.parallel, settings.queue)
+        replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
         return cls(
             settings=settings,
             client=client,
             catalog=catalog,
-            generator=Generator(client, catalog, windows, settings),
-            embedder=Embedder(client, catalog, windows, settings),
-            replies=Replies(),
+            generator=Generator(client, catalog, windows, gate, settings),
+            embedder=Embedder(client, catalog, windows, gate, settings),
+            replies=replies,
+            gate=gate,
             limit=RateLimit(settings.rate, settings.burst),
+            overview=Overview(client, gate, replies),
         )
 
     @asynccontextmanager
@@ -80,14 +84,12 @@ class App:
             yield self
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self.users[loop] = self.users.get(loop, 0) + 1
+        self.users.here().append(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        self.users[loop] -= 1
-        if not self.users[loop]:
+        self.users.here().pop()
+        if not self.users.here():
             await self.aclose()
 
     async def aclose(self) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -22,8 +24,10 @@ from ollama_mcp.errors import (
     ModelNotFound,
     NotOllama,
     OllamaError,
+    Timeout,
     Upstream,
 )
+from ollama_mcp.loops import Shared
 from ollama_mcp.names import canonical, check_name, is_cloud_name, nearest
 from ollama_mcp.settings import Settings
 from ollama_mcp.wire import ModelInfo, RunningModel, ShowRequest, ShowResponse
@@ -32,6 +36,7 @@ _FRESH_S = 60.0
 """How long what is known of a model holds: it changes when somebody pulls or creates it anew."""
 _MOST_KNOWN = 256
 _SHOWS_AT_ONCE = 8
+_STUCK_LOOK_S = 1.0
 _EXAMPLES = {
     "embedding": "nomic-embed-text",
     "vision": "gemma3",
@@ -86,6 +91,7 @@ class Catalog:
         self._settings = settings
         self._known: dict[str, tuple[float, Model]] = {}
         self._windows: dict[str, tuple[float, int]] = {}
+        self._shared = Shared()
 
     # --- finding and choosing -------------------------------------------------------------------
 
@@ -105,7 +111,8 @@ class Catalog:
         """
         wanted = list(needs)
         if not name.strip():
-            return await self._choose(wanted, default)
+            choosing = partial(self._choose, wanted, default)
+            return await self._shared.do(("choose", *sorted(wanted), default), choosing)
         was_known = canonical(name) in self._known
         model = await self.find(name)
         if was_known and not model.capabilities.issuperset(wanted):
@@ -135,6 +142,24 @@ class Catalog:
         local = [model for model in installed if self._settings.cloud or not is_cloud_name(model)]
         return model_not_found(name, nearest(name, local), local[0] if local else "", setting)
 
+    async def named_stuck(self, name: str, error: Timeout) -> Timeout:
+        """The same TIMEOUT; where the model is loaded and yet says nothing, the remedy is to unload it.
+
+        A client that leaves at the wrong moment can leave a model's only slot taken in Ollama: every
+        later call then waits for a byte that never comes (ollama/ollama#17131).
+        """
+        if error.details.get("clock") != "first_byte":
+            return error
+        loaded = False
+        with suppress(OllamaError), anyio.move_on_after(_STUCK_LOOK_S):
+            loaded = await self.is_loaded(name)
+        if loaded:
+            error.remedy = (
+                f"Ollama has {name} loaded and says nothing: unless others keep it busy, its place is stuck; "
+                f"unload it (`ollama stop {name}`) and call again"
+            )
+        return error
+
     def forget(self, name: str) -> None:
         """Look the model up anew at the next call."""
         self._known.pop(canonical(name), None)
@@ -143,6 +168,9 @@ class Catalog:
         at, model = self._known.get(canonical(name), (0.0, None))
         if model is not None and time.monotonic() - at < _FRESH_S:
             return model
+        return await self._shared.do(("show", canonical(name)), partial(self._ask_for, name))
+
+    async def _ask_for(self, name: str) -> Model:
         model = describe(name, await self._client.call(SHOW, ShowRequest(model=name)))
         self._remember(name, model)
         return model

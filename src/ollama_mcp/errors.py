@@ -50,11 +50,13 @@ class OllamaError(Exception):
         retry_after_s: Seconds to wait before that, where known.
         upstream_status: HTTP status of the Ollama server's answer, where there was one.
         partial_text: What the model had written before the failure.
+        handle: Finds what the model had written, where that is kept; "" where it is not.
         details: Numbers and names behind the cause (token counts, models …), JSON-able.
     """
 
     code: ClassVar[str] = "INTERNAL"
     retryable: bool = False
+    handle: str = ""
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class OllamaError(Exception):
             "retry_after_s": self.retry_after_s,
             "upstream_status": self.upstream_status,
             "partial_text": self.partial_text,
+            "handle": self.handle or None,
             "error_id": None,
         }
 

@@ -87,7 +87,8 @@ def register(
     taken = registry.keys() & chosen.keys()
     if taken:
         raise ValueError(f"the server already has {', '.join(sorted(taken))}; give register() a prefix")
-    registry.update({name: publish(tool, app, name) for name, tool in chosen.items()})
+    continue_as = next((name for name, tool in chosen.items() if tool.name == "ollama_continue"), "")
+    registry.update({name: publish(tool, app, name, continue_as) for name, tool in chosen.items()})
 
 
 def _require_mcp_server(host: object) -> None:

@@ -124,6 +124,11 @@ class Settings:
     max_context: int = 32768
     cloud: bool = False
     progress: str = "status"
+    soft_deadline: float | None = None
+    page: int | None = None
+    unclaimed_timeout: float = 900.0
+    parallel: int = 4
+    queue: int = 64
     rate: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
     burst: int = 10
     log_level: str = "WARNING"
@@ -166,6 +171,11 @@ def _seconds(value: Any) -> float:
     if not 0 < seconds < 1e6 or isinstance(value, bool):
         raise ValueError("a number of seconds above 0")
     return seconds
+
+
+def _seconds_or_never(value: Any) -> float:
+    """0 is never."""
+    return 0.0 if str(value).strip() in {"0", "0.0"} and value is not False else _seconds(value)
 
 
 def _count(low: int) -> Callable[[Any], int]:
@@ -297,6 +307,15 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
     Field("OLLAMA_MCP_PROGRESS", "progress", _one_of("status", "text"), "status",
           "What progress messages say: a status line, or exactly the new text."),
+    Field("OLLAMA_MCP_SOFT_DEADLINE", "soft_deadline", _seconds_or_never, "",
+          "Seconds after which a call that goes on returns a handle; 0: never. Empty: by the client."),
+    Field("OLLAMA_MCP_PAGE", "page", _count(1000), "",
+          "Most characters of an answer in one result; a longer one comes in pages. Empty: by the client."),
+    Field("OLLAMA_MCP_UNCLAIMED_TIMEOUT", "unclaimed_timeout", _seconds, "900",
+          "Seconds after which an answer is stopped that nobody asks for by its handle."),
+    Field("OLLAMA_MCP_PARALLEL", "parallel", _count(1), "4", "Calls of one model that run at once."),
+    Field("OLLAMA_MCP_QUEUE", "queue", _count(0), "64",
+          "Calls of one model that may wait for their turn; the next one is BUSY."),
     Field("OLLAMA_MCP_CONNECT_TIMEOUT", "connect_timeout", _seconds, "5", "Seconds to wait to connect."),
     Field("OLLAMA_MCP_FIRST_BYTE_TIMEOUT", "first_byte_timeout", _seconds, "300",
           "Seconds to wait for an answer to begin: queue, load and prompt."),

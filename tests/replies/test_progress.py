@@ -65,7 +65,7 @@ async def watch(
         for pause, text in tokens:
             await asyncio.sleep(pause)
             reply.advance(State.WRITING)
-            reply.show(text)
+            reply.write(text)
             reply.settle(text)
         await asyncio.sleep(last)
         watched.ended_at = now()
@@ -304,7 +304,7 @@ def test_a_status_line_has_at_most_160_characters_whatever_stands_in_it(virtuall
         lines.append(reply.status())
         reply.advance(State.WRITING)
         lines.append(reply.status())
-        reply.show("word\n" * 300)
+        reply.write("word\n" * 300)
         lines.append(reply.status())
         reply.notes[:] = ["a\nb"]
         lines.append(reply.status())

@@ -141,7 +141,7 @@ def test_every_event_loop_has_a_pool_of_its_own_and_leaves_none_behind():
 
         assert [asyncio.run(two()) for _ in range(5)] == [1] * 5
         assert fake.connections == 5
-        client._lanes.clear()
+        client._lanes._things.clear()
         gc.collect()
 
 

@@ -119,6 +119,7 @@ def test_data_has_exactly_the_keys_of_the_contract_and_the_details():
         "retry_after_s": None,
         "upstream_status": 400,
         "partial_text": "",
+        "handle": None,
         "error_id": None,
         "tokens": 5,
         "window": 4,

@@ -72,7 +72,7 @@ def test_callers_do_not_use_up_one_anothers_calls(clock):
 
 
 def test_what_is_owed_no_more_is_forgotten(clock, monkeypatch):
-    monkeypatch.setattr("ollama_mcp.guards._MOST_REMEMBERED", 10)
+    monkeypatch.setattr("ollama_mcp.guards.rate._MOST_REMEMBERED", 10)
     limit = RateLimit(parse_rates("1/s"), 1, clock)
     for caller in range(100):
         limit.admit("ollama_chat", str(caller))

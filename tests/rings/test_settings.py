@@ -30,6 +30,11 @@ WRONG = {
     "OLLAMA_MCP_MAX_CONTEXT": ("1", "1024"),
     "OLLAMA_MCP_CLOUD": ("perhaps", "1 or 0"),
     "OLLAMA_MCP_PROGRESS": ("loud", "status, text"),
+    "OLLAMA_MCP_SOFT_DEADLINE": ("-1", "above 0"),
+    "OLLAMA_MCP_PAGE": ("10", "at least 1000"),
+    "OLLAMA_MCP_UNCLAIMED_TIMEOUT": ("0", "above 0"),
+    "OLLAMA_MCP_PARALLEL": ("0", "at least 1"),
+    "OLLAMA_MCP_QUEUE": ("-1", "at least 0"),
     "OLLAMA_MCP_CONNECT_TIMEOUT": ("0", "above 0"),
     "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": ("inf", "above 0"),
     "OLLAMA_MCP_IDLE_TIMEOUT": ("nan", "above 0"),
@@ -90,6 +95,11 @@ def test_every_setting_is_told_once_with_a_sentence():
     assert {f.variable for f in FIELDS if f.secret} == {"OLLAMA_API_KEY", "OLLAMA_MCP_HEADERS"}
 
 
+def test_a_soft_deadline_of_zero_is_never():
+    assert load({"OLLAMA_MCP_SOFT_DEADLINE": "0"}).soft_deadline == 0
+    assert load({}).soft_deadline is None
+
+
 def test_the_clocks_are_those_of_the_contract():
     assert Clocks() == Clocks(connect=5, first_byte=300, idle=60)
 
@@ -124,6 +134,11 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_MAX_CONTEXT": "8192",
             "OLLAMA_MCP_CLOUD": "yes",
             "OLLAMA_MCP_PROGRESS": "TEXT",
+            "OLLAMA_MCP_SOFT_DEADLINE": "2.5",
+            "OLLAMA_MCP_PAGE": "5000",
+            "OLLAMA_MCP_UNCLAIMED_TIMEOUT": "60",
+            "OLLAMA_MCP_PARALLEL": "2",
+            "OLLAMA_MCP_QUEUE": "0",
             "OLLAMA_MCP_CONNECT_TIMEOUT": "1.5",
             "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": "2",
             "OLLAMA_MCP_IDLE_TIMEOUT": "3",
@@ -150,6 +165,8 @@ def test_every_setting_reaches_its_place(tmp_path):
     assert found.defaults == ModelDefaults({"num_predict": 5}, "Be brief.", "48h", think=False)
     assert (found.rate, found.burst) == ({"": Rate(60, 60.0), "ollama_chat": Rate(1, 1.0)}, 3)
     assert (found.max_context, found.cloud, found.progress, found.log_level) == (8192, True, "text", "DEBUG")
+    assert (found.soft_deadline, found.page, found.unclaimed_timeout) == (2.5, 5000, 60)
+    assert (found.parallel, found.queue) == (2, 0)
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
 
 

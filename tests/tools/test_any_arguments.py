@@ -48,7 +48,7 @@ messages = st.lists(
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     tool = draw(st.sampled_from(sorted(PARAMETERS)))
-    names = st.sampled_from(PARAMETERS[tool]) | st.sampled_from(KEYS) | st.text(max_size=8)
+    names = st.sampled_from([*PARAMETERS[tool], "handle"]) | st.sampled_from(KEYS) | st.text(max_size=8)
     arguments = draw(st.dictionaries(names, values, max_size=4))
     if draw(st.booleans()):
         arguments |= {"prompt": "hi", "input": ["hi"]}

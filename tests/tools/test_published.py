@@ -62,7 +62,8 @@ async def test_names_titles_and_hints_are_what_every_client_can_take(tools: list
         assert re.fullmatch(r"[a-z][a-z0-9_]{0,36}", tool.name)
         assert tool.title
         assert tool.annotations is not None
-        assert tool.annotations.read_only_hint is True
+        assert tool.annotations.read_only_hint is (tool.name != "ollama_cancel")
+        assert tool.annotations.destructive_hint is not True
 
 
 async def test_a_description_is_one_short_paragraph(tools: list[Tool]):
@@ -80,7 +81,9 @@ async def test_every_parameter_is_described_with_the_default_that_it_has(tools: 
             assert schema["description"], (tool.name, name)
             assert schema["type"], (tool.name, name)
             default = parameters[name].default
-            if default is not Parameter.empty:
+            if name == "wait_s":  # whose default is the client's, and none at all for a direct call
+                assert "Default: " in schema["description"]
+            elif default is not Parameter.empty:
                 assert default_in(schema["description"]) == default, (tool.name, name)
             assert (name in tool.input_schema.get("required", [])) == (default is Parameter.empty)
 
@@ -100,7 +103,7 @@ async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(to
 
 async def test_only_tools_that_return_facts_publish_an_output_schema(tools: list[Tool]):
     facts = {tool.name for tool in tools if tool.output_schema is not None}
-    assert facts == {"ollama_embeddings", "ollama_list_models"}
+    assert facts == {"ollama_embeddings", "ollama_list_models", "ollama_status"}
 
 
 async def test_the_list_is_the_same_for_every_server_and_every_time(offline: Client, tools: list[Tool]):
@@ -108,11 +111,11 @@ async def test_the_list_is_the_same_for_every_server_and_every_time(offline: Cli
     assert list(await SNAPSHOTS["definitions"]("auto")) == [tool.name for tool in tools]
 
 
-async def test_all_tools_together_cost_at_most_1400_tokens(offline: Client):
+async def test_all_tools_together_cost_at_most_2400_tokens(offline: Client):
     listed = (await offline.list_tools()).model_dump_json(by_alias=True, exclude_none=True)
     tokens = len(listed.encode()) / 4
     print(f"\ntools/list: {tokens:.0f} tokens")
-    assert tokens <= 1400
+    assert tokens <= 2400
 
 
 async def test_the_list_may_be_cached_since_it_never_changes(offline: Client, mode: str):

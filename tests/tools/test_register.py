@@ -17,6 +17,8 @@ from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
+CHAT = ["ollama_chat", "ollama_generate", "ollama_continue", "ollama_cancel"]
+MODELS = ["ollama_list_models", "ollama_status"]
 OURS = [tool.name for toolset in TOOLSETS.values() for tool in toolset]
 Talk = Callable[[MCPServer], AbstractAsyncContextManager[Client]]
 
@@ -152,9 +154,9 @@ def test_a_prefix_that_no_name_may_have_is_refused(host, prefix):
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
-        ({"toolsets": ["chat"]}, ["ollama_chat", "ollama_generate"]),
+        ({"toolsets": ["chat"]}, CHAT),
         ({"tools": ["ollama_embeddings"]}, ["ollama_embeddings"]),
-        ({"toolsets": ["models"], "tools": ["ollama_chat"]}, ["ollama_chat", "ollama_list_models"]),
+        ({"toolsets": ["models"], "tools": ["ollama_chat"]}, ["ollama_chat", *MODELS]),
         ({"toolsets": []}, []),
     ],
 )
@@ -176,7 +178,7 @@ async def test_two_apps_on_one_host_do_not_mix(host, talk, app, fake):
     register(host, elsewhere, tools=["ollama_list_models"], prefix="b_")
     async with talk(host) as client:
         await client.call_tool("b_ollama_list_models", {})
-    assert app.client._lanes == {}
+    assert not app.client._lanes
     await elsewhere.aclose()
 
 

@@ -11,9 +11,7 @@ Usable without MCP, which it does not import:
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -28,6 +26,7 @@ from ollama_mcp.client.retry import Health, wait_before_next
 from ollama_mcp.endpoints import Call, Stream
 from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
 from ollama_mcp.host import Host, parse_host
+from ollama_mcp.loops import PerLoop
 from ollama_mcp.ndjson import STREAM_LIMIT, parse_object, read_objects
 from ollama_mcp.settings import Backend
 
@@ -68,7 +67,7 @@ class OllamaClient:
         self.backend: Backend = Backend(host=parse_host(backend)) if isinstance(backend, str) else backend
         self._transport = transport
         self._http = http
-        self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = weakref.WeakKeyDictionary()
+        self._lanes: PerLoop[Lane] = PerLoop(self._new_lane)
 
     @property
     def address(self) -> str:
@@ -110,7 +109,7 @@ class OllamaClient:
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; a later call opens new ones."""
-        lane = self._lanes.pop(asyncio.get_running_loop(), None)
+        lane = self._lanes.pop()
         if lane is not None:
             await lane.aclose()
 
@@ -139,7 +138,7 @@ class OllamaClient:
         )
         content = body.to_json() if isinstance(body, Request) else body
         headers = self._headers(host, body)
-        lane = self._lane()
+        lane = self._lanes.here()
 
         @asynccontextmanager
         async def attempt() -> AsyncGenerator[Answer]:
@@ -162,16 +161,10 @@ class OllamaClient:
                 answer.status, said.encode("utf-8", "surrogateescape"), answer.retry_after, asked
             )
 
-    def _lane(self) -> Lane:
-        loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
-            from ollama_mcp.client.lane import Lane  # noqa: PLC0415 - imports httpx, at the first call
+    def _new_lane(self) -> Lane:
+        from ollama_mcp.client.lane import Lane  # noqa: PLC0415 - imports httpx, at the first call
 
-            for ended in [other for other in self._lanes if other.is_closed()]:
-                del self._lanes[ended]  # a pool holds its loop, so that the weak key alone would not do it
-            lane = self._lanes[loop] = Lane(self.backend, self._transport, self._http)
-        return lane
+        return Lane(self.backend, self._transport, self._http)
 
     def _headers(self, host: Host, body: object) -> dict[str, str]:
         backend = self.backend

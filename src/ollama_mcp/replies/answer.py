@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+from ollama_mcp.errors import OllamaError
 from ollama_mcp.wire import ToolCall
 
 
@@ -64,14 +66,16 @@ class Answer(str):
     """The text of an answer, with what belongs to it.
 
     Attributes:
+        handle: What finds it again, where it is read in pages; "" where it is not kept.
         stats: The numbers.
         thinking: What the model thought, apart from the answer.
         tool_calls: Calls of the caller's tools that the model asks for.
         notes: What the caller should know: options dropped, a window grown, a prompt cut.
     """
 
-    __slots__ = ("notes", "stats", "thinking", "tool_calls")
+    __slots__ = ("handle", "notes", "stats", "thinking", "tool_calls")
 
+    handle: str
     stats: Stats
     thinking: str
     tool_calls: list[ToolCall]
@@ -88,11 +92,38 @@ class Answer(str):
     ) -> Self:
         """Make one; the text itself is the string."""
         answer = super().__new__(cls, text)
+        answer.handle = ""
         answer.stats = stats
         answer.thinking = thinking
         answer.tool_calls = list(tool_calls)
         answer.notes = list(notes)
         return answer
+
+    @property
+    def size(self) -> int:
+        """Bytes, about, that it takes."""
+        return sys.getsizeof(str(self)) + sys.getsizeof(self.thinking)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What there is of an answer that is not finished, or that never will be.
+
+    Attributes:
+        text: What was written.
+        summary: How far it is, in words.
+        handle: What waits for the rest, where there will be one.
+        failure: Why there will be none; None while it goes on.
+    """
+
+    text: str
+    summary: str
+    handle: str
+    failure: OllamaError | None = None
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -112,6 +143,10 @@ class EmbeddingStats(_Numbers):
     cloud: bool = False
 
 
+Form = Literal["summary", "full", "base64"]
+"""How the caller wants to see vectors: shape and similarities, numbers, or packed numbers."""
+
+
 @dataclass(frozen=True)
 class Vectors:
     """Vectors in the order of the texts. Iterates over, and has the length of, the vectors."""
@@ -119,6 +154,12 @@ class Vectors:
     vectors: list[list[float]]
     stats: EmbeddingStats
     notes: list[str] = field(default_factory=list[str])
+    form: Form = "summary"
+
+    @property
+    def size(self) -> int:
+        """Bytes, about, that they take: a float of Python's and the place that names it."""
+        return 32 * len(self.vectors) * self.stats.dimensions
 
     def __iter__(self) -> Any:
         return iter(self.vectors)

@@ -20,10 +20,12 @@ from ollama_mcp.errors import (
     ModelNotFound,
     NotOllama,
     OllamaError,
+    Timeout,
     Upstream,
 )
+from ollama_mcp.guards import Gate
 from ollama_mcp.options import Options
-from ollama_mcp.replies.answer import EmbeddingStats, Vectors
+from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
 from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.settings import Settings
@@ -44,12 +46,14 @@ class EmbeddingAsk:
         model: Its name, or "" to choose one.
         dimensions: Length of the vectors; None is the model's own.
         truncate: Whether texts that are too long may be cut.
+        form: How the caller wants to see the vectors.
     """
 
     texts: Sequence[str]
     model: str = ""
     dimensions: int | None = None
     truncate: bool = False
+    form: Form = "summary"
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):  # a sequence, too: of its characters
@@ -75,10 +79,13 @@ class _Run:
 class Embedder:
     """Runs EmbeddingAsks."""
 
-    def __init__(self, client: OllamaClient, catalog: Catalog, windows: Windows, settings: Settings) -> None:
+    def __init__(
+        self, client: OllamaClient, catalog: Catalog, windows: Windows, gate: Gate, settings: Settings
+    ) -> None:
         self._client = client
         self._catalog = catalog
         self._windows = windows
+        self._gate = gate
         self._settings = settings
 
     async def run(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> Vectors:
@@ -89,14 +96,21 @@ class Embedder:
         """
         _check_dimensions(ask.dimensions)
         run = await self._begin(ask, reply)
-        try:
+        async with self._gate.admit(run.model, reply.principal, reply.queue):
+            reply.enter()
             vectors = await self._vectors(run)
+        return Vectors(vectors, self._stats(run, vectors), list(reply.notes), ask.form)
+
+    async def _vectors(self, run: _Run) -> list[list[float]]:
+        try:
+            return await self._batches(run)
         except ModelNotFound:
             self._catalog.forget(run.model)
             raise await self._catalog.missing(run.model) from None
-        return Vectors(vectors, self._stats(run, vectors), list(reply.notes))
+        except Timeout as error:
+            raise await self._catalog.named_stuck(run.model, error) from None
 
-    async def _vectors(self, run: _Run) -> list[list[float]]:
+    async def _batches(self, run: _Run) -> list[list[float]]:
         vectors: list[list[float]] = []
         for batch in _batches(run.ask.texts):
             found = await self._batch(run, batch)

@@ -8,7 +8,8 @@ from functools import partial
 
 from ollama_mcp.catalog import Catalog, Choice
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.errors import ContextOverflow, ModelNotFound, OllamaError, Truncated, Upstream
+from ollama_mcp.errors import ContextOverflow, ModelNotFound, OllamaError, Timeout, Truncated, Upstream
+from ollama_mcp.guards import Gate
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
@@ -104,10 +105,13 @@ class _Run:
 class Generator:
     """Runs Asks. Holds no state of its own but the windows that models have grown to."""
 
-    def __init__(self, client: OllamaClient, catalog: Catalog, windows: Windows, settings: Settings) -> None:
+    def __init__(
+        self, client: OllamaClient, catalog: Catalog, windows: Windows, gate: Gate, settings: Settings
+    ) -> None:
         self._client = client
         self._catalog = catalog
         self._windows = windows
+        self._gate = gate
         self._settings = settings
 
     async def run(self, ask: Ask, reply: Reply[Answer]) -> Answer:
@@ -118,13 +122,18 @@ class Generator:
         """
         reply.notes.extend(ask.notes)
         run = await self._begin(ask, reply)
+        async with self._gate.admit(run.model, reply.principal, reply.queue):
+            reply.enter()
+            return await self._answer(run, await self._fitting(run, await self._first_draft(run)))
+
+    async def _first_draft(self, run: _Run) -> _Draft:
         try:
-            draft = await self._draft(run)
+            return await self._draft(run)
         except ModelNotFound:
             self._catalog.forget(run.model)
             raise await self._catalog.missing(run.model) from None
-        draft = await self._fitting(run, draft)
-        return await self._answer(run, draft)
+        except Timeout as error:
+            raise await self._catalog.named_stuck(run.model, error) from None
 
     async def _begin(self, ask: Ask, reply: Reply[Answer]) -> _Run:
         settings = self._settings
@@ -198,6 +207,7 @@ class Generator:
 
     async def _stream(self, run: _Run) -> _Draft:
         draft = _Draft(_splitter(run))
+        run.reply.restart()
         certain = run.ask.schema is None
         try:
             async with self._client.stream(run.ask.endpoint, run.request) as chunks:
@@ -286,7 +296,7 @@ def _tell(reply: Reply[Answer], chunk: Chunk, text: str, *, certain: bool) -> No
     thinks = bool(chunk.thoughts)
     if chunk.text or thinks or chunk.calls:
         reply.advance(State.THINKING if thinks else State.WRITING)
-        reply.show(chunk.text or chunk.thoughts)
+        reply.write(text, chunk.text or chunk.thoughts)
     if certain:
         reply.settle(text)
 

@@ -7,6 +7,7 @@ it, watch it and cancel it through this object.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
@@ -14,7 +15,9 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from ollama_mcp.errors import StreamBroken
+from ollama_mcp.errors import OllamaError, StreamBroken
+from ollama_mcp.guards import Ticket
+from ollama_mcp.replies.answer import Unfinished
 
 T = TypeVar("T")
 
@@ -23,15 +26,11 @@ _TAIL = 400
 """Characters of the newest text that are kept for the status line."""
 
 
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 class State(StrEnum):
     """Where a Reply is."""
 
     WAITING = "waiting"
+    QUEUED = "queued"
     LOADING = "loading"
     READING = "reading the prompt"
     THINKING = "thinking"
@@ -44,34 +43,67 @@ class State(StrEnum):
 _ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
+class StillRunning(Exception):
+    """A Reply did not end in the time that its waiter had; it goes on. Not a failure.
+
+    Attributes:
+        reply: The Reply, whose `handle` finds it again.
+    """
+
+    def __init__(self, reply: Reply[Any]) -> None:
+        super().__init__(
+            f'not finished yet: {reply.summary()}; ollama_continue(handle="{reply.handle}") waits on'
+        )
+        self.reply = reply
+
+    @property
+    def handle(self) -> str:
+        """What `ollama_continue` and `ollama_cancel` take."""
+        return self.reply.handle
+
+
 class Reply(Generic[T]):
     """One piece of work in flight or finished.
 
     Attributes:
+        handle: Its name, which nobody can guess; valid once `Replies` keeps it.
+        principal: Who asked for it: nobody else finds it.
         state: Where it is.
         model: The model that works, once that is known.
         unit: What `count` counts: tok or texts.
         count: Units so far; a token of Ollama's stream is one of its lines.
         total: How many there will be at most, where that is known.
         notes: What the caller should know.
+        ticket: Its place in the line before the model, while it is there.
         begun: Set with the first unit.
         look: Finds out where a Reply is from which nothing has come yet.
+        waiters: How many wait for it now.
+        asked_at: When somebody last did.
+        ended_at: When it ended; None while it goes on.
     """
 
-    def __init__(self, unit: str = "tok") -> None:
+    def __init__(self, unit: str = "tok", principal: str = "") -> None:
+        self.handle: str = secrets.token_hex(16)
+        self.principal = principal
         self.state: State = State.WAITING
         self.model = ""
         self.unit = unit
         self.count: int = 0
         self.total: int | None = None
         self.notes: list[str] = []
+        self.ticket: Ticket | None = None
         self.begun: asyncio.Event = asyncio.Event()
         self.look: Callable[[], Awaitable[None]] | None = None
         self.started_at: float = time.monotonic()
         self.first_at: float | None = None
+        self.waiters: int = 0
+        self.asked_at: float = self.started_at
+        self.ended_at: float | None = None
+        self._written: list[str] = []
         self._settled: list[str] = []
         self._tail = ""
         self._task: asyncio.Task[T] | None = None
+        self._stopped: OllamaError | None = None
 
     # --- for the one who works ------------------------------------------------------------------
 
@@ -80,6 +112,16 @@ class Reply(Generic[T]):
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._ended)
         return self._task
+
+    def queue(self, ticket: Ticket) -> None:
+        """Say that it stands in line."""
+        self.ticket = ticket
+        self.state = State.QUEUED
+
+    def enter(self) -> None:
+        """Say that its turn has come."""
+        self.ticket = None
+        self.state = State.WAITING
 
     def advance(self, state: State, units: int = 1) -> None:
         """Say that units have come."""
@@ -91,13 +133,21 @@ class Reply(Generic[T]):
 
     async def find_out(self, is_loaded: Callable[[str], Awaitable[bool]]) -> None:
         """Tell a model that is loading from one that reads: nothing comes from either."""
+        if self.ticket is not None:
+            return
         state = State.READING if await is_loaded(self.model) else State.LOADING
-        if self.first_at is None and not self.finished:
+        if self.first_at is None and self.ticket is None and not self.finished:
             self.state = state
 
-    def show(self, text: str) -> None:
-        """Keep the newest text for the status line; it may yet turn out not to be the answer."""
-        self._tail = (self._tail + text)[-_TAIL:]
+    def restart(self) -> None:
+        """Say that what was written so far is not the answer: another draft begins."""
+        self._written.clear()
+
+    def write(self, text: str, thoughts: str = "") -> None:
+        """Add text to the draft, which may yet turn out not to be the answer."""
+        if text:
+            self._written.append(text)
+        self._tail = (self._tail + (text or thoughts))[-_TAIL:]
 
     def settle(self, text: str) -> None:
         """Say that this text is the next part of the answer, come what may."""
@@ -105,11 +155,15 @@ class Reply(Generic[T]):
             self._settled.append(text)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
+        self.ended_at = time.monotonic()
+        self.ticket = None
         if task.cancelled():
             self.state = State.CANCELLED
         else:
             # Asking for the exception tells asyncio that nobody else has to.
             self.state = State.DONE if task.exception() is None else State.FAILED
+        if self.state is State.DONE:
+            self._written.clear()  # the result has it
 
     # --- for those who wait and watch -----------------------------------------------------------
 
@@ -119,22 +173,77 @@ class Reply(Generic[T]):
         Raises:
             OllamaError: The work failed, or was cancelled by somebody else than the waiter.
         """
-        if self._task is None:
-            raise RuntimeError("this Reply was not started")
         try:
-            return await asyncio.shield(self._task)
+            return await self.wait()
         except asyncio.CancelledError:
-            if self._task.cancelled() and not _is_cancelled():
-                raise StreamBroken(
-                    "the answer was broken off before it was complete: the server closes", "Call again."
-                ) from None
             await self.cancel()
             raise
 
-    async def cancel(self) -> None:
-        """Stop the work; returns when its connection is closed."""
+    async def wait(self, within: float | None = None) -> T:
+        """Wait for the end; whoever waits may be cancelled, and the work goes on.
+
+        Args:
+            within: Seconds to wait; None is as long as it takes.
+
+        Raises:
+            OllamaError: The work failed, or was cancelled.
+            StillRunning: It has not ended in that time.
+        """
+        if self._task is None:
+            raise RuntimeError("this Reply was not started")
+        self.waiters += 1
+        try:
+            await asyncio.wait([self._task], timeout=within)
+        finally:
+            self.waiters -= 1
+            self.asked_at = time.monotonic()
+        return self._outcome(self._task)
+
+    def _outcome(self, task: asyncio.Task[T]) -> T:
+        if not task.done():
+            raise StillRunning(self)
+        if task.cancelled():
+            raise self._broken_off()
+        return task.result()
+
+    def _broken_off(self) -> OllamaError:
+        return self._stopped or StreamBroken(
+            "the answer was broken off before it was complete: the server closes",
+            "Call again.",
+            partial_text=self.text,
+        )
+
+    def so_far(self) -> T | Unfinished:
+        """The result, or what there is of it until it is there, or where there will be none."""
+        task, failure = self._task, None
+        if task is not None and task.done():
+            failure = self._broken_off() if task.cancelled() else task.exception()
+            if failure is None:
+                return task.result()
+            if not isinstance(failure, OllamaError):
+                raise failure
+        text = failure.partial_text if failure is not None and failure.partial_text else self.text
+        return Unfinished(text, self.summary(), self.handle, failure)
+
+    async def stop(self) -> None:
+        """Stop the work at a caller's word, who is told so if they ask again."""
+        await self.cancel(
+            StreamBroken(
+                "the answer was stopped by ollama_cancel",
+                "Call the first tool again.",
+                partial_text=self.text,
+            )
+        )
+
+    async def cancel(self, why: OllamaError | None = None) -> None:
+        """Stop the work; returns when its connection is closed.
+
+        Args:
+            why: What those are told who wait for it, or ask for it later.
+        """
         task = self._task
         if task is not None and not task.done():
+            self._stopped = self._stopped or why
             task.cancel()
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([task], timeout=_CLOSE_S)
@@ -143,6 +252,18 @@ class Reply(Generic[T]):
     def finished(self) -> bool:
         """Whether it has ended, however."""
         return self.state in _ENDED
+
+    @property
+    def text(self) -> str:
+        """What is written so far of a draft that is not finished, or that was broken off."""
+        return "".join(self._written)
+
+    @property
+    def size(self) -> int:
+        """Bytes, about, that it holds on to."""
+        if self.state is State.DONE and self._task is not None:
+            return getattr(self._task.result(), "size", 0)
+        return sum(map(len, self._written))
 
     def text_since(self, mark: int) -> tuple[str, int]:
         """The text of the answer that was settled since `mark`, and the next mark."""
@@ -159,19 +280,38 @@ class Reply(Generic[T]):
             return line[:limit]
         return f"{line} · {tail if len(tail) <= room else '…' + tail[-room:]}"
 
+    def summary(self) -> str:
+        """How far it is, without any of its text."""
+        if self.first_at is None:
+            return self._waited()[0]
+        return " · ".join([*self._counted(), *([] if self.state is State.THINKING else [self.state.value])])
+
     def _waited(self) -> list[str]:
         waited = int(time.monotonic() - self.started_at)
         return [self._where() + (f", {waited} s" if waited else "")]
 
     def _where(self) -> str:
+        if self.ticket is not None and (position := self.ticket.position):
+            return f"{ordinal(position)} in line for {self.model}"
         if self.state is State.LOADING:
             return f"loading {self.model}"
-        return f"waiting for {self.model or 'Ollama'}" if self.state is State.WAITING else self.state.value
+        is_early = self.state in {State.WAITING, State.QUEUED}
+        return f"waiting for {self.model or 'Ollama'}" if is_early else self.state.value
 
     def _counted(self) -> list[str]:
-        elapsed = time.monotonic() - (self.first_at or self.started_at)
+        elapsed = (self.ended_at or time.monotonic()) - (self.first_at or self.started_at)
         of = f"/{self.total}" if self.total and self.unit != "tok" else ""
         parts = [f"{self.count}{of} {self.unit}"]
         if elapsed > 0.2 and self.count > 1:
             parts.append(f"{(self.count - 1) / elapsed:.0f} {self.unit}/s")
         return ["thinking", *parts] if self.state is State.THINKING else parts
+
+
+def ordinal(number: int) -> str:
+    """A place as people write it.
+
+    >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 22, 113)]
+    ['1st', '2nd', '3rd', '4th', '11th', '22nd', '113th']
+    """
+    ending = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,7 +137,7 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
         return lambda value: _choice(value, get_args(kind))
     if origin is list:
         return lambda value: _list(value, get_args(kind)[0])
-    return {str: _text, bool: _boolean, int: _integer, dict: _object}[origin]
+    return {str: _text, bool: _boolean, int: _integer, float: _number, dict: _object}[origin]
 
 
 def _text(value: Any) -> str:
@@ -161,6 +162,12 @@ def _integer(value: Any) -> int:
     if not float(number).is_integer():
         raise ValueError
     return int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(number := float(value)):
+        raise TypeError
+    return number
 
 
 def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
@@ -227,5 +234,7 @@ def _wanted(name: str, kind: Any) -> str:
     if get_origin(kind) is list:
         items = "strings" if get_args(kind)[0] is str else "objects"
         return f"a list of {items}" + (f" such as {form}" if form else "")
-    plain = {str: "a string", bool: "true or false", int: "a whole number"}.get(kind, "an object")
+    plain = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}.get(
+        kind, "an object"
+    )
     return plain + (f" such as {form}" if form else "")

@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from mcp.server.mcpserver import Context
@@ -16,7 +16,12 @@ from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import InternalError, OllamaError
+from ollama_mcp.replies import StillRunning
+from ollama_mcp.replies.answer import Answer
+from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
+from ollama_mcp.tools.caller import caller_of, principal
+from ollama_mcp.tools.handles import offered, paged, still_running
 from ollama_mcp.tools.results import failure, noted
 from ollama_mcp.tools.toolset import Tool, slim
 
@@ -31,6 +36,8 @@ class PublishedTool(SDKTool):
     """
 
     check: ArgumentCheck = Field(exclude=True)
+    settings: Settings = Field(exclude=True)
+    continue_as: str = Field(exclude=True)
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
@@ -38,27 +45,44 @@ class PublishedTool(SDKTool):
         """Check the arguments and call the function; every failure is a result."""
         try:
             checked, notes = self.check.check(arguments)
+            self._set_clock(checked, context)
             return noted(await super().run(checked, context, convert_result), notes)
         except OllamaError as error:
             return failure(error)
         except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
             return failure(_internal(self.name))
 
+    def _set_clock(self, checked: dict[str, Any], context: Context[Any, Any]) -> None:
+        """A call must return before its client gives up, if there is a tool that gets the rest."""
+        if "wait_s" in self.parameters["properties"]:
+            patience = caller_of(context).patience(self.settings, checked.get("wait_s"))
+            checked["wait_s"] = patience if self.continue_as else 0.0
 
-def publish(tool: Tool, app: App, name: str) -> PublishedTool:
-    """Make the tool that a host lists as `name`; its schemas have nothing that only costs tokens."""
-    plain = SDKTool.from_function(bind(tool, app), name, tool.title, annotations=tool.annotations)
+
+def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
+    """Make the tool that a host lists as `name`; its schemas have nothing that only costs tokens.
+
+    Args:
+        tool: What is published.
+        app: What it works with.
+        name: Its name on that host.
+        continue_as: Name there of the tool that gets what was not finished; "" where there is none.
+    """
+    bound = bind(tool, app, continue_as)
+    plain = SDKTool.from_function(bound, name, tool.title, annotations=tool.annotations)
     output = plain.fn_metadata.output_schema
     if output is not None:
         plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
     fields: dict[str, Any] = dict(plain) | {
         "parameters": slim(plain.parameters),
         "check": ArgumentCheck(tool),
+        "settings": app.settings,
+        "continue_as": continue_as,
     }
     return PublishedTool(**fields)
 
 
-def bind(tool: Tool, app: App) -> Callable[..., Awaitable[CallToolResult]]:
+def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable[CallToolResult]]:
     """Return the tool as a method of the App: its schema has no `app`, and it never raises.
 
     The host's lifespan is not read, so the same tool works on our server and on anybody's.
@@ -67,16 +91,29 @@ def bind(tool: Tool, app: App) -> Callable[..., Awaitable[CallToolResult]]:
     @functools.wraps(tool.function)
     async def guarded(app: App, /, **arguments: Any) -> CallToolResult:
         try:
-            app.limit.admit(tool.name)
-            return tool.render(await tool.function(app, **arguments))
+            app.limit.admit(tool.name, principal())
+            found = await tool.function(app, **arguments)
+            return _page(tool.render(found), found, app, arguments, continue_as)
+        except StillRunning as running:
+            return still_running(running, continue_as, tool.meanwhile)
         except OllamaError as error:
-            return failure(error)
+            return offered(error, continue_as)
         except (Exception, SystemExit):  # noqa: BLE001 - as above: the SDK would wrap it in words of its own
             return failure(_internal(tool.name))
 
     whole = inspect.signature(tool.function, eval_str=True)
     guarded.__signature__ = whole.replace(return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]
     return types.MethodType(guarded, app)
+
+
+def _page(
+    result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
+) -> CallToolResult:
+    """The page that was asked for, where what was found is too long for one result."""
+    if not isinstance(found, Answer) or not found.handle:
+        return result
+    size = caller_of(arguments.get("ctx")).page(app.settings)
+    return paged(result, found.handle, arguments.get("page", 1), size, continue_as)
 
 
 def _internal(name: str) -> InternalError:

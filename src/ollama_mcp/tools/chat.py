@@ -6,13 +6,16 @@ from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
+from mcp_types import ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
 from ollama_mcp.replies.asks import chat_ask, generate_ask
-from ollama_mcp.tools.following import follow
+from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.following import answered, watched
+from ollama_mcp.tools.handles import outcome, stopped
 from ollama_mcp.tools.results import words
-from ollama_mcp.tools.toolset import Toolset, says
+from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 chat: Toolset = Toolset("chat")
 
@@ -75,6 +78,7 @@ async def ollama_chat(
     think: Think = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
+    wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
     """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text."""
@@ -82,7 +86,7 @@ async def ollama_chat(
         model=model, prompt=prompt, messages=messages, system=system, options=options, format=format,
         schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
     )  # fmt: skip
-    return await follow(app.replies.start(partial(app.generator.run, ask)), ctx, app.settings)
+    return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
 
 @chat.tool("Complete a text with a local model", words, elsewhere=_NOT_IN_GENERATE)
@@ -101,6 +105,7 @@ async def ollama_generate(
     template: Annotated[str, says('Template instead of the model\'s own. Default "".')] = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
+    wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
     """Complete one text with a model that runs on this machine, in Ollama, without a conversation."""
@@ -109,4 +114,37 @@ async def ollama_generate(
         format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
         truncate=truncate,
     )  # fmt: skip
-    return await follow(app.replies.start(partial(app.generator.run, ask)), ctx, app.settings)
+    return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
+
+
+Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
+
+
+@chat.tool("Wait for an answer", outcome)
+async def ollama_continue(
+    app: App,
+    handle: Handle,
+    wait_s: WaitS = 0.0,
+    partial: Annotated[bool, says("true: what is written so far, at once. Default false.")] = False,
+    page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
+    ctx: Context[Any, Any] | None = None,
+) -> Answer | Vectors | Unfinished:
+    """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer."""
+    reply = app.replies.find(handle, principal())
+    return reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+
+
+@chat.tool(
+    "Stop an answer",
+    stopped,
+    hints=ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+    ),
+)
+async def ollama_cancel(
+    app: App, handle: Handle, ctx: Context[Any, Any] | None = None
+) -> Answer | Vectors | Unfinished:
+    """Stop an answer that is still running; what was written is kept for a while."""
+    reply = app.replies.find(handle, principal())
+    await reply.stop()
+    return reply.so_far()

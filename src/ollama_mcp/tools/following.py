@@ -1,16 +1,24 @@
-"""Waiting for a Reply inside a tool call, with progress for callers that asked for it."""
+"""Waiting for a Reply inside a tool call: its clock, its progress, and what becomes of it afterwards."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import weakref
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from mcp.server.mcpserver import Context
 
+from ollama_mcp.app import App
+from ollama_mcp.errors import OllamaError
 from ollama_mcp.plain import clean_text
+from ollama_mcp.replies import Reply, StillRunning
+from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.progress import STEP, Send, reported
-from ollama_mcp.replies.reply import Reply
 from ollama_mcp.settings import Settings
+from ollama_mcp.tools.caller import caller_of, meta_of, principal, wants_progress
+from ollama_mcp.tools.results import text_of
 
 T = TypeVar("T")
 
@@ -18,30 +26,63 @@ FORM = "ollama-mcp/progress"
 """The `_meta` key by which one call chooses its form of progress: status or text."""
 
 
-async def follow(reply: Reply[T], ctx: Context[Any, Any] | None, settings: Settings) -> T:
-    """Wait for the result; cancelling the call cancels the work.
+async def answered(
+    app: App,
+    work: Callable[[Reply[T]], Coroutine[Any, Any, T]],
+    ctx: Context[Any, Any] | None,
+    wait_s: float,
+    unit: str = "tok",
+) -> T:
+    """Begin a Reply and wait for what comes of it; cancelling the call cancels the work.
+
+    Args:
+        app: Whose Reply it is.
+        work: As for `Replies.start`.
+        ctx: The call, for its progress; None where there is none.
+        wait_s: Seconds after which the Reply is left to itself. 0 is never, and nothing is kept: a call
+            by Python code, which needs no handle. `math.inf` is never, too, for a client that does.
+        unit: What the Reply counts.
 
     Raises:
         OllamaError: The work failed.
+        StillRunning: It has not ended in that time; it goes on, and its handle finds it.
     """
-    meta = _meta(ctx)
-    async with reported(reply, _sender(ctx, meta), _form(meta, settings)):
-        return await reply.result()
-
-
-def _meta(ctx: Context[Any, Any] | None) -> dict[str, Any]:
-    """The `_meta` of the request; {} where the tool was called directly."""
-    if ctx is None:
-        return {}
+    reply = app.replies.start(work, unit, principal())
     try:
-        return dict(ctx.request_context.meta or {})
-    except ValueError:
-        return {}
+        return await watched(app, reply, ctx, wait_s)
+    except asyncio.CancelledError:
+        await reply.cancel()
+        raise
+
+
+async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait_s: float) -> T:
+    """Wait for a Reply that may be somebody else's, too: cancelling the call does not cancel it.
+
+    Args and failures are those of `answered`.
+    """
+    try:
+        async with _reported(app, reply, ctx):
+            found = await reply.wait(wait_s if 0 < wait_s < math.inf else None)
+    except StillRunning:
+        if app.replies.keep(reply):
+            raise
+        return await watched(app, reply, ctx, math.inf)  # no room for one more handle: the call has to wait
+    except OllamaError as error:
+        if wait_s and error.partial_text and app.replies.keep(reply):
+            error.handle = reply.handle
+        raise
+    if wait_s and isinstance(found, Answer) and len(text_of(found)) > caller_of(ctx).page(app.settings):
+        found.handle = reply.handle if app.replies.keep(reply) else ""
+    return found
+
+
+def _reported(app: App, reply: Reply[Any], ctx: Context[Any, Any] | None) -> Any:
+    meta = meta_of(ctx)
+    return reported(reply, _sender(ctx, meta), _form(meta, app.settings))
 
 
 def _sender(ctx: Context[Any, Any] | None, meta: dict[str, Any]) -> Send | None:
-    # As mcp spells it in Python, or as the wire does, which other frameworks hand on.
-    if ctx is None or (meta.get("progress_token") is None and meta.get("progressToken") is None):
+    if ctx is None or not wants_progress(meta):
         return None
     furthest = _furthest(ctx.request_context)
 

@@ -12,7 +12,11 @@ from pydantic import BaseModel
 from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.replies.overview import Status
+from ollama_mcp.tools.caller import principal
 from ollama_mcp.tools.results import facts
+from ollama_mcp.tools.status import StatusReport, status_report
+from ollama_mcp.tools.tables import columns, size_of
 from ollama_mcp.tools.toolset import Toolset, says
 
 models: Toolset = Toolset("models")
@@ -52,16 +56,13 @@ _COLUMNS = ("name", "size", "params", "quant", "window", "can", "modified", "loa
 def _table(entries: list[dict[str, Any]]) -> str:
     if not entries:
         return "No such model is installed. Install one with `ollama pull llama3.2`."
-    rows = [_COLUMNS, *(_cells(entry) for entry in entries)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return columns([_COLUMNS, *(_cells(entry) for entry in entries)])
 
 
 def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
     return (
         entry["name"],
-        _size(entry["size"]),
+        size_of(entry["size"]),
         entry["parameters"] or "-",
         entry["quantization"] or "-",
         str(entry["context_length"] or "-"),
@@ -70,17 +71,6 @@ def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
         "yes" if entry["loaded"] else "no",
         entry["location"],
     )
-
-
-def _size(count: int) -> str:
-    """Bytes as people write them.
-
-    >>> _size(98362745), _size(5_200_000_000), _size(0)
-    ('98 MB', '5.2 GB', '-')
-    """
-    if count >= 1e9:
-        return f"{count / 1e9:.1f} GB"
-    return f"{count / 1e6:.0f} MB" if count else "-"
 
 
 CAPABILITIES = ("completion", "vision", "tools", "thinking", "insert", "embedding", "audio")
@@ -114,3 +104,9 @@ async def ollama_list_models(
 ) -> list[Listed]:
     """List the models that are installed in Ollama on this machine, the newest first."""
     return having(await app.catalog.listed(), capability)
+
+
+@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport])
+async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
+    """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write."""
+    return await app.overview.status(principal())

@@ -27,22 +27,30 @@ def words(answer: Answer) -> CallToolResult:
 
     Calls of the caller's tools are the text, as a JSON array, behind what the model said first.
     """
-    calls = clean([call.model_dump(exclude_none=True) for call in answer.tool_calls])
-    text = "\n\n".join(filter(None, [str(answer), json.dumps(calls, ensure_ascii=False) if calls else ""]))
-    return _result(
-        text,
+    return said(
+        text_of(answer),
         {
             STATS: answer.stats.as_data(),
             NOTES: answer.notes,
             THINKING: answer.thinking,
-            TOOL_CALLS: calls,
+            TOOL_CALLS: _calls(answer),
         },
     )
 
 
+def text_of(answer: Answer) -> str:
+    """All that an answer says, as one text."""
+    calls = _calls(answer)
+    return "\n\n".join(filter(None, [str(answer), json.dumps(calls, ensure_ascii=False) if calls else ""]))
+
+
+def _calls(answer: Answer) -> list[Any]:
+    return clean([call.model_dump(exclude_none=True) for call in answer.tool_calls])
+
+
 def facts(text: str, data: dict[str, Any], meta: dict[str, Any] | None = None) -> CallToolResult:
     """Facts: a readable table, and the same as structured data."""
-    result = _result(text, meta or {})
+    result = said(text, meta or {})
     result.structured_content = clean(data)
     return result
 
@@ -52,7 +60,7 @@ def failure(error: OllamaError) -> CallToolResult:
 
     Not in the structured content: clients check that against the output schema even on errors.
     """
-    result = _result(str(error), {ERROR: error.as_data()})
+    result = said(str(error), {ERROR: error.as_data()})
     result.is_error = True
     return result
 
@@ -65,6 +73,8 @@ def noted(result: CallToolResult, notes: list[str]) -> CallToolResult:
     return result
 
 
-def _result(text: str, meta: dict[str, Any]) -> CallToolResult:
+def said(text: str, meta: dict[str, Any] | None = None) -> CallToolResult:
+    """One text, and what belongs to it."""
+    meta = meta or {}
     kept = {key: clean(value) for key, value in meta.items() if value}
     return CallToolResult(content=[TextContent(type="text", text=clean_text(text))], _meta=kept or None)

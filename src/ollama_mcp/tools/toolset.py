@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import Field
 from pydantic.fields import FieldInfo
+
+READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
@@ -24,6 +26,7 @@ class Tool:
         returns: The published return type: CallToolResult, annotated with a model for structured data.
         annotations: Hints for the client.
         elsewhere: Names that callers put here and that belong elsewhere, with where.
+        meanwhile: What its output schema requires also of a result that is a handle; None without a schema.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -32,6 +35,7 @@ class Tool:
     returns: Any
     annotations: ToolAnnotations
     elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
+    meanwhile: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -52,13 +56,15 @@ class Toolset:
         render: Callable[[Any], CallToolResult],
         returns: Any = CallToolResult,
         *,
+        hints: ToolAnnotations | None = None,
         elsewhere: Mapping[str, str] | None = None,
+        meanwhile: Mapping[str, Any] | None = None,
     ) -> Callable[[Function], Function]:
-        """Add the decorated function, which reads and changes nothing, to this toolset."""
+        """Add the decorated function to this toolset; without `hints` it reads and changes nothing."""
 
         def add(function: Function) -> Function:
-            hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-            self.tools.append(Tool(function, title, render, returns, hints, elsewhere or {}))
+            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile)
+            self.tools.append(tool)
             return function
 
         return add
@@ -70,6 +76,12 @@ class Toolset:
 def says(description: str) -> FieldInfo:
     """The description of a parameter, with its default, which some clients drop where it stands alone."""
     return Field(description=description)
+
+
+WaitS = Annotated[
+    float,
+    says("Seconds to wait before a handle comes instead. 0: no limit. Default: what your client allows."),
+]
 
 
 def slim(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Guards: how often a caller may call. No queue, no clock of its own: it says yes, or when."""
+"""How often a caller may call. No queue, no clock of its own: it says yes, or when."""
 
 from __future__ import annotations
 

@@ -1,0 +1,8 @@
+"""Guards: how often a caller may call (`rate`), and how many calls a model has at once (`gate`)."""
+
+from __future__ import annotations
+
+from ollama_mcp.guards.gate import Gate, LineStatistics, Ticket
+from ollama_mcp.guards.rate import Rate, RateLimit, parse_rates, written
+
+__all__ = ["Gate", "LineStatistics", "Rate", "RateLimit", "Ticket", "parse_rates", "written"]

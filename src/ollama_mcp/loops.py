@@ -1,0 +1,83 @@
+"""What belongs to an event loop: one thing for each loop, and work that several wait for at once."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One T for each event loop, made when that loop first wants it.
+
+    Args:
+        make: Makes one; called on the loop that it is for.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._things: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+
+    def here(self) -> T:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._things:
+            for ended in [other for other in self._things if other.is_closed()]:
+                del self._things[ended]  # a thing may hold its loop, so that the weak key alone is not enough
+            self._things[loop] = self._make()
+        return self._things[loop]
+
+    def __len__(self) -> int:
+        """How many loops have one."""
+        return len(self._things)
+
+    def pop(self) -> T | None:
+        """Take away that of the running loop, if there is one."""
+        return self._things.pop(asyncio.get_running_loop(), None)
+
+
+@dataclass
+class _Flight:
+    task: asyncio.Task[Any]
+    waiting: int = 0
+
+
+class Shared:
+    """Work that several callers want at once is done once, and all of them get what came of it.
+
+    It is cancelled when the last of them is. A failure reaches each as a copy of its own, so that
+    what one does to it is not seen by the others.
+    """
+
+    def __init__(self) -> None:
+        self._flights: PerLoop[dict[Hashable, _Flight]] = PerLoop(dict[Hashable, _Flight])
+
+    async def do(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do `work`, or wait for it where somebody does it already.
+
+        Args:
+            key: What makes two pieces of work the same.
+            work: Begins it.
+        """
+        flights = self._flights.here()
+        flight = flights.get(key)
+        if flight is None:
+            flight = flights[key] = _Flight(asyncio.get_running_loop().create_task(work()))
+        flight.waiting += 1
+        try:
+            await asyncio.wait([flight.task])
+        finally:
+            flight.waiting -= 1
+            if flights.get(key) is flight and (flight.task.done() or not flight.waiting):
+                del flights[key]  # nobody may join what has ended or is being cancelled
+            if not flight.waiting:
+                flight.task.cancel()
+        error = flight.task.exception()
+        if error is not None:
+            raise copy.copy(error) from None
+        return cast("T", flight.task.result())

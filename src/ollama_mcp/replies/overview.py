@@ -1,0 +1,126 @@
+"""What goes on: the server, its loaded models, our queue and the last speeds, told at once.
+
+Whoever asks wants to know why nothing happens, so that nothing may hold the answer up: the server is
+asked in the background, and what it said last is told with its age where it does not answer now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import anyio
+
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.client.failures import clock_ran_out
+from ollama_mcp.endpoints import PS, VERSION
+from ollama_mcp.errors import OllamaError
+from ollama_mcp.guards import Gate, LineStatistics
+from ollama_mcp.loops import PerLoop
+from ollama_mcp.replies.registry import Replies
+from ollama_mcp.replies.reply import Reply
+from ollama_mcp.wire import RunningModel
+
+PATIENCE_S = 0.15
+"""Seconds to wait for the server before what it said last is told."""
+_CLOCK_S = 5.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the server said, and when (`time.monotonic`)."""
+
+    at: float
+    version: str
+    loaded: list[RunningModel]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What goes on.
+
+    Attributes:
+        seen: What the server said last; None before its first answer.
+        age_s: Seconds since then.
+        trouble: Why it does not answer now; "" if it does.
+        lines: Calls that run and wait, by model, in this process.
+        running: The caller's Replies that go on and have a handle.
+        in_flight: All Replies that go on, in this process.
+        speeds: Tokens a second of the last answers, by model.
+    """
+
+    seen: Seen | None
+    age_s: float
+    trouble: str
+    lines: tuple[LineStatistics, ...] = ()
+    running: list[Reply[object]] = field(default_factory=list[Reply[object]])
+    in_flight: int = 0
+    speeds: dict[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass
+class _Watch:
+    """The asking that goes on, on one event loop, and what came of the last."""
+
+    probe: asyncio.Task[Seen] | None = None
+    seen: Seen | None = None
+
+
+class Overview:
+    """Tells the Status of one App."""
+
+    def __init__(self, client: OllamaClient, gate: Gate, replies: Replies) -> None:
+        self._client = client
+        self._gate = gate
+        self._replies = replies
+        self._watches: PerLoop[_Watch] = PerLoop(_Watch)
+
+    async def status(self, principal: str = "") -> Status:
+        """What goes on now, as far as it can be said within `PATIENCE_S`."""
+        watch = self._watches.here()
+        trouble = await self._ask(watch)
+        seen = watch.seen
+        return Status(
+            seen=seen,
+            age_s=time.monotonic() - seen.at if seen else 0.0,
+            trouble=trouble,
+            lines=self._gate.statistics(),
+            running=self._replies.running(principal),
+            in_flight=self._replies.in_flight,
+            speeds=self._speeds(),
+        )
+
+    async def _ask(self, watch: _Watch) -> str:
+        """Ask, or wait on for an answer that is still to come; returns why there is none."""
+        self._harvest(watch)  # what came after the last one who asked had gone
+        if watch.probe is None:
+            watch.probe = self._replies.spawn(self._look())
+        await asyncio.wait([watch.probe], timeout=PATIENCE_S)
+        return self._harvest(watch)
+
+    def _harvest(self, watch: _Watch) -> str:
+        probe = watch.probe
+        if probe is None or not probe.done():
+            return f"no answer within {PATIENCE_S:g} s"
+        watch.probe = None
+        if probe.cancelled():
+            return "the connections were closed"
+        try:
+            watch.seen = probe.result()
+        except OllamaError as error:
+            return f"{error.code}: {error.cause}"
+        return ""
+
+    async def _look(self) -> Seen:
+        with anyio.move_on_after(_CLOCK_S):
+            version = (await self._client.call(VERSION)).version
+            return Seen(time.monotonic(), version, (await self._client.call(PS)).models)
+        raise clock_ran_out("idle", self._client.address)
+
+    def _speeds(self) -> dict[str, float]:
+        found: dict[str, list[float]] = {}
+        for speed in self._replies.recent:
+            found.setdefault(speed.model, []).append(speed.tokens_per_s)
+        return {model: round(fmean(speeds), 1) for model, speeds in found.items()}

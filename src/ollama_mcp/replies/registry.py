@@ -1,0 +1,208 @@
+"""The Replies of an App: those in flight, and those that can be found again by their handle.
+
+A task that nobody holds is collected while it runs, so that all are held until they end. A Reply that
+outlives its call, or whose answer is read in parts, is kept under its handle: for a time, in a number,
+and in a size that are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from ollama_mcp.errors import Timeout, UnknownHandle
+from ollama_mcp.loops import PerLoop
+from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.reply import Reply, State
+
+T = TypeVar("T")
+
+_CLOSE_S = 1.0
+_RECENT = 20
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long, how many and how much is kept.
+
+    Attributes:
+        kept_s: Seconds that a Reply is kept after its end.
+        most: Replies that are kept; the oldest finished goes first.
+        most_bytes: What finished ones may hold together.
+        unclaimed_s: Seconds after which a Reply is stopped that nobody waits for.
+    """
+
+    kept_s: float = 30 * 60
+    most: int = 64
+    most_bytes: int = 64 << 20
+    unclaimed_s: float = 15 * 60
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a model wrote one of its last answers."""
+
+    model: str
+    tokens_per_s: float
+
+
+@dataclass
+class _Held:
+    """What one event loop holds."""
+
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set["asyncio.Task[Any]"])
+    running: set[Reply[Any]] = field(default_factory=set[Reply[Any]])
+    kept: dict[str, Reply[Any]] = field(default_factory=dict[str, Reply[Any]])
+
+
+class Replies:
+    """Begins Replies, holds those in flight, keeps those that will be asked for."""
+
+    def __init__(self, retention: Retention | None = None) -> None:
+        self._retention = retention or Retention()
+        self._held: PerLoop[_Held] = PerLoop(_Held)
+        self._recent: deque[Speed] = deque(maxlen=_RECENT)
+
+    # --- beginning and ending -------------------------------------------------------------------
+
+    def start(
+        self, work: Callable[[Reply[T]], Coroutine[Any, Any, T]], unit: str = "tok", principal: str = ""
+    ) -> Reply[T]:
+        """Begin a piece of work and return the Reply that owns it.
+
+        Args:
+            work: Gets the Reply, which it keeps up to date, and returns the result.
+            unit: What the Reply counts.
+            principal: Who asks for it.
+        """
+        reply: Reply[T] = Reply(unit, principal)
+        held = self._held.here()
+        held.running.add(reply)
+        task = self._hold(reply.run(_contained(work, reply)))
+        task.add_done_callback(partial(self._ended, held, reply))
+        return reply
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin work that is no Reply, and hold it until it ends."""
+        return self._hold(asyncio.get_running_loop().create_task(work))
+
+    def _hold(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        tasks = self._held.here().tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    def _ended(self, held: _Held, reply: Reply[Any], task: asyncio.Task[Any]) -> None:
+        held.running.discard(reply)
+        if reply.state is not State.DONE or not isinstance(answer := task.result(), Answer):
+            return
+        if answer.stats.tokens_per_s is not None:
+            self._recent.append(Speed(reply.model, answer.stats.tokens_per_s))
+
+    async def aclose(self) -> None:
+        """Cancel what is in flight on this loop and wait until its connections are closed."""
+        held = self._held.pop()
+        tasks = list(held.tasks) if held else []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_S)
+
+    # --- keeping and finding --------------------------------------------------------------------
+
+    def keep(self, reply: Reply[Any]) -> bool:
+        """Let a Reply be found by its handle from now on; False where there is no room for one more.
+
+        There is room as long as one that is kept has ended: only those that go on are never dropped.
+        """
+        kept = self._held.here().kept
+        if reply.handle in kept:
+            return True
+        kept[reply.handle] = reply
+        self._drop(kept)
+        if len(kept) > self._retention.most:
+            del kept[reply.handle]
+            return False
+        if not reply.finished:
+            self._watch(reply)
+        return reply.handle in kept
+
+    def find(self, handle: str, principal: str = "") -> Reply[Any]:
+        """The Reply that a caller has kept under a handle.
+
+        Raises:
+            UnknownHandle: There is none, there is none any more, or it is somebody else's.
+        """
+        kept = self._held.here().kept
+        self._drop(kept)
+        reply = kept.get(handle.strip().strip("\"'").lower())
+        if reply is None or reply.principal != principal:
+            raise UnknownHandle(
+                "no answer is kept under this handle",
+                f"Call the first tool again; answers are kept for {_minutes(self._retention.kept_s)} after "
+                "their end, the last ones only.",
+            )
+        return reply
+
+    def _drop(self, kept: dict[str, Reply[Any]]) -> None:
+        """Let go of what is too old, and then of the oldest that are too many or too much."""
+        now = time.monotonic()
+        ended = sorted((r.ended_at, handle) for handle, r in kept.items() if r.ended_at is not None)
+        size = sum(kept[handle].size for _, handle in ended)
+        for at, handle in ended:
+            is_old = now - at > self._retention.kept_s
+            if is_old or len(kept) > self._retention.most or size > self._retention.most_bytes:
+                size -= kept.pop(handle).size
+
+    def _watch(self, reply: Reply[Any]) -> None:
+        """Stop it once nobody has waited for it for so long: no GPU shall work for nobody."""
+        left = reply.asked_at + self._retention.unclaimed_s - time.monotonic()
+        if reply.finished:
+            return
+        if reply.waiters or left > 0:
+            left = left if left > 0 else self._retention.unclaimed_s
+            asyncio.get_running_loop().call_later(left, self._watch, reply)
+            return
+        self.spawn(reply.cancel(_unclaimed(reply, self._retention.unclaimed_s)))
+
+    # --- what can be seen of it -----------------------------------------------------------------
+
+    def running(self, principal: str) -> list[Reply[Any]]:
+        """A caller's Replies that are kept and go on, the oldest first."""
+        return [r for r in self._held.here().kept.values() if not r.finished and r.principal == principal]
+
+    @property
+    def in_flight(self) -> int:
+        """How many Replies go on, on this event loop."""
+        return len(self._held.here().running)
+
+    @property
+    def recent(self) -> list[Speed]:
+        """The last answers' speeds, the oldest first."""
+        return list(self._recent)
+
+
+def _unclaimed(reply: Reply[Any], seconds: float) -> Timeout:
+    return Timeout(
+        f"the answer was stopped, since nobody had asked for it for {_minutes(seconds)}",
+        "Call the first tool again, and then ollama_continue until the answer is there.",
+        partial_text=reply.text,
+        clock="unclaimed",
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:g} s"
+
+
+async def _contained(work: Callable[[Reply[T]], Coroutine[Any, Any, T]], reply: Reply[T]) -> T:
+    """What sys.exit raises would go through the event loop and end the process."""
+    try:
+        return await work(reply)
+    except SystemExit as error:
+        raise RuntimeError("sys.exit in the work of a Reply") from error

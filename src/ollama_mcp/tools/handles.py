@@ -1,0 +1,141 @@
+"""What a call returns that is not the whole answer: STILL RUNNING, a page, unfinished text.
+
+Each begins with a line that says so and how to get the rest: half an answer that looks like a whole
+one is passed on as the whole one by the model that reads it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from mcp_types import CallToolResult, TextContent
+
+from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.plain import clean_text
+from ollama_mcp.replies import Reply, StillRunning
+from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.tools.results import failure, said, words
+from ollama_mcp.tools.vectors import report
+
+REPLY = "ollama-mcp/reply"
+
+
+def outcome(found: Answer | Vectors | Unfinished) -> CallToolResult:
+    """Whatever a Reply ended as, or has so far."""
+    match found:
+        case Answer():
+            return words(found)
+        case Vectors():
+            return report(found)
+        case Unfinished():
+            return _unfinished(found)
+        case _:
+            assert_never(found)
+
+
+def still_running(
+    running: StillRunning, continue_as: str, required: Mapping[str, Any] | None
+) -> CallToolResult:
+    """A handle instead of an answer, and how far the answer is.
+
+    Args:
+        running: What goes on.
+        continue_as: Name of the tool that waits on.
+        required: What the tool's output schema requires, where it has one.
+    """
+    reply = running.reply
+    way = f'Call {continue_as} with handle="{reply.handle}" to get it.'
+    first = f"STILL RUNNING: this is not the answer yet. {way}"
+    result = said(f"{first}\n{reply.summary()}", {REPLY: _data(reply)})
+    if required is not None:
+        result.structured_content = {"status": first, "handle": reply.handle, **required}
+    return result
+
+
+def _data(reply: Reply[Any]) -> dict[str, Any]:
+    return {
+        "handle": reply.handle,
+        "state": reply.state.value,
+        "model": reply.model,
+        reply.unit: reply.count,
+        "position": reply.ticket.position if reply.ticket else None,
+    }
+
+
+def _unfinished(found: Unfinished) -> CallToolResult:
+    if found.failure is None:
+        rest = f"which goes on ({found.summary}). Ask again without partial for all of it"
+    else:
+        rest = f"and there will be no more of it: {found.failure.code}: {found.failure.cause}"
+    text = found.text or "(nothing yet)"
+    return said(f"UNFINISHED: the text below is not the whole answer, {rest}.\n{text}")
+
+
+def stopped(found: Answer | Vectors | Unfinished) -> CallToolResult:
+    """That an answer was stopped, or had ended before."""
+    if not isinstance(found, Unfinished):
+        return said("It had ended already, and its handle still has the whole answer.")
+    return said(f"Stopped ({found.summary}). What was written is kept: its handle and partial=true have it.")
+
+
+def offered(error: OllamaError, continue_as: str) -> CallToolResult:
+    """A failure; where something had been written that is kept, it says how to get that."""
+    if error.handle and continue_as:
+        error = copy.copy(error)  # it may be told again
+        way = f'{continue_as} with handle="{error.handle}" and partial=true has what was written.'
+        error.remedy = f"{way} {error.remedy}"
+    return failure(error)
+
+
+def paged(result: CallToolResult, handle: str, number: int, size: int, continue_as: str) -> CallToolResult:
+    """One page of a long text instead of all of it.
+
+    Args:
+        result: All of it.
+        handle: What finds it again.
+        number: Which page, from 1.
+        size: Most characters of a page.
+        continue_as: Name of the tool that gives the others.
+
+    Raises:
+        InvalidArgument: It has no such page.
+    """
+    (block,) = result.content
+    found = pages(block.text if isinstance(block, TextContent) else "", size)
+    if number == len(found) == 1:
+        return result
+    if not 1 <= number <= len(found):
+        raise InvalidArgument(f"there is no page {number}", f'Send "page" from 1 to {len(found)}.')
+    rest = (
+        f'Call {continue_as} with handle="{handle}" and page={number + 1} for the next one.'
+        if number < len(found)
+        else "This is the last one."
+    )
+    text = f"page {number} of {len(found)}. {rest}\n{found[number - 1]}"
+    result.content = [TextContent(type="text", text=clean_text(text))]
+    result.meta = (result.meta or {}) | {REPLY: {"handle": handle, "page": number, "pages": len(found)}}
+    return result
+
+
+def pages(text: str, size: int) -> list[str]:
+    r"""Cut a text, behind a line's end where there is one in the second half of a page, else behind a space.
+
+    >>> pages("one\ntwo three four", 10), pages("abcdef", 4), pages("", 4)
+    (['one\ntwo ', 'three four'], ['abcd', 'ef'], [''])
+    """
+    found: list[str] = []
+    while len(text) > size:
+        at = _cut(text, size)
+        found.append(text[:at])
+        text = text[at:]
+    return [*found, text]
+
+
+def _cut(text: str, size: int) -> int:
+    for end in ("\n", " "):
+        at = text.rfind(end, size // 2, size)
+        if at >= 0:
+            return at + 1
+    return size

@@ -1,0 +1,123 @@
+"""The status as a result: what goes on, for people and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from mcp_types import CallToolResult
+from pydantic import BaseModel
+
+from ollama_mcp.guards import LineStatistics
+from ollama_mcp.replies import Reply
+from ollama_mcp.replies.overview import Status
+from ollama_mcp.tools.results import facts
+from ollama_mcp.tools.tables import columns, size_of
+from ollama_mcp.wire import RunningModel
+
+_FOREVER_S = 100 * 365 * 24 * 3600
+
+
+class StatusReport(BaseModel):
+    """The status as data."""
+
+    reachable: bool
+    version: str
+    trouble: str
+    loaded: list[dict[str, Any]]
+    queue: list[dict[str, Any]]
+    running: list[dict[str, Any]]
+    tokens_per_s: dict[str, float]
+
+
+def status_report(status: Status) -> CallToolResult:
+    """The status for people, and the same as data."""
+    seen = status.seen
+    data = StatusReport(
+        reachable=not status.trouble,
+        version=seen.version if seen else "",
+        trouble=_trouble(status),
+        loaded=[_loaded(model) for model in seen.loaded] if seen else [],
+        queue=[_line(line) for line in status.lines],
+        running=[_running(reply) for reply in status.running],
+        tokens_per_s=status.speeds,
+    ).model_dump()
+    return facts("\n\n".join([_server(status), *_tables(data)]), data)
+
+
+def _loaded(model: RunningModel) -> dict[str, Any]:
+    return {
+        "name": model.name or model.model,
+        "size": model.size,
+        "gpu_percent": round(100 * min(model.size_vram / model.size, 1)) if model.size else None,
+        "window": model.context_length or None,
+        "expires_s": _seconds_left(model.expires_at),
+    }
+
+
+def _seconds_left(at: str) -> int | None:
+    """Until a time as Ollama writes it; None for never, and for what is no time."""
+    try:
+        left = (datetime.fromisoformat(at) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(round(left), 0) if left < _FOREVER_S else None
+
+
+def _line(line: LineStatistics) -> dict[str, Any]:
+    mean = None if line.mean_s is None else round(line.mean_s, 1)
+    return {"model": line.model, "running": line.running, "waiting": line.waiting, "mean_s": mean}
+
+
+def _running(reply: Reply[object]) -> dict[str, Any]:
+    return {"handle": reply.handle, "model": reply.model, "state": reply.summary()}
+
+
+def _server(status: Status) -> str:
+    seen = status.seen
+    name = f"Ollama {seen.version}" if seen and seen.version else "Ollama"
+    if status.trouble:
+        return f"{name} does not answer: {_trouble(status)}."
+    return f"{name} answers." + ("" if seen and seen.loaded else " No model is loaded.")
+
+
+def _trouble(status: Status) -> str:
+    """Why it does not answer, and of when the rest is then."""
+    last = f"; it answered {status.age_s:.0f} s ago, and this is of then" if status.seen else ""
+    return status.trouble and f"{status.trouble}{last}"
+
+
+def _tables(data: dict[str, Any]) -> Iterator[str]:
+    if data["loaded"]:
+        rows = [_loaded_cells(model) for model in data["loaded"]]
+        yield columns([("loaded", "size", "on GPU", "window", "expires in"), *rows])
+    if data["queue"]:
+        speeds = data["tokens_per_s"]
+        rows = [_line_cells(line, speeds.get(line["model"])) for line in data["queue"]]
+        yield columns([("here", "running", "waiting", "mean call", "tok/s"), *rows])
+    if data["running"]:
+        rows = [tuple(reply.values()) for reply in data["running"]]
+        yield columns([("handle", "model", "state"), *rows])
+
+
+def _loaded_cells(model: dict[str, Any]) -> tuple[str, ...]:
+    share, expires = model["gpu_percent"], model["expires_s"]
+    return (
+        model["name"],
+        size_of(model["size"]),
+        "-" if share is None else f"{share} %",
+        str(model["window"] or "-"),
+        "-" if expires is None else f"{expires} s",
+    )
+
+
+def _line_cells(line: dict[str, Any], speed: float | None) -> tuple[str, ...]:
+    mean = line["mean_s"]
+    return (
+        line["model"],
+        str(line["running"]),
+        str(line["waiting"]),
+        "-" if mean is None else f"{mean:g} s",
+        "-" if speed is None else f"{speed:g}",
+    )

@@ -1,0 +1,74 @@
+"""Vectors as a result: shape and similarities; the numbers themselves only where they were asked for."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from typing import Any, ClassVar
+
+from mcp_types import CallToolResult
+from pydantic import BaseModel, ConfigDict
+
+from ollama_mcp.replies.answer import Vectors
+from ollama_mcp.replies.embedding import similarity
+from ollama_mcp.tools.results import NOTES, STATS, facts
+
+_MOST_COMPARED = 8
+
+
+class VectorReport(BaseModel):
+    """Loose on purpose: a schema for every number costs a client 40 times the time."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
+    model: str
+    count: int
+    dimensions: int
+
+
+def report(found: Vectors) -> CallToolResult:
+    """Shape, lengths and similarities; the numbers themselves only where they were asked for."""
+    stats = found.stats
+    data: dict[str, Any] = {"model": stats.model, "count": stats.count, "dimensions": stats.dimensions}
+    if found.form == "full":
+        data["vectors"] = found.vectors
+    elif found.form == "base64":
+        data["vectors"] = [_packed(vector) for vector in found.vectors]
+        data["encoding"] = "base64 of little-endian float32"
+    else:
+        data |= _summary(found.vectors)
+    return facts(_text(found, data), data, {STATS: stats.as_data(), NOTES: found.notes})
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _summary(vectors: list[list[float]]) -> dict[str, Any]:
+    lengths = [round(sum(x * x for x in vector) ** 0.5, 4) for vector in vectors]
+    few = vectors[:_MOST_COMPARED]
+    return {
+        "norms": lengths[:_MOST_COMPARED],
+        "similarity": [[round(similarity(a, b), 4) for b in few] for a in few] if len(few) > 1 else [],
+    }
+
+
+def _text(found: Vectors, data: dict[str, Any]) -> str:
+    stats = found.stats
+    many = "1 vector" if stats.count == 1 else f"{stats.count} vectors"
+    lines = [f"{many} of {stats.dimensions} dimensions by {stats.model}"]
+    if found.form == "full":
+        lines += [f"{place}: {vector}" for place, vector in enumerate(found.vectors)]
+    elif found.form == "base64":
+        lines += [f"{place}: {text}" for place, text in enumerate(data["vectors"])]
+    else:
+        lines += _compared(data["similarity"], stats.count)
+    return "\n".join(lines)
+
+
+def _compared(rows: list[list[float]], count: int) -> list[str]:
+    if not rows:
+        return ['Send vectors="full" or "base64" for the numbers.']
+    some = f" of the first {_MOST_COMPARED}" if count > _MOST_COMPARED else ""
+    table = [f"{place:>3}  " + " ".join(f"{x:6.3f}" for x in row) for place, row in enumerate(rows)]
+    return [f"Cosine similarity{some}:", *table]
