@@ -16,7 +16,7 @@ from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
 from ollama_mcp.replies.generation import Generator
 from ollama_mcp.replies.overview import Overview
-from ollama_mcp.settings import Settings, load
+from ollama_mcp.settings import Settings, own
 
 if TYPE_CHECKING:
     import httpx
@@ -49,14 +49,14 @@ class App:
         """Build an App.
 
         Args:
-            settings: Those of the process's environment by default.
+            settings: Those of the process's environment by default, whose warnings are logged.
             client: A client of the caller's own.
             transport: An httpx transport instead of the network, for tests and other HTTP stacks.
 
         Raises:
             SettingsError: The environment has a bad setting.
         """
-        settings = load() if settings is None else settings
+        settings = own() if settings is None else settings
         client = client or OllamaClient(settings.backend, transport=transport)
         catalog, windows = Catalog(client, settings), Windows()
         gate = Gate(settings.parallel, settings.queue)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import logging
 import os
 import re
 import tomllib
@@ -26,6 +27,8 @@ from ollama_mcp.parameters import KeepAlive, parse_keep_alive, parse_think
 from ollama_mcp.wire import Think
 
 T = TypeVar("T")
+
+_log = logging.getLogger("ollama_mcp")
 
 
 class SettingsError(Exception):
@@ -62,6 +65,7 @@ class Backend:
         clocks: See `Clocks`.
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
+        setting: What names `host`, for the remedies; "" where that is the program itself.
     """
 
     host: Host = field(default_factory=lambda: parse_host(""))
@@ -72,6 +76,7 @@ class Backend:
     clocks: Clocks = Clocks()
     max_connections: int = 64
     retries: int = 2
+    setting: str = field(default="", compare=False)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -137,6 +142,12 @@ class Settings:
     cache: Path = Path("~/.cache/ollama-mcp")
     unknown: tuple[str, ...] = ()
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is taken, and may not be what is meant: a line each."""
+        remark = self.backend.host.remark
+        return (*self.unknown, *([f"OLLAMA_HOST: {remark}"] if remark else []))
 
     def defaults_for(self, model: str) -> ModelDefaults:
         """What a call of that model gets that does not say otherwise."""
@@ -363,6 +374,18 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     return _build(values, per_model, unknown)
 
 
+def own() -> Settings:
+    """The settings of this process, for programs that have our code in them; their warnings are logged.
+
+    Raises:
+        SettingsError: As for `load`.
+    """
+    settings = load()
+    for warning in settings.warnings:
+        _log.warning("%s", warning)
+    return settings
+
+
 def _cache_folder(variables: Mapping[str, str]) -> Path:
     """Where the user's caches are, by the habits of the operating system."""
     root = variables.get("XDG_CACHE_HOME") or variables.get("LOCALAPPDATA") or "~/.cache"
@@ -447,13 +470,16 @@ def _strangers(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    known = [entry.variable for entry in FIELDS]
-    for name in variables:
-        if name.startswith("OLLAMA_MCP_") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            yield f"{name} is no setting" + (f"; {close[0]} is meant?" if close else "")
+    ours = "OLLAMA_MCP_"
+    known = [entry.variable.removeprefix(ours) for entry in FIELDS if entry.variable.startswith(ours)]
+    for name in (variable.removeprefix(ours) for variable in variables if variable.startswith(ours)):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+            yield f"{ours}{name} is no setting" + (f"; {ours}{close[0]} is meant?" if close else "")
 
 
+_ALIKE = 0.75
+"""Of 1: one letter wrong in a short name, two or three in a long one."""
 _CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
 _BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
 
@@ -462,6 +488,9 @@ def _build(
     values: dict[str, Any], per_model: Mapping[str, ModelDefaults], unknown: tuple[str, ...]
 ) -> Settings:
     clocks = Clocks(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
-    backend = replace(Backend(clocks=clocks), **{key: values.pop(key) for key in _BACKEND if key in values})
+    backend = replace(
+        Backend(clocks=clocks, setting="OLLAMA_HOST"),
+        **{key: values.pop(key) for key in _BACKEND if key in values},
+    )
     defaults = ModelDefaults(**{key: values.pop(key) for key in _PER_MODEL if key in values})
     return Settings(backend=backend, defaults=defaults, per_model=per_model, unknown=unknown, **values)

@@ -19,8 +19,11 @@ def serve(settings: Settings) -> int:
     """Serve until the client goes or a signal comes; returns the exit status."""
     if not start_log(settings):
         return 2
-    for problem in settings.unknown:
-        _log.warning("%s", problem)
+    for warning in settings.warnings:
+        _log.warning("%s", warning)
+    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - closed
+        print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
+              file=sys.stderr)  # fmt: skip
     _spare_searches()
     app = App.create(settings)
     try:

@@ -28,7 +28,7 @@ from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
 from ollama_mcp.host import Host, parse_host
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.ndjson import STREAM_LIMIT, parse_object, read_objects
-from ollama_mcp.settings import Backend
+from ollama_mcp.settings import Backend, own
 
 if TYPE_CHECKING:
     import httpx
@@ -52,19 +52,25 @@ class OllamaClient:
     Opens nothing until the first call. Runs on asyncio.
 
     Args:
-        backend: The server: settings of a `Backend`, or an address as in OLLAMA_HOST.
+        backend: The server: settings of a `Backend`, or an address as in OLLAMA_HOST. Without it the
+            settings are those of the environment, OLLAMA_HOST first.
         transport: An httpx transport instead of the network (a test double, another HTTP stack).
         http: A pool of the caller's own; it is used as it is, and not closed here.
+
+    Raises:
+        InvalidArgument: The address is none.
+        SettingsError: The environment, where it is asked, has a bad setting.
+        TypeError: `backend` is of another kind.
     """
 
     def __init__(
         self,
-        backend: Backend | str = "",
+        backend: Backend | str | None = None,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self.backend: Backend = Backend(host=parse_host(backend)) if isinstance(backend, str) else backend
+        self.backend: Backend = _backend(backend)
         self._transport = transport
         self._http = http
         self._lanes: PerLoop[Lane] = PerLoop(self._new_lane)
@@ -146,7 +152,7 @@ class OllamaClient:
                 request = connection.new_request(
                     pool, self.backend, clock, endpoint.method, url, content, headers
                 )
-                async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
+                async with connection.exchange(pool, self.backend, clock, request, asked) as answer:
                     await self._check_status(answer, asked)
                     yield answer
 
@@ -185,7 +191,9 @@ class OllamaClient:
     def _asked(self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]) -> failures.Asked:
         model = getattr(body, "model", "") or getattr(body, "source", "")
         in_cloud = isinstance(endpoint, Call) and endpoint.cloud
-        return failures.Asked(_CLOUD.url if in_cloud else self.address, str(model), in_cloud)
+        if in_cloud:
+            return failures.Asked(_CLOUD.url, str(model), in_cloud=True)
+        return failures.Asked(self.address, str(model), setting=self.backend.setting)
 
     def _hidden(self, said: Any) -> Any:
         """What a server says, without the secrets that it was sent."""
@@ -215,7 +223,7 @@ class OllamaClient:
     def _greeting(self, data: bytearray, answer: Answer) -> wire.Greeting:
         text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
         if "ollama" not in text.lower():
-            raise failures.not_ollama(self.address, answer.status)
+            raise failures.not_ollama(self.address, answer.status, self.backend.setting)
         return wire.Greeting(text=text)
 
     async def _lines(
@@ -244,6 +252,16 @@ class OllamaClient:
         )
 
 
+def _backend(given: object) -> Backend:
+    if given is None:
+        return own().backend
+    if isinstance(given, str):
+        return Backend(host=parse_host(given))
+    if isinstance(given, Backend):
+        return given
+    raise TypeError(f"OllamaClient takes an address or a Backend, not a {type(given).__name__}")
+
+
 async def _reached(
     stack: AsyncExitStack,
     attempt: Callable[[], AbstractAsyncContextManager[Answer]],
@@ -268,13 +286,13 @@ async def _reached(
 def _check_kind(answer: Answer, asked: failures.Asked) -> None:
     """A page or a plain text with status 200 is another service's."""
     if answer.content_type.startswith("text/"):
-        raise failures.not_ollama(asked.address, answer.status)
+        raise failures.not_ollama(asked.address, answer.status, asked.setting)
 
 
 def _check_fields(model: type[Response], raw: dict[str, Any], asked: failures.Asked) -> None:
     """So is an object that has something to say, but nothing that Ollama says."""
     if raw and not raw.keys() & model.model_fields.keys():
-        raise failures.not_ollama(asked.address)
+        raise failures.not_ollama(asked.address, setting=asked.setting)
 
 
 def _basic(host: Host) -> dict[str, str]:
