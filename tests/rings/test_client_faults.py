@@ -58,6 +58,19 @@ async def heard(client, endpoint=CHAT, body=ASK) -> tuple[str, errors.OllamaErro
     return text, None
 
 
+async def test_a_row_goes_with_its_verb_and_its_request(fake, client):
+    wrong = [
+        (lambda: client.call(CHAT, ASK), r"/api/chat is asked with stream\(\), not with call\(\)"),
+        (lambda: ask(client, TAGS, None), r"/api/tags is asked with call\(\), not with stream\(\)"),
+        (lambda: client.call(SHOW, {"model": "x"}), "/api/show takes a ShowRequest, not a dict"),
+        (lambda: client.call("/api/tags"), "a row of ollama_mcp.endpoints, not a str"),
+    ]
+    for go, text in wrong:
+        with pytest.raises(TypeError, match=text):
+            await go()
+    assert fake.requests == []
+
+
 # --- no connection, no byte --------------------------------------------------------------------
 
 

@@ -92,7 +92,9 @@ class OllamaClient:
 
         Raises:
             OllamaError: One of the tree in `errors`; nothing else.
+            TypeError: The endpoint answers in a stream, or its request is another one.
         """
+        _check_row(endpoint, Call, body)
         clock = "first_byte" if endpoint.loads_model else "idle"
         async with self._exchange(endpoint, body, path, clock) as answer:
             data = await _read(answer)
@@ -109,7 +111,9 @@ class OllamaClient:
         Raises:
             OllamaError: One of the tree in `errors`; nothing else. An answer that ends without
                 `done` is `Truncated`.
+            TypeError: The endpoint does not answer in a stream, or its request is another one.
         """
+        _check_row(endpoint, Stream, body)
         async with self._exchange(endpoint, body, {}, "first_byte") as answer:
             yield self._lines(endpoint, answer, self._asked(body, endpoint))
 
@@ -250,6 +254,17 @@ class OllamaClient:
             "Ollama ended the answer before it was complete",
             "Try again; if it stays so, the Ollama server's log says why the model stopped.",
         )
+
+
+def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], body: object) -> None:
+    if not isinstance(endpoint, Call | Stream):
+        raise TypeError(f"an endpoint is a row of ollama_mcp.endpoints, not a {type(endpoint).__name__}")
+    row = cast("Call[Any, Any] | Stream[Any, Any]", endpoint)
+    if not isinstance(row, kind):
+        verb, other = ("stream", "call") if kind is Call else ("call", "stream")
+        raise TypeError(f"{row.path} is asked with {verb}(), not with {other}()")
+    if not isinstance(body, row.request):
+        raise TypeError(f"{row.path} takes a {row.request.__name__}, not a {type(body).__name__}")
 
 
 def _backend(given: object) -> Backend:

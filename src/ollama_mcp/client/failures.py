@@ -333,6 +333,16 @@ def model_not_found(
     )
 
 
+def model_is_broken(model: str) -> OllamaError:
+    """A model that Ollama lists, and does not find when it is called."""
+    return errors.ModelNotFound(
+        f'Ollama lists the model "{model}", but does not find it when it is called',
+        f"Install it anew with `ollama pull {model}`, or name another one.",
+        model=model,
+        similar=[],
+    )
+
+
 def _not_found(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
     return model_not_found(asked.model or scrub(text))
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ollama_mcp.endpoints import CHAT, GENERATE, Stream
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.options import Options, parse_options
-from ollama_mcp.parameters import check_image, parse_keep_alive, parse_think
+from ollama_mcp.parameters import check_image, check_kind, parse_keep_alive, parse_think
 from ollama_mcp.replies.schema import check_schema
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.wire import ChatRequest, GenerateRequest, Message
@@ -68,6 +68,8 @@ def chat_ask(
     Raises:
         InvalidArgument: Anything that Ollama would refuse, ignore or misread.
     """
+    _check_kinds(str, model=model, prompt=prompt, system=system)
+    _check_kinds(Sequence, messages=messages, tools=tools)
     shared = _common(**common)
     strangers: dict[str, None] = {}
     conversation = [_message(place, raw, strangers) for place, raw in enumerate(messages)]
@@ -103,6 +105,9 @@ def generate_ask(
     Raises:
         InvalidArgument: Anything that Ollama would refuse, ignore or misread.
     """
+    _check_kinds(str, prompt=prompt, model=model, system=system, suffix=suffix, template=template)
+    _check_kinds(bool, raw=raw)
+    check_kind("images", images, Sequence, str)
     shared = _common(**common)
     if not prompt and not suffix:
         raise InvalidArgument("there is nothing to complete", 'Send "prompt".')
@@ -136,6 +141,9 @@ def _common(
     keep_alive: Any = None,
     truncate: bool = False,
 ) -> _Common:
+    _check_kinds(Mapping, options=options or {}, schema=schema or {})
+    _check_kinds(str, format=format)
+    _check_kinds(bool, truncate=truncate)
     typed, notes = parse_options(options or {})
     level = parse_think(think)
     if schema:
@@ -154,6 +162,11 @@ def _common(
     if level:
         shared.needs.append("thinking")
     return shared
+
+
+def _check_kinds(kind: type[Any], **given: object) -> None:
+    for name, value in given.items():
+        check_kind(name, value, kind)
 
 
 def _format(value: str) -> str | None:

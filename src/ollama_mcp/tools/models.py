@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
@@ -10,8 +11,9 @@ from mcp_types import CallToolResult
 from pydantic import BaseModel
 
 from ollama_mcp.app import App
-from ollama_mcp.catalog import Listed
+from ollama_mcp.catalog import Listed, example
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.parameters import check_kind
 from ollama_mcp.replies.overview import Status
 from ollama_mcp.tools.caller import principal
 from ollama_mcp.tools.results import facts
@@ -28,10 +30,16 @@ class ModelTable(BaseModel):
     models: list[dict[str, Any]]
 
 
-def table(rows: list[Listed]) -> CallToolResult:
+class Models(list[Listed]):
+    """The rows of the list, and the capability that all of them have; "" where none was asked for."""
+
+    capability: str = ""
+
+
+def table(rows: Models) -> CallToolResult:
     """The list for people, and the same with digests as data."""
     entries = [_entry(row) for row in rows]
-    return facts(_table(entries), {"models": entries})
+    return facts(_table(entries, rows.capability), {"models": entries})
 
 
 def _entry(row: Listed) -> dict[str, Any]:
@@ -53,10 +61,16 @@ def _entry(row: Listed) -> dict[str, Any]:
 _COLUMNS = ("name", "size", "params", "quant", "window", "can", "modified", "loaded", "where")
 
 
-def _table(entries: list[dict[str, Any]]) -> str:
+def _table(entries: list[dict[str, Any]], capability: str) -> str:
     if not entries:
-        return "No such model is installed. Install one with `ollama pull llama3.2`."
+        return _nothing(capability)
     return columns([_COLUMNS, *(_cells(entry) for entry in entries)])
+
+
+def _nothing(capability: str) -> str:
+    having, model = f" that has {capability}" if capability else "", example([capability or "completion"])
+    how = f"Install one with `ollama pull {model}`." if model else "https://ollama.com/search shows which do."
+    return f"No model{having} is installed. {how}"
 
 
 def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -76,21 +90,36 @@ def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
 CAPABILITIES = ("completion", "vision", "tools", "thinking", "insert", "embedding", "audio")
 
 
-def having(rows: list[Listed], capability: str) -> list[Listed]:
+def asked_for(capability: str) -> str:
+    """The capability that is meant; a new one of Ollama's, which is like none that we know, is left to it.
+
+    Raises:
+        InvalidArgument: It is a misspelt one; the remedy has the right name.
+    """
+    check_kind("capability", capability, str)
+    wanted = capability.strip().lower()
+    close = difflib.get_close_matches(wanted, CAPABILITIES, n=1)
+    if wanted not in CAPABILITIES and close:
+        raise _no_capability(wanted, close)
+    return wanted
+
+
+def having(rows: list[Listed], wanted: str) -> Models:
     """The models that have a capability; all for "".
 
     Raises:
-        InvalidArgument: No model could have it; the remedy has the nearest name.
+        InvalidArgument: No model could have it; the remedy has those that there are.
     """
-    wanted = capability.strip().lower()
-    found = [row for row in rows if not wanted or wanted in row.model.capabilities]
+    found = Models(row for row in rows if not wanted or wanted in row.model.capabilities)
     if not found and wanted and wanted not in CAPABILITIES:
-        close = difflib.get_close_matches(wanted, CAPABILITIES, n=1) or CAPABILITIES
-        raise InvalidArgument(
-            f'no model can have the capability "{wanted[:40]}"',
-            "Send " + " or ".join(f'"{name}"' for name in close) + ".",
-        )
+        raise _no_capability(wanted, CAPABILITIES)
+    found.capability = wanted
     return found
+
+
+def _no_capability(wanted: str, instead: Iterable[str]) -> InvalidArgument:
+    names = " or ".join(f'"{name}"' for name in instead)
+    return InvalidArgument(f'no model can have the capability "{wanted[:40]}"', f"Send {names}.")
 
 
 @models.tool("List local models", table, Annotated[CallToolResult, ModelTable])
@@ -103,7 +132,8 @@ async def ollama_list_models(
     ctx: Context[Any, Any] | None = None,
 ) -> list[Listed]:
     """List the models that are installed in Ollama on this machine, the newest first."""
-    return having(await app.catalog.listed(), capability)
+    wanted = asked_for(capability)
+    return having(await app.catalog.listed(), wanted)
 
 
 @models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport])
