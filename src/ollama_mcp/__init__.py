@@ -1,7 +1,15 @@
 """Local models for every MCP client and every MCP server: Ollama's API as well-behaved MCP tools.
 
-Everything public is importable from here and loaded at first use: `OllamaClient` does not cost the
-import of mcp.
+What most programs need is importable from here, and loaded at first use: `OllamaClient` does not cost the
+import of mcp. The rest of what is public:
+
+    ollama_mcp.settings     load(environment) -> Settings; SettingsError, Backend, Clocks
+    ollama_mcp.endpoints    a row for each endpoint, for the client: CHAT, TAGS, EMBED …
+    ollama_mcp.wire         their requests and answers: ChatRequest, Message, Options …
+    ollama_mcp.errors       the tree of failures under OllamaError
+    ollama_mcp.testing      a server that is not there: FakeOllama, Script, Model, Recorder …
+
+Other modules can change with any version.
 """
 
 from __future__ import annotations

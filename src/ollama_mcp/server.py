@@ -67,6 +67,9 @@ def register(
 ) -> None:
     """Add our tools to a server, which may have others.
 
+    Best after the host's own: a tool that comes later under a name of ours is dropped by the SDK, which
+    says so in its log.
+
     Args:
         host: Anybody's server. Its lifespan, middleware, completion and logging are left alone.
         app: What the tools work with.

@@ -1,5 +1,6 @@
 """What clients see of every tool before they call one."""
 
+import inspect
 import json
 import re
 import runpy
@@ -72,6 +73,15 @@ async def test_a_description_is_one_short_paragraph(tools: list[Tool]):
         assert 20 < len(text) <= 300
         assert "\n" not in text
         assert text == text.strip()
+
+
+async def test_help_tells_python_callers_what_comes_back_and_what_is_raised(tools: list[Tool]):
+    for tool in tools:
+        doc = inspect.getdoc(FUNCTIONS[tool.name]) or ""
+        assert " ".join(doc.partition("\n\n")[0].split()) == tool.description
+        assert "\nReturns:\n" in doc
+        assert "\nRaises:\n" in doc or tool.name == "ollama_status"  # which tells a failure as a fact
+        assert "`ctx`" in doc
 
 
 async def test_every_parameter_is_described_with_the_default_that_it_has(tools: list[Tool]):

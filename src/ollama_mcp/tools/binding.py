@@ -69,7 +69,7 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
         continue_as: Name there of the tool that gets what was not finished; "" where there is none.
     """
     bound = bind(tool, app, continue_as)
-    plain = SDKTool.from_function(bound, name, tool.title, annotations=tool.annotations)
+    plain = SDKTool.from_function(bound, name, tool.title, _description(tool), annotations=tool.annotations)
     output = plain.fn_metadata.output_schema
     if output is not None:
         plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
@@ -80,6 +80,11 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
         "continue_as": continue_as,
     }
     return PublishedTool(**fields)
+
+
+def _description(tool: Tool) -> str:
+    """The first paragraph of the docstring; the rest is for those who call the function from Python."""
+    return " ".join((inspect.getdoc(tool.function) or "").partition("\n\n")[0].split())
 
 
 def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable[CallToolResult]]:

@@ -81,7 +81,21 @@ async def ollama_chat(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
-    """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text."""
+    """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text.
+
+    From Python: `app` is `App.create()`. With `ctx`, the `Context` of a tool of yours, the model's progress
+    is that of your tool; progress must not go down, and ours counts tokens from 1, so report none of your
+    own before. Without a `wait_s` (seconds) the call lasts as long as the answer; cancelling it stops the
+    model.
+
+    Returns:
+        The text: a str that has `stats`, `thinking`, `tool_calls` and `notes`, too.
+
+    Raises:
+        OllamaError: There is no answer; `partial_text` has what was written. Any of the tree in
+            `ollama_mcp.errors`, such as `InvalidArgument`, before the model is asked.
+        StillRunning: `wait_s` has passed. The model goes on, `reply.handle` is for `ollama_continue`.
+    """
     ask = chat_ask(
         model=model, prompt=prompt, messages=messages, system=system, options=options, format=format,
         schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
@@ -108,7 +122,17 @@ async def ollama_generate(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
-    """Complete one text with a model that runs on this machine, in Ollama, without a conversation."""
+    """Complete one text with a model that runs on this machine, in Ollama, without a conversation.
+
+    From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`.
+
+    Returns:
+        The text: a str that has `stats`, `thinking` and `notes`, too.
+
+    Raises:
+        OllamaError: As for `ollama_chat`.
+        StillRunning: As for `ollama_chat`.
+    """
     ask = generate_ask(
         prompt=prompt, model=model, system=system, suffix=suffix, images=images, options=options,
         format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
@@ -129,7 +153,17 @@ async def ollama_continue(
     page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer | Vectors | Unfinished:
-    """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer."""
+    """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer.
+
+    From Python: `app` and `ctx` are as for `ollama_chat`; `page` is for results of MCP only.
+
+    Returns:
+        What the call would have returned; with `partial` an `Unfinished`, whose `text` is there so far.
+
+    Raises:
+        OllamaError: As the call would have failed; `UnknownHandle` where nothing of that name is kept.
+        StillRunning: `wait_s` has passed once more.
+    """
     reply = app.replies.find(handle, principal())
     return reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
 
@@ -144,7 +178,16 @@ async def ollama_continue(
 async def ollama_cancel(
     app: App, handle: Handle, ctx: Context[Any, Any] | None = None
 ) -> Answer | Vectors | Unfinished:
-    """Stop an answer that is still running; what was written is kept for a while."""
+    """Stop an answer that is still running; what was written is kept for a while.
+
+    From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
+
+    Returns:
+        What there is of it: an `Unfinished`, or the whole where it had ended before.
+
+    Raises:
+        UnknownHandle: Nothing of that name is kept.
+    """
     reply = app.replies.find(handle, principal())
     await reply.stop()
     return reply.so_far()

@@ -40,6 +40,17 @@ async def ollama_embeddings(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Vectors:
-    """Turn texts into vectors with a model that runs on this machine, in Ollama."""
+    """Turn texts into vectors with a model that runs on this machine, in Ollama.
+
+    From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`; the progress counts texts. `vectors`
+    says how a result of MCP shows them, and changes nothing of what is returned.
+
+    Returns:
+        The vectors, a list of floats for each text in their order; iterable, with `stats` and `notes`.
+
+    Raises:
+        OllamaError: One text without its vector fails them all; else as for `ollama_chat`.
+        StillRunning: As for `ollama_chat`.
+    """
     ask = EmbeddingAsk(input, model, dimensions or None, truncate, vectors)
     return await answered(app, partial(app.embedder.run, ask), ctx, wait_s, unit="texts")

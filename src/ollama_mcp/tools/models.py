@@ -131,12 +131,28 @@ async def ollama_list_models(
     ] = "",
     ctx: Context[Any, Any] | None = None,
 ) -> list[Listed]:
-    """List the models that are installed in Ollama on this machine, the newest first."""
+    """List the models that are installed in Ollama on this machine, the newest first.
+
+    From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
+
+    Returns:
+        A list of rows: `info` as Ollama lists it, `model` with what it can do, `running` where it is loaded.
+
+    Raises:
+        InvalidArgument: No model can have that capability.
+        OllamaError: The server does not answer.
+    """
     wanted = asked_for(capability)
     return having(await app.catalog.listed(), wanted)
 
 
 @models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport])
 async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
-    """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write."""
+    """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write.
+
+    From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
+
+    Returns:
+        The status; that the server does not answer is its `trouble`, and no failure.
+    """
     return await app.overview.status(principal())
