@@ -188,6 +188,44 @@ async def test_a_body_that_is_too_large_is_passed_on_only(fake, made, dial, monk
     assert "too large" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/embed", b'{"embeddings": null}'),
+        ("/api/embed", b'{"embeddings": [5]}'),
+        ("/api/embeddings", b'{"embedding": 5}'),
+        ("/api/chat", b'{"message": {"tool_calls": 5}, "done": true}'),
+        ("/api/chat", b'{"message": {"content": "\\ud800"}, "done": true}'),
+    ],
+)
+async def test_an_answer_of_another_shape_is_written_all_the_same(fake, made, dial, path, body):
+    fake.script(Script(raw=b"HTTP/1.1 200 OK\r\n\r\n" + body))
+    raw = await dial(made)
+    raw.send("POST", path, b"{}")
+    await raw.rest()
+    (exchange,) = await written(made)
+    assert exchange.body() == body
+
+
+@pytest.mark.parametrize(
+    ("wire", "end"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "server closed"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "server closed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", "client closed"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", "client closed"),
+    ],
+)
+async def test_a_client_that_has_all_of_an_answer_may_close_first(fake, made, dial, wire, end):
+    fake.script(Script(raw=wire, how="silence"))
+    raw = await dial(made)
+    raw.send("POST", "/api/show", b"{}")
+    assert await raw.reader.readexactly(len(wire)) == wire
+    raw.writer.close()
+    (exchange,) = await written(made)
+    assert (exchange.end, exchange.expects) == (end, {} if end == "server closed" else {"cancelled": True})
+
+
 # --- names -------------------------------------------------------------------------------------
 
 

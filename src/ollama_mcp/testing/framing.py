@@ -202,6 +202,7 @@ class ReadAnswer:
         headers: The headers by name, names in lower case; of equal ones the last.
         body: The body, without chunks, as far as it came.
         spans: Where the pieces of the body lie in the bytes that were read: first, and one past the last.
+        end: Where the body ends; behind it there may be trailers.
         is_complete: Whether the framing itself tells that all of it came.
     """
 
@@ -209,6 +210,7 @@ class ReadAnswer:
     headers: dict[str, str]
     body: bytes
     spans: tuple[tuple[int, int], ...]
+    end: int
     is_complete: bool
 
 
@@ -224,9 +226,10 @@ def read_answer(wire: bytes) -> ReadAnswer:
     if not end or status is None:
         raise BadFraming(f"no status line: {first[:80]!r}")
     headers = dict(_header(line) for line in lines)
-    spans, is_complete = _spans(wire, len(head) + len(end), headers)
+    start = len(head) + len(end)
+    spans, is_complete = _spans(wire, start, headers)
     body = b"".join(wire[one:other] for one, other in spans)
-    return ReadAnswer(int(status[1]), headers, body, spans, is_complete)
+    return ReadAnswer(int(status[1]), headers, body, spans, spans[-1][1] if spans else start, is_complete)
 
 
 def _spans(wire: bytes, start: int, headers: Mapping[str, str]) -> tuple[tuple[tuple[int, int], ...], bool]:
