@@ -136,6 +136,8 @@ def steps(answer: Answer, *, close: bool, bodyless: bool) -> Iterator[Step]:
         yield from answer.steps
     elif isinstance(answer, Whole):
         yield _whole(answer, close=close, bodyless=bodyless)
+    elif bodyless:
+        yield framing.head_bytes(answer.status, answer.headers, close=close, chunked=True)
     elif answer.fold is None:
         yield from _lines(answer, close=close)
     else:
