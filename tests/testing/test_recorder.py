@@ -226,6 +226,18 @@ async def test_a_client_that_has_all_of_an_answer_may_close_first(fake, made, di
     assert (exchange.end, exchange.expects) == (end, {} if end == "server closed" else {"cancelled": True})
 
 
+async def test_a_folder_that_is_gone_is_told_and_the_answers_are_passed_on(made, dial, tmp_path, caplog):
+    (tmp_path / "made").rmdir()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            raw = await dial(made)
+            raw.send("GET", "/api/version")
+            got, _ = await raw.rest()
+            assert read_answer(got).status == 200
+        await made.stop()
+    assert caplog.text.count("the answer to /api/version was not recorded") == 2
+
+
 # --- names -------------------------------------------------------------------------------------
 
 

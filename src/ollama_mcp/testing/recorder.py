@@ -31,7 +31,7 @@ _PLAIN = {"accept-encoding": "identity"}  # what is compressed cannot be read, n
 
 
 class NotWritable(Exception):
-    """An answer cannot be written without a secret."""
+    """An exchange is too large to be written, or cannot be without a secret."""
 
 
 class Recorder(Listener):
@@ -120,16 +120,14 @@ class Recorder(Listener):
     def _write(self, request: Request, pieces: list[tuple[float, bytes]], end: str) -> None:
         if self._is_stopping or not pieces:
             return
-        if len(request.body) > LARGEST_BODY:
-            _log.warning("%s was passed on, but is too large to be recorded", request.path)
-            return
         secrets = Secrets(self._secrets | credentials(request))
         try:
-            exchange = self._exchange(request, _cleaned(pieces, secrets), secrets, end)
-        except (BadFraming, NotWritable) as error:
-            why = error if isinstance(error, NotWritable) else "it is no HTTP"  # and may be secret
+            self._save(self._exchange(request, _cleaned(pieces, secrets), secrets, end))
+        except (BadFraming, NotWritable, OSError) as error:
+            why = "it is no HTTP" if isinstance(error, BadFraming) else error  # what it is may be secret
             _log.warning("the answer to %s was not recorded: %s", secrets.struck_text(request.path), why)
-            return
+
+    def _save(self, exchange: Exchange) -> None:
         path = self._folder / f"{exchange.name}.json"
         exchange.save(path)
         self.written.append(path)
@@ -137,6 +135,8 @@ class Recorder(Listener):
     def _exchange(
         self, request: Request, pieces: tuple[tuple[float, bytes], ...], secrets: Secrets, end: str
     ) -> Exchange:
+        if len(request.body) > LARGEST_BODY:
+            raise NotWritable("its request is too large")
         answer = read_answer(b"".join(piece for _, piece in pieces))
         if answer.is_complete or request.method == "HEAD":
             end = "server closed"  # a client that has all of it may be the first to close
