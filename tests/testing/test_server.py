@@ -207,6 +207,19 @@ async def test_the_fake_in_a_thread_can_be_waited_for_in_another_loop():
         await official._client.aclose()
 
 
+async def test_what_could_not_start_can_be_stopped(fake: FakeOllama):
+    other = FakeOllama(port=fake.port)
+    with pytest.raises(OSError, match=str(fake.port)):
+        await other.start()
+    await other.stop()
+
+
+async def test_a_fake_that_listens_does_not_start_again(fake: FakeOllama, client):
+    with pytest.raises(RuntimeError, match="listens already"):
+        await fake.start()
+    assert (await client.list()).models
+
+
 def test_a_taken_port_is_an_error():
     with FakeOllama.in_thread() as fake, pytest.raises(OSError, match="address already in use"):
         FakeOllama.in_thread(port=fake.port).__enter__()
