@@ -1,6 +1,7 @@
 """HTTP itself, the log, and clients that leave."""
 
 import json
+import socket
 import threading
 import time
 
@@ -70,6 +71,19 @@ async def test_leaving_after_the_answer_is_no_disconnect(fake: FakeOllama, conne
     raw.writer.close()
     await fake.wait_for(lambda fake: fake.open_connections == 0)
     assert (fake.disconnects, fake.answered) == (0, 1)
+
+
+def test_leaving_at_the_last_record_is_no_disconnect():
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(CHAT)
+    with FakeOllama.in_thread() as fake:
+        for _ in range(200):
+            with socket.create_connection((fake.host, fake.port), timeout=10) as raw:
+                raw.sendall(head + CHAT)
+                answer = b""
+                while b'"done":true' not in answer:
+                    answer += raw.recv(1 << 16)
+        fake.wait_for_sync(lambda fake: len(fake.requests) == 200 and fake.in_flight == 0)
+        assert (fake.answered, fake.disconnects) == (200, 0)
 
 
 async def test_closing_only_the_sending_side_cancels_as_in_go(fake: FakeOllama, connect):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,6 +20,7 @@ from ollama_mcp.testing.answers import (
     Verbatim,
     Wait,
     Whole,
+    is_last,
     line,
 )
 from ollama_mcp.testing.framing import Request
@@ -279,29 +279,17 @@ def _paced(script: Script, records: Iterator[Element]) -> Iterator[Element]:
         if isinstance(record, dict | bytes):
             if not begun:
                 yield Wait(script.delay_first)
-            elif not _is_last(record):
+            elif not is_last(record):
                 yield Wait(script.delay)
             begun = True
         yield record
-
-
-def _is_last(record: Element) -> bool:
-    read = go.as_object(_read(record) if isinstance(record, bytes) else record)
-    return bool(read.get("done") or read.get("status") == "success")
-
-
-def _read(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _broken(script: Script, records: Iterator[Element]) -> Iterator[Element]:
     if script.hold_after_tokens is not None:
         records = _held(records, script.hold_after_tokens)
     if script.missing_done:
-        records = (record for record in records if not _is_last(record))
+        records = (record for record in records if not is_last(record))
     if script.cut_after_tokens is not None:
         records = _cut_tokens(records, script.cut_after_tokens, script)
     elif script.cut_after_bytes is not None and script.how == "error":
