@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar, cast
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import Rate, parse_rates
 from ollama_mcp.host import Host, parse_host
+from ollama_mcp.limits import USUAL, Limits, setting_of, shown_size
 from ollama_mcp.names import canonical, check_name, is_name
 from ollama_mcp.options import parse_options
 from ollama_mcp.parameters import KeepAlive, parse_keep_alive, parse_think
@@ -122,6 +123,7 @@ class Settings:
     defaults: ModelDefaults = ModelDefaults()
     per_model: Mapping[str, ModelDefaults] = field(default_factory=dict[str, ModelDefaults])
     max_context: int = 32768
+    limits: Limits = USUAL
     cloud: bool = False
     progress: str = "status"
     soft_deadline: float | None = None
@@ -186,6 +188,20 @@ def _count(low: int) -> Callable[[Any], int]:
         return int(text)
 
     return read
+
+
+_SIZE = re.compile(r"(\d{1,12}) *(?:([KMG])(?:i?B)?)?\Z", re.ASCII | re.IGNORECASE)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def _size(value: Any) -> int:
+    """Bytes, also as `16 MiB` or `512K`: powers of 1024 whichever way they are written."""
+    text = value.strip() if isinstance(value, str) else str(value) if type(value) is int else ""
+    found = _SIZE.match(text)
+    size = int(found[1]) * _UNITS[(found[2] or "").lower()] if found else 0
+    if not 0 < size < 2**40:
+        raise ValueError("a number of bytes above 0 such as 1048576, 512 KiB or 16 MiB")
+    return size
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str]:
@@ -267,6 +283,13 @@ def _model(value: Any) -> str:
     return check_name(_text(value)) if _text(value) else ""
 
 
+def _time(value: Any) -> KeepAlive:
+    found = parse_keep_alive(value)
+    if found is None:
+        raise ValueError("a time such as 10m, 2h or forever")
+    return found
+
+
 def _options(value: Any) -> dict[str, Any]:
     options, _ = parse_options(_mapping(value))
     return options.model_dump(exclude_none=True)
@@ -282,6 +305,16 @@ class Field(Generic[T]):
     default: str
     says: str
     secret: bool = False
+
+
+def _limit_fields() -> Iterator[Field[Any]]:
+    """Those of `Limits` that are numbers, as they describe themselves."""
+    for limit in fields(Limits):
+        if says := limit.metadata.get("says"):
+            is_size = limit.metadata["unit"] == "bytes"
+            read = _size if is_size else _count(1)
+            default = shown_size(getattr(USUAL, limit.name)) if is_size else str(limit.default)
+            yield Field(setting_of(limit.name), f"max_{limit.name}", read, default, says)
 
 
 FIELDS: tuple[Field[Any], ...] = (
@@ -303,7 +336,10 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_THINK", "think", parse_think, "",
           "true, false, low, medium, high or max. Empty: the model's own default."),
     Field("OLLAMA_MCP_MAX_CONTEXT", "max_context", _count(1024), "32768",
-          "Largest window, in tokens, that a prompt which does not fit is given."),
+          "Largest window, in tokens, that a caller gets, or a prompt which does not fit. More is lowered."),
+    Field("OLLAMA_MCP_MAX_KEEP_ALIVE", "max_keep_alive", _time, "1h",
+          "Longest keep_alive that a caller gets: 10m, 2h, forever. More is lowered."),
+    *_limit_fields(),
     Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
     Field("OLLAMA_MCP_PROGRESS", "progress", _one_of("status", "text"), "status",
           "What progress messages say: a status line, or exactly the new text."),
@@ -454,6 +490,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} is no setting" + (f"; {close[0]} is meant?" if close else "")
 
 
+_LIMITS = {f"max_{limit.name}": limit.name for limit in fields(Limits)}
 _CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
 _BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
 
@@ -463,5 +500,8 @@ def _build(
 ) -> Settings:
     clocks = Clocks(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
     backend = replace(Backend(clocks=clocks), **{key: values.pop(key) for key in _BACKEND if key in values})
+    limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})
     defaults = ModelDefaults(**{key: values.pop(key) for key in _PER_MODEL if key in values})
-    return Settings(backend=backend, defaults=defaults, per_model=per_model, unknown=unknown, **values)
+    return Settings(
+        backend=backend, defaults=defaults, limits=limits, per_model=per_model, unknown=unknown, **values
+    )

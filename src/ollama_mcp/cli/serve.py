@@ -30,7 +30,7 @@ def serve(settings: Settings) -> int:
         return 2
     gc.freeze()  # what is loaded now stays: collecting it again and again stops every call for 60 to 150 ms
     gc.enable()
-    return run_stdio(server, on_stop=app.aclose)
+    return run_stdio(server, on_stop=app.aclose, line_limit=settings.limits.line)
 
 
 def _spare_searches() -> None:

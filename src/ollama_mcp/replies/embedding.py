@@ -24,6 +24,7 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.guards import Gate
+from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
 from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
@@ -58,6 +59,27 @@ class EmbeddingAsk:
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):  # a sequence, too: of its characters
             object.__setattr__(self, "texts", [self.texts])
+
+
+def embedding_ask(
+    texts: Sequence[str],
+    model: str = "",
+    dimensions: int | None = None,
+    *,
+    truncate: bool = False,
+    form: Form = "summary",
+    limits: Limits = USUAL,
+) -> EmbeddingAsk:
+    """Check what a caller wants embedded, before anything waits or runs.
+
+    Raises:
+        TooLarge: There are too many texts, or too long ones.
+        InvalidArgument: The dimensions are none.
+    """
+    ask = EmbeddingAsk(texts, model, dimensions, truncate, form)
+    check_texts(limits, ask.texts)
+    _check_dimensions(dimensions)
+    return ask
 
 
 @dataclass
