@@ -71,7 +71,13 @@ def check_text(limits: Limits, name: str, text: str) -> None:
     Raises:
         TooLarge: It is over `prompt`.
     """
-    _check(limits, "prompt", _size(text), f'"{name}"', "Shorten it, or split the work into several calls.")
+    _check(
+        limits,
+        "prompt",
+        _size(text),
+        f'"{name}" has {{}} bytes',
+        "Shorten it, or split the work into several calls.",
+    )
 
 
 def check_options(limits: Limits, options: Mapping[str, Any]) -> None:
@@ -81,19 +87,45 @@ def check_options(limits: Limits, options: Mapping[str, Any]) -> None:
         TooLarge: They are over `prompt`.
         InvalidArgument: They are nested too deeply.
     """
-    _check(limits, "prompt", _json_size("options", options), '"options"', "Send fewer and shorter ones.")
-
-
-def check_count(limits: Limits, messages: Sequence[Any]) -> None:
-    """Check how many messages there are, before any is read.
-
-    Raises:
-        TooLarge: They are over `messages`.
-    """
-    _check(limits, "messages", len(messages), '"messages"', _FEWER_MESSAGES)
+    _check(
+        limits,
+        "prompt",
+        _json_size("options", options),
+        '"options" has {} bytes',
+        "Send fewer and shorter ones.",
+    )
 
 
 _FEWER_MESSAGES = "Leave out the oldest messages, or sum them up in one."
+_LISTS = {
+    "messages": ("messages", '"messages" has {} messages', _FEWER_MESSAGES),
+    "images": ("images", "there are {} images", "Send fewer, in several calls."),
+    "input": ("texts", '"input" has {} texts', "Send them in several calls."),
+    "tools": ("tools", '"tools" has {} tools', "Send only those that the question needs."),
+}
+"""Arguments that are lists: the limit of their length, how it is told, what to do."""
+
+
+def check_length(limits: Limits, name: str, items: Sequence[Any]) -> None:
+    """Check how long an argument that is a list may be, before any of its items is read.
+
+    Raises:
+        TooLarge: It is over `messages`, `images`, `texts` or `tools`.
+    """
+    if name in _LISTS:
+        limit, told, remedy = _LISTS[name]
+        _check(limits, limit, len(items), told, remedy)
+
+
+def check_calls(limits: Limits, calls: Any) -> None:
+    """Check the size of one message's `tool_calls`, before they are read.
+
+    Raises:
+        TooLarge: They are over `messages_size`.
+        InvalidArgument: They are nested too deeply.
+    """
+    size = _json_size("tool_calls", calls)
+    _check(limits, "messages_size", size, "the tool_calls of a message have {} bytes", _FEWER_MESSAGES)
 
 
 def check_messages(limits: Limits, messages: Sequence[Message]) -> None:
@@ -103,14 +135,15 @@ def check_messages(limits: Limits, messages: Sequence[Message]) -> None:
         TooLarge: They are over `messages_size`, or one of the limits of images.
         InvalidArgument: An image is none.
     """
-    _check(limits, "messages_size", sum(map(_message_size, messages)), '"messages"', _FEWER_MESSAGES)
+    size = sum(map(_message_size, messages))
+    _check(limits, "messages_size", size, '"messages" has {} bytes without images', _FEWER_MESSAGES)
     check_images(limits, [image for message in messages for image in message.images or ()])
 
 
 def _message_size(message: Message) -> int:
     texts = [message.content, message.thinking or "", message.tool_name or "", message.tool_call_id or ""]
-    calls = [_json_size("tool_calls", call.model_dump()) for call in message.tool_calls or ()]
-    return sum(map(_size, texts)) + sum(calls)
+    calls = [call.model_dump() for call in message.tool_calls or ()]
+    return sum(map(_size, texts)) + (_json_size("tool_calls", calls) if calls else 0)
 
 
 def check_images(limits: Limits, images: Sequence[str]) -> None:
@@ -120,20 +153,13 @@ def check_images(limits: Limits, images: Sequence[str]) -> None:
         TooLarge: They are over `images`, `images_size` or `megapixels`.
         InvalidArgument: One is of no kind that Ollama takes.
     """
-    check_image_count(limits, images)
-    size = sum(len(image) * 3 // 4 for image in images)
-    _check(limits, "images_size", size, "the images, decoded,", "Send fewer, or scale them down.")
+    check_length(limits, "images", images)
+    size = sum(len(image.rstrip("=")) * 3 // 4 for image in images)
+    _check(
+        limits, "images_size", size, "the images have {} bytes, decoded", "Send fewer, or scale them down."
+    )
     for place, image in enumerate(images):
         _check_pixels(limits, look(base64.b64decode(image)), f"image {place + 1} of {len(images)}")
-
-
-def check_image_count(limits: Limits, images: Sequence[Any]) -> None:
-    """Check how many images there are, before any is decoded from base64.
-
-    Raises:
-        TooLarge: They are over `images`.
-    """
-    _check(limits, "images", len(images), "the call's images", "Send fewer, in several calls.")
 
 
 def _check_pixels(limits: Limits, picture: Picture, name: str) -> None:
@@ -152,8 +178,14 @@ def check_texts(limits: Limits, texts: Sequence[str]) -> None:
     Raises:
         TooLarge: They are over `texts` or `texts_size`.
     """
-    _check(limits, "texts", len(texts), '"input"', "Send them in several calls.")
-    _check(limits, "texts_size", sum(map(_size, texts)), '"input"', "Send the texts in several calls.")
+    check_length(limits, "input", texts)
+    _check(
+        limits,
+        "texts_size",
+        sum(map(_size, texts)),
+        '"input" has {} bytes',
+        "Send the texts in several calls.",
+    )
 
 
 def check_tools(limits: Limits, tools: Sequence[Any]) -> None:
@@ -163,8 +195,14 @@ def check_tools(limits: Limits, tools: Sequence[Any]) -> None:
         TooLarge: They are over `tools` or `tools_size`.
         InvalidArgument: They are nested too deeply.
     """
-    _check(limits, "tools", len(tools), '"tools"', "Send only those that the question needs.")
-    _check(limits, "tools_size", _json_size("tools", tools), '"tools"', "Shorten their descriptions.")
+    check_length(limits, "tools", tools)
+    _check(
+        limits,
+        "tools_size",
+        _json_size("tools", tools),
+        '"tools" has {} bytes',
+        "Shorten their descriptions.",
+    )
 
 
 def check_schema_size(limits: Limits, schema: Mapping[str, Any]) -> None:
@@ -174,7 +212,13 @@ def check_schema_size(limits: Limits, schema: Mapping[str, Any]) -> None:
         TooLarge: It is over `schema_size`.
         InvalidArgument: It is nested too deeply.
     """
-    _check(limits, "schema_size", _json_size("schema", schema), '"schema"', "Ask for fewer fields at once.")
+    _check(
+        limits,
+        "schema_size",
+        _json_size("schema", schema),
+        '"schema" has {} bytes',
+        "Send one with fewer fields.",
+    )
 
 
 # --- how they are told -------------------------------------------------------------------------
@@ -183,13 +227,12 @@ def check_schema_size(limits: Limits, schema: Mapping[str, Any]) -> None:
 _UNITS = {limit.name: limit.metadata.get("unit") for limit in fields(Limits)}
 
 
-def _check(limits: Limits, limit: str, found: int, name: str, remedy: str) -> None:
+def _check(limits: Limits, limit: str, found: int, told: str, remedy: str) -> None:
+    """Refuse a number above a limit; `told` is a sentence in which the number has its place."""
     allowed: int = getattr(limits, limit)
-    if found <= allowed:
-        return
-    if _UNITS[limit] == "number":
-        raise _too_large(limit, f"{name} are {found}", str(allowed), remedy)
-    raise _too_large(limit, f"{name} has {found} bytes", shown_size(allowed), remedy)
+    if found > allowed:
+        shown = shown_size(allowed) if _UNITS[limit] == "bytes" else str(allowed)
+        raise _too_large(limit, told.format(found), shown, remedy)
 
 
 def _too_large(limit: str, found: str, allowed: str, remedy: str) -> TooLarge:

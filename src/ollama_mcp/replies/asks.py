@@ -14,9 +14,9 @@ from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.limits import (
     USUAL,
     Limits,
-    check_count,
-    check_image_count,
+    check_calls,
     check_images,
+    check_length,
     check_messages,
     check_options,
     check_schema_size,
@@ -84,7 +84,7 @@ def chat_ask(
     """
     for name, text in (("prompt", prompt), ("system", system)):
         check_text(limits, name, text)
-    check_count(limits, messages)
+    check_length(limits, "messages", messages)
     check_tools(limits, tools)
     shared = _common(limits, **common)
     strangers: dict[str, None] = {}
@@ -194,8 +194,12 @@ def _format(value: str) -> str | None:
 # --- messages and tools ------------------------------------------------------------------------
 
 
+_MOST_FIELDS = 100
+"""Of a message; those that Ollama does not have are told one by one."""
+
+
 def _bare_images(images: Sequence[str], limits: Limits) -> list[str]:
-    check_image_count(limits, images)
+    check_length(limits, "images", images)
     return [check_image(image) for image in images]
 
 
@@ -205,11 +209,17 @@ def _message(place: int, raw: Any, strangers: dict[str, None], limits: Limits) -
         raise InvalidArgument(
             f"messages[{place}] is not an object", 'Send {"role": "user", "content": "…"} for each message.'
         )
+    if len(cast("Mapping[str, Any]", raw)) > _MOST_FIELDS:
+        raise InvalidArgument(
+            f"messages[{place}] has more than {_MOST_FIELDS} fields",
+            f"Send {', '.join(Message.model_fields)}.",
+        )
     given = {str(k): v for k, v in cast("Mapping[str, Any]", raw).items() if v is not None}
     if "name" in given:
         given.setdefault("tool_name", given.pop("name"))
     known = {name: value for name, value in given.items() if name in Message.model_fields}
     strangers.update((name[:60], None) for name in sorted(given.keys() - known))
+    check_calls(limits, given.get("tool_calls", ()))
     content, images = _content(given.get("content", ""), place)
     images += _images(given.get("images", []), place)
     known |= {"content": content, "images": _bare_images(images, limits) or None}
