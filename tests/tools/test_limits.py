@@ -4,6 +4,7 @@ import base64
 import builtins
 import io
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ollama_mcp import App, ollama_chat, ollama_embeddings, ollama_generate
 from ollama_mcp.errors import TooLarge
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model
+from ollama_mcp.tools import TOOLSETS
+from ollama_mcp.tools.arguments import ArgumentCheck
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +84,34 @@ async def test_every_limit_is_the_operators_to_raise(connect, fake, case):
         async with connect(**{f"OLLAMA_MCP_MAX_{setting}": high}) as client:
             result = await client.call_tool(tool, {**arguments, "model": "missing:1"})
     assert result.meta[ERROR]["code"] == "MODEL_NOT_FOUND"  # the first thing after the limits
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("ollama_embeddings", {"input": [""] * 1_000_000}),
+        ("ollama_embeddings", {"input": "[" + '"",' * 1_000_000 + '""]'}),
+        ("ollama_generate", {"prompt": "x", "images": ["a"] * 1_000_000}),
+        ("ollama_chat", {"messages": [{}] * 1_000_000}),
+        ("ollama_chat", {"prompt": "x", "tools": [{}] * 1_000_000}),
+    ],
+)
+def test_a_list_is_counted_before_its_items_are_read(tool, arguments):
+    check = ArgumentCheck(
+        next(tool_ for toolset in TOOLSETS.values() for tool_ in toolset if tool_.name == tool)
+    )
+    before = time.process_time()
+    with pytest.raises(TooLarge):
+        check.check(arguments)
+    assert time.process_time() - before < 0.5  # reading them takes seconds
+
+
+async def test_a_call_has_no_thousands_of_arguments(call, fake):
+    result = await call("ollama_chat", prompt="x", **{f"stranger{place}": 1 for place in range(2000)})
+    assert result.content[0].text.startswith(
+        "INVALID_ARGUMENT: the call has 2001 arguments. Send only prompt, "
+    )
+    assert not fake.requests
 
 
 async def test_what_is_lowered_is_said_and_answered(call, fake):

@@ -90,7 +90,7 @@ def chat_ask(
     strangers: dict[str, None] = {}
     conversation = [_message(place, raw, strangers, limits) for place, raw in enumerate(messages)]
     check_messages(limits, conversation)
-    shared.notes += [f'"{name}" in messages was ignored' for name in strangers]
+    shared.notes += _ignored(list(strangers))
     if prompt:
         conversation.append(Message(role="user", content=prompt))
     if not conversation:
@@ -194,6 +194,13 @@ def _format(value: str) -> str | None:
 # --- messages and tools ------------------------------------------------------------------------
 
 
+def _ignored(strangers: Sequence[str]) -> list[str]:
+    notes = [f'"{name}" in messages was ignored' for name in strangers[:_MOST_NAMED]]
+    more = len(strangers) - len(notes)
+    return [*notes, f"{more} more fields in messages were ignored"] if more else notes
+
+
+_MOST_NAMED = 20
 _MOST_FIELDS = 100
 """Of a message; those that Ollama does not have are told one by one."""
 
