@@ -21,7 +21,7 @@ from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import Rate, parse_rates
 from ollama_mcp.host import Host, parse_host
 from ollama_mcp.limits import USUAL, Limits, setting_of, shown_size
-from ollama_mcp.names import canonical, check_name, is_name
+from ollama_mcp.names import DEFAULT_REGISTRY, canonical, check_name, is_name, is_registry
 from ollama_mcp.options import parse_options
 from ollama_mcp.parameters import KeepAlive, parse_keep_alive, parse_think
 from ollama_mcp.wire import Think
@@ -39,11 +39,16 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Clocks:
-    """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it."""
+    """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it.
+
+    `transfer` is that last one for pull, push and create: Ollama is silent while it checks or converts
+    files of many gigabytes.
+    """
 
     connect: float = 5.0
     first_byte: float = 300.0
     idle: float = 60.0
+    transfer: float = 600.0
 
 
 _SHORTEST_SECRET = 4
@@ -125,6 +130,8 @@ class Settings:
     max_context: int = 32768
     limits: Limits = USUAL
     cloud: bool = False
+    registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
+    max_pull_gb: float = 20.0
     progress: str = "status"
     soft_deadline: float | None = None
     page: int | None = None
@@ -202,6 +209,23 @@ def _size(value: Any) -> int:
     if not 0 < size < 2**40:
         raise ValueError("a number of bytes above 0 such as 1048576, 512 KiB or 16 MiB")
     return size
+
+
+def _gigabytes(value: Any) -> float:
+    try:
+        size = float(value)
+    except (TypeError, ValueError, OverflowError):
+        size = -1.0
+    if not 0 <= size < 1e6 or isinstance(value, bool):
+        raise ValueError("a number of gigabytes, 0 or more")
+    return size
+
+
+def _registries(value: Any) -> tuple[str, ...]:
+    named = cast("list[Any]", value) if isinstance(value, list) else _text(value).replace(",", " ").split()
+    if not all(isinstance(name, str) and is_registry(name) for name in named):
+        raise ValueError("host names such as registry.ollama.ai, hf.co or gpu-box:5000, with commas between")
+    return tuple(name.strip().lower() for name in named)
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str]:
@@ -341,6 +365,10 @@ FIELDS: tuple[Field[Any], ...] = (
           "Longest keep_alive that a caller gets: 10m, 2h, forever. More is lowered."),
     *_limit_fields(),
     Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
+    Field("OLLAMA_MCP_REGISTRIES", "registries", _registries, DEFAULT_REGISTRY,
+          "Hosts that models may be pulled from and pushed to, e.g. registry.ollama.ai,hf.co."),
+    Field("OLLAMA_MCP_MAX_PULL_GB", "max_pull_gb", _gigabytes, "20",
+          "A larger pull has to be confirmed; 0: every one."),
     Field("OLLAMA_MCP_PROGRESS", "progress", _one_of("status", "text"), "status",
           "What progress messages say: a status line, or exactly the new text."),
     Field("OLLAMA_MCP_SOFT_DEADLINE", "soft_deadline", _seconds_or_never, "",
@@ -356,6 +384,8 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_FIRST_BYTE_TIMEOUT", "first_byte_timeout", _seconds, "300",
           "Seconds to wait for an answer to begin: queue, load and prompt."),
     Field("OLLAMA_MCP_IDLE_TIMEOUT", "idle_timeout", _seconds, "60", "Seconds between parts of an answer."),
+    Field("OLLAMA_MCP_TRANSFER_TIMEOUT", "transfer_timeout", _seconds, "600",
+          "The same for pull, push and create, which check and convert large files in silence."),
     Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "64", "Connections at once."),
     Field("OLLAMA_MCP_RETRIES", "retries", _count(0), "2",
           "How often a request is sent again that was refused, or that found Ollama busy."),

@@ -43,6 +43,8 @@ WRONG = {
     "OLLAMA_MCP_MAX_TOOLS_SIZE": ("1 MB/s", "16 MiB"),
     "OLLAMA_MCP_MAX_SCHEMA_SIZE": ("nan", "16 MiB"),
     "OLLAMA_MCP_CLOUD": ("perhaps", "1 or 0"),
+    "OLLAMA_MCP_REGISTRIES": ("https://hf.co", "host names"),
+    "OLLAMA_MCP_MAX_PULL_GB": ("-1", "0 or more"),
     "OLLAMA_MCP_PROGRESS": ("loud", "status, text"),
     "OLLAMA_MCP_SOFT_DEADLINE": ("-1", "above 0"),
     "OLLAMA_MCP_PAGE": ("10", "at least 1000"),
@@ -52,6 +54,7 @@ WRONG = {
     "OLLAMA_MCP_CONNECT_TIMEOUT": ("0", "above 0"),
     "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": ("inf", "above 0"),
     "OLLAMA_MCP_IDLE_TIMEOUT": ("nan", "above 0"),
+    "OLLAMA_MCP_TRANSFER_TIMEOUT": ("1h", "above 0"),
     "OLLAMA_MCP_MAX_CONNECTIONS": ("9" * 5000, "at least 1"),
     "OLLAMA_MCP_RETRIES": ("-1", "at least 0"),
     "OLLAMA_MCP_RATE": ("60", "60/min"),
@@ -115,7 +118,7 @@ def test_a_soft_deadline_of_zero_is_never():
 
 
 def test_the_clocks_are_those_of_the_contract():
-    assert Clocks() == Clocks(connect=5, first_byte=300, idle=60)
+    assert Clocks() == Clocks(connect=5, first_byte=300, idle=60, transfer=600)
 
 
 def test_the_limits_are_those_of_the_contract():
@@ -167,6 +170,8 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_MAX_TOOLS_SIZE": "14 k",
             "OLLAMA_MCP_MAX_SCHEMA_SIZE": "15",
             "OLLAMA_MCP_CLOUD": "yes",
+            "OLLAMA_MCP_REGISTRIES": "registry.ollama.ai, HF.co",
+            "OLLAMA_MCP_MAX_PULL_GB": "4.5",
             "OLLAMA_MCP_PROGRESS": "TEXT",
             "OLLAMA_MCP_SOFT_DEADLINE": "2.5",
             "OLLAMA_MCP_PAGE": "5000",
@@ -176,6 +181,7 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_CONNECT_TIMEOUT": "1.5",
             "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": "2",
             "OLLAMA_MCP_IDLE_TIMEOUT": "3",
+            "OLLAMA_MCP_TRANSFER_TIMEOUT": "4",
             "OLLAMA_MCP_MAX_CONNECTIONS": "7",
             "OLLAMA_MCP_RETRIES": "1",
             "OLLAMA_MCP_RATE": "60/min, ollama_chat=1/s",
@@ -191,7 +197,7 @@ def test_every_setting_reaches_its_place(tmp_path):
         api_key_host="gpu",
         headers={"X-Team": "a"},
         ca_file=str(pem),
-        clocks=Clocks(1.5, 2, 3),
+        clocks=Clocks(1.5, 2, 3, 4),
         max_connections=7,
         retries=1,
     )
@@ -204,6 +210,7 @@ def test_every_setting_reaches_its_place(tmp_path):
     assert found.limits == Limits(
         2**30, 5, 6, 7 * 2**10, 8, 9 * 2**10, 10, 11, 12 * 2**20, 13, 14 * 2**10, 15, -1
     )
+    assert (found.registries, found.max_pull_gb) == (("registry.ollama.ai", "hf.co"), 4.5)
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
 
 

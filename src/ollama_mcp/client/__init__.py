@@ -139,6 +139,7 @@ class OllamaClient:
         content = body.to_json() if isinstance(body, Request) else body
         headers = self._headers(host, body)
         lane = self._lanes.here()
+        between = endpoint.clock if isinstance(endpoint, Stream) else "idle"
 
         @asynccontextmanager
         async def attempt() -> AsyncGenerator[Answer]:
@@ -146,7 +147,9 @@ class OllamaClient:
                 request = connection.new_request(
                     pool, self.backend, clock, endpoint.method, url, content, headers
                 )
-                async with connection.exchange(pool, self.backend, clock, request, host.url) as answer:
+                async with connection.exchange(
+                    pool, self.backend, clock, request, host.url, between
+                ) as answer:
                     await self._check_status(answer, asked)
                     yield answer
 

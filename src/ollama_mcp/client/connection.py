@@ -76,14 +76,15 @@ class Silence:
 class Answer:
     """A response whose headers are here and whose body is still coming."""
 
-    def __init__(self, response: httpx.Response, address: str, idle: float) -> None:
+    def __init__(self, response: httpx.Response, address: str, clock: str, seconds: float) -> None:
         self.status: int = response.status_code
         self.retry_after: str | None = response.headers.get("retry-after")
         self.content_type: str = response.headers.get("content-type", "").lower()
         self._encoding = response.headers.get("content-encoding", "identity").lower()
         self._response = response
         self._address = address
-        self._silence = Silence(idle)
+        self._clock = clock
+        self._silence = Silence(seconds)
         self.heard: Callable[[], None] = self._silence.heard
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -107,7 +108,7 @@ class Answer:
             with self._silence:
                 return await anext(body, None)
         except (TimeoutError, httpx.TimeoutException):
-            raise failures.clock_ran_out("idle", self._address) from None
+            raise failures.clock_ran_out(self._clock, self._address) from None
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise failures.stream_broken() from error
 
@@ -154,9 +155,16 @@ def new_request(
 
 @asynccontextmanager
 async def exchange(
-    pool: httpx.AsyncClient, backend: Backend, clock: Clock, request: httpx.Request, address: str
+    pool: httpx.AsyncClient,
+    backend: Backend,
+    clock: Clock,
+    request: httpx.Request,
+    address: str,
+    between: str = "idle",
 ) -> AsyncGenerator[Answer]:
     """Send a request and hand out its answer; leaving closes the connection unless the body was read.
+
+    `clock` runs until the first byte, `between` from part to part.
 
     Raises:
         OllamaError: No answer began (the failures of the backend).
@@ -171,7 +179,7 @@ async def exchange(
     except (httpx.HTTPError, UnicodeError) as error:
         raise _from_transport(error, clock, address) from error
     request.extensions.get("timeout", {})["read"] = None  # from here on the idle clock runs, not this one
-    answer = Answer(response, address, backend.clocks.idle)
+    answer = Answer(response, address, between, getattr(backend.clocks, between))
     try:
         yield answer
     finally:

@@ -62,16 +62,18 @@ def unreachable(address: str) -> OllamaError:
 
 
 def clock_ran_out(clock: str, address: str) -> OllamaError:
-    """One of the clocks connect, first_byte, idle."""
+    """One of the clocks connect, first_byte, idle, transfer."""
     waiting = {
         "connect": "take the connection",
         "first_byte": "begin its answer",
         "idle": "send the next part of its answer",
+        "transfer": "say how far it is",
     }[clock]
     remedy = {
         "connect": "Check that the machine is up, or raise OLLAMA_MCP_CONNECT_TIMEOUT.",
         "first_byte": "The model may still be loading: try again, or raise OLLAMA_MCP_FIRST_BYTE_TIMEOUT.",
         "idle": "Try again; if it stays so, unload the model or raise OLLAMA_MCP_IDLE_TIMEOUT.",
+        "transfer": "Call again: a pull goes on where it was. Or raise OLLAMA_MCP_TRANSFER_TIMEOUT.",
     }[clock]
     return errors.Timeout(
         f"Ollama at {address} did not {waiting} in time ({clock} clock)", remedy, clock=clock
@@ -360,7 +362,11 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
         ({200}, r"file does not exist|model .* not found", _not_in_registry),
         ({400, 422}, _ANY_TEXT, _argument),
         ({500}, r"^option \"|^invalid format|^unsupported quantization", _argument),
-        ({200}, r"^invalid model name|unsupported|^invalid file magic|insecure protocol http", _argument),
+        (
+            {200},
+            r"^invalid model name|unsupported|^invalid file magic|insecure protocol http|^quantization is",
+            _argument,
+        ),
         ({401, 403}, _ANY_TEXT, _forbidden),
     )
 ]
