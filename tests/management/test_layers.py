@@ -144,8 +144,8 @@ def test_the_line_says_amount_share_speed_time_left_and_what_is_done():
         (1, line("pulling 6a0746a1ec1a", digest, 4_700_000_000, 1_018_000_000)),
         (5, line("pulling 6a0746a1ec1a", digest, 4_700_000_000, 1_234_000_000)),
     )
-    # The manifest belongs to what the speed is measured over: 216 MB in 5 s.
-    assert reply.status() == "1.2 of 4.7 GB · 26 % · 43 MB/s · 80 s left · pulling 6a0746a1ec1a"
+    # The manifest does not belong to what the speed is measured over: 216 MB in 4 s.
+    assert reply.status() == "1.2 of 4.7 GB · 26 % · 54 MB/s · 64 s left · pulling 6a0746a1ec1a"
     assert (reply.state, reply.count, reply.total) == (State.WORKING, 1_234_000_000, 4_700_000_000)
 
 

@@ -107,7 +107,7 @@ class Meter:
         status = _status(line.status)
         if status != self.status:
             self.status, self._since = status, now
-        is_first = self.layers.count > self._reply.count == 0
+        is_first = self.layers.total and self._reply.total is None
         if is_first or now - self._shown_at >= SPACING_S:
             self._show(now)
 
@@ -119,9 +119,10 @@ class Meter:
     def _show(self, now: float) -> None:
         reply, layers = self._reply, self.layers
         self._shown_at = now
-        self._recent.append((now, layers.moved))
-        while self._recent[0][0] < now - _RECENT_S:
-            self._recent.popleft()
+        if layers.total:  # before the first layer nothing can move
+            self._recent.append((now, layers.moved))
+            while self._recent[0][0] < now - _RECENT_S:
+                self._recent.popleft()
         reply.state, reply.total = State.WORKING, layers.total or None
         if layers.count > reply.count:  # not without news: the first unit begins the Reply
             reply.advance(State.WORKING, layers.count - reply.count)
@@ -148,7 +149,7 @@ class Meter:
         if speed < 1:
             return []
         left = (self.layers.total - self.layers.count) / speed
-        return [f"{told(speed)}/s", *([f"{time_told(left)} left"] if left < _LONGEST_LEFT_S else [])]
+        return [f"{told(speed)}/s", *([f"{time_told(left)} left"] if 1 <= left < _LONGEST_LEFT_S else [])]
 
 
 def _status(said: str) -> str:
