@@ -8,7 +8,8 @@ answer whose text is not text is not an answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
 import pydantic_core
@@ -39,6 +40,14 @@ class Request(BaseModel):
             raise InvalidArgument(
                 "the request cannot be written as JSON", "Send it with less nesting, and plain values only."
             ) from None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that are sent as they come: `chunks`, which are `size` bytes together."""
+
+    chunks: AsyncIterable[bytes]
+    size: int
 
 
 class Response(BaseModel):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from ollama_mcp import wire
-from ollama_mcp.bodies import Request, Response
+from ollama_mcp.bodies import Request, Response, Upload
 
-RequestT = TypeVar("RequestT", bound="Request | bytes | None")
+RequestT = TypeVar("RequestT", bound="Request | Upload | bytes | None")
 ResponseT = TypeVar("ResponseT", bound=Response)
 
 
@@ -73,6 +73,8 @@ CREATE = _transfer("/api/create", wire.CreateRequest)
 COPY = Call("POST", "/api/copy", wire.CopyRequest, wire.Done, once=True)
 DELETE = Call("DELETE", "/api/delete", wire.DeleteRequest, wire.Done, once=True)
 BLOB_EXISTS = Call("HEAD", "/api/blobs/{digest}", Nothing, wire.Done)
-BLOB_UPLOAD = Call("POST", "/api/blobs/{digest}", bytes, wire.Done, once=True)
+BLOB_UPLOAD: Call[Upload | bytes, wire.Done] = Call(
+    "POST", "/api/blobs/{digest}", bytes, wire.Done, once=True
+)
 WEB_SEARCH = Call("POST", "/api/web_search", wire.WebSearchRequest, wire.WebSearchResponse, cloud=True)
 WEB_FETCH = Call("POST", "/api/web_fetch", wire.WebFetchRequest, wire.WebFetchResponse, cloud=True)

@@ -12,7 +12,7 @@ Usable without MCP, which it does not import:
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from urllib.parse import quote
 import anyio
 
 from ollama_mcp import wire
-from ollama_mcp.bodies import Request, Response
+from ollama_mcp.bodies import Request, Response, Upload
 from ollama_mcp.client import failures
 from ollama_mcp.client.retry import Health, wait_before_next
 from ollama_mcp.endpoints import Call, Stream
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OllamaClient"]
 
-RequestT = TypeVar("RequestT", bound="Request | bytes | None")
+RequestT = TypeVar("RequestT", bound="Request | Upload | bytes | None")
 ResponseT = TypeVar("ResponseT", bound=Response)
 
 _CLOUD = parse_host("https://ollama.com")
@@ -87,7 +87,7 @@ class OllamaClient:
         Raises:
             OllamaError: One of the tree in `errors`; nothing else.
         """
-        clock = "first_byte" if endpoint.loads_model else "idle"
+        clock = _clock(endpoint, body)
         async with self._exchange(endpoint, body, path, clock) as answer:
             data = await _read(answer)
         return self._parse(endpoint.response, data, answer, self._asked(body, endpoint))
@@ -125,7 +125,7 @@ class OllamaClient:
     async def _exchange(
         self,
         endpoint: Call[Any, Any] | Stream[Any, Any],
-        body: Request | bytes | None,
+        body: Request | Upload | bytes | None,
         path: Mapping[str, str],
         clock: Clock,
     ) -> AsyncGenerator[Answer]:
@@ -136,7 +136,7 @@ class OllamaClient:
         url = host.url + endpoint.path.format(
             **{name: quote(value, safe=":") for name, value in path.items()}
         )
-        content = body.to_json() if isinstance(body, Request) else body
+        content = _content(body)
         headers = self._headers(host, body)
         lane = self._lanes.here()
         between = endpoint.clock if isinstance(endpoint, Stream) else "idle"
@@ -183,6 +183,8 @@ class OllamaClient:
             )
         if isinstance(body, Request):
             headers["content-type"] = "application/json"
+        if isinstance(body, Upload):
+            headers["content-length"] = str(body.size)
         return headers | {"accept": "application/x-ndjson, application/json", "accept-encoding": "identity"}
 
     def _asked(self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]) -> failures.Asked:
@@ -266,6 +268,18 @@ async def _reached(
                 raise
         await anyio.sleep(wait)
         tries += 1
+
+
+def _clock(endpoint: Call[Any, Any], body: object) -> Clock:
+    if isinstance(body, Upload):
+        return "transfer"
+    return "first_byte" if endpoint.loads_model else "idle"
+
+
+def _content(body: Request | Upload | bytes | None) -> AsyncIterable[bytes] | bytes | None:
+    if isinstance(body, Request):
+        return body.to_json()
+    return body.chunks if isinstance(body, Upload) else body
 
 
 def _check_kind(answer: Answer, asked: failures.Asked) -> None:

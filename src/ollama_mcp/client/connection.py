@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -137,7 +137,7 @@ def new_request(
     clock: Clock,
     method: str,
     url: str,
-    content: bytes | None,
+    content: AsyncIterable[bytes] | bytes | None,
     headers: dict[str, str],
 ) -> httpx.Request:
     """A request with its clocks up to the first byte; `Answer` watches the ones after it.
@@ -170,7 +170,8 @@ async def exchange(
         OllamaError: No answer began (the failures of the backend).
     """
     # httpx's clocks start anew with every byte: a server that trickles headers needs one that does not.
-    patience = getattr(backend.clocks, clock) + backend.clocks.connect
+    # Not for an upload, of which nobody knows how long it takes: there each piece has its time.
+    patience = None if clock == "transfer" else getattr(backend.clocks, clock) + backend.clocks.connect
     try:
         with anyio.fail_after(patience):
             response = await pool.send(request, stream=True, follow_redirects=False)

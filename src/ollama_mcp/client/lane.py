@@ -17,7 +17,7 @@ from ollama_mcp.client.retry import Health
 from ollama_mcp.errors import OllamaError, StorageError
 from ollama_mcp.settings import Backend
 
-Clock = Literal["first_byte", "idle"]
+Clock = Literal["first_byte", "idle", "transfer"]
 
 _LOOKUPS = 8
 _KEPT_S = 30.0
@@ -54,10 +54,8 @@ class Lane:
         self._theirs = shared
         self._shared = shared or (httpx.AsyncClient(transport=transport) if transport else None)
         self.health: defaultdict[str, Health] = defaultdict(Health)
-        self._lines = {
-            "first_byte": asyncio.Semaphore(backend.max_connections),
-            "idle": asyncio.Semaphore(_LOOKUPS),
-        }
+        calls = asyncio.Semaphore(backend.max_connections)
+        self._lines = {"first_byte": calls, "transfer": calls, "idle": asyncio.Semaphore(_LOOKUPS)}
         self._trust: ssl.SSLContext | None = None
         self._pools: set[httpx.AsyncClient] = set()
         self._free: deque[tuple[float, httpx.AsyncClient]] = deque()

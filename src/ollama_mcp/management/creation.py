@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
 
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.management.files import ModelFile, model_file
 from ollama_mcp.names import check_name
 from ollama_mcp.options import parse_options
 from ollama_mcp.wire import CreateRequest, Message
@@ -27,18 +29,22 @@ class Creation:
     """A model that is asked for.
 
     Attributes:
-        request: What goes to Ollama; `from_` is the model that it is made from.
+        request: What goes to Ollama; `from_` is the model that it is made from, unless it is made from files.
+        files: Files of this machine that it is made from; they are sent first.
         notes: What was dropped on the way.
     """
 
     request: CreateRequest
+    files: tuple[ModelFile, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def creation(
     *,
     model: str,
-    source: str,
+    source: str = "",
+    files: Sequence[str] = (),
+    roots: Sequence[Path] = (),
     system: str = "",
     template: str = "",
     parameters: Mapping[str, Any] | None = None,
@@ -50,7 +56,9 @@ def creation(
 
     Args:
         model: The name that it gets.
-        source: The installed model that it is made from.
+        source: The installed model that it is made from, or:
+        files: GGUF files of this machine that it is made from.
+        roots: Folders that such files may be in; none is allowed outside of them.
         system: Its system prompt.
         template: Its prompt template, in Go's template language.
         parameters: Options by name, as of a chat.
@@ -60,13 +68,18 @@ def creation(
 
     Raises:
         InvalidArgument: Anything that Ollama would refuse, or take and fail on later.
+        Forbidden: Files, where no folder is allowed.
     """
-    if not source.strip():
-        raise InvalidArgument("there is nothing to make the model from", 'Send an installed model as "from".')
+    if bool(source.strip()) == bool(files):
+        what = "two things" if files else "nothing"
+        raise InvalidArgument(
+            f"there is {what} to make the model from", 'Send one installed model as "from".'
+        )
+    model_files = tuple(model_file(path, roots) for path in files)
     options, notes = parse_options(parameters or {})
     request = CreateRequest(
         model=check_name(model),
-        from_=check_name(source),
+        from_=None if files else check_name(source),
         system=system or None,
         template=template or None,
         parameters=options if options.model_fields_set else None,
@@ -74,7 +87,7 @@ def creation(
         quantize=_quantization(quantize) or None,
         license=license or None,
     )
-    return Creation(request, tuple(notes))
+    return Creation(request, model_files, tuple(notes))
 
 
 def _quantization(wanted: str) -> str:

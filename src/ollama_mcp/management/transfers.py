@@ -15,6 +15,7 @@ from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StreamBro
 from ollama_mcp.management.amounts import part_told
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
 from ollama_mcp.management.creation import Creation
+from ollama_mcp.management.files import ModelFile, send
 from ollama_mcp.management.layers import Layers, Meter
 from ollama_mcp.names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
 from ollama_mcp.replies.reply import Reply
@@ -127,7 +128,7 @@ class Transfers:
     async def create(
         self, wanted: Creation, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
     ) -> Transferred:
-        """Make a model from an installed one.
+        """Make a model from an installed one, or from files of this machine.
 
         Raises:
             ModelNotFound: The source is not installed; Ollama itself would pull it, from anywhere.
@@ -136,11 +137,22 @@ class Transfers:
         """
         request = wanted.request
         self._allow_name(request.model)
-        source = await self._catalog.find(request.from_ or "")
+        made_from: dict[str, Any] = {}
+        if request.from_:
+            made_from["from_"] = (await self._catalog.find(request.from_)).name
         await keep_others(self._catalog, request.model, confirmed)
         reply.notes += wanted.notes
         await self._warn(reply)
-        return await self._follow(_CREATE, request.model_copy(update={"from_": source.name}), reply)
+        reply.model, meter = request.model, Meter(reply)
+        if wanted.files:
+            made_from["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
+        return await self._follow(_CREATE, request.model_copy(update=made_from), reply, meter=meter)
+
+    async def _sent(self, file: ModelFile, meter: Meter) -> str:
+        def tell(doing: str, sent: int, total: int) -> None:
+            meter.take(ProgressLine(status=doing, completed=sent, total=total))
+
+        return await send(self._client, file, tell)
 
     # --- what is allowed ------------------------------------------------------------------------
 
@@ -180,10 +192,15 @@ class Transfers:
     # --- the stream -----------------------------------------------------------------------------
 
     async def _follow(
-        self, kind: _Kind, request: Any, reply: Reply[Transferred], check: Check | None = None
+        self,
+        kind: _Kind,
+        request: Any,
+        reply: Reply[Transferred],
+        check: Check | None = None,
+        meter: Meter | None = None,
     ) -> Transferred:
         reply.model = request.model
-        meter = Meter(reply)
+        meter = meter or Meter(reply)
         try:
             async with self._client.stream(kind.endpoint, request) as lines:
                 async for line in lines:
