@@ -79,6 +79,15 @@ class Response(BaseModel):
             return cls.model_validate({name: raw[name] for name in raw if name not in faulty})
 
 
+class Line(Response):
+    """One line of an answer that streams."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the answer is complete with this line."""
+        raise NotImplementedError
+
+
 Path = tuple[int | str, ...]
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from ollama_mcp import wire
-from ollama_mcp.bodies import Request, Response, Upload
+from ollama_mcp.bodies import Line, Request, Response, Upload
 
 RequestT = TypeVar("RequestT", bound="Request | Upload | bytes | None")
 ResponseT = TypeVar("ResponseT", bound=Response)
+LineT = TypeVar("LineT", bound=Line)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Call(Generic[RequestT, ResponseT]):
 
 
 @dataclass(frozen=True)
-class Stream(Generic[RequestT, ResponseT]):
+class Stream(Generic[RequestT, LineT]):
     """One request, many lines.
 
     `tells_in_stream`: the failure of the call as a whole comes as a line of a 200 (pull, push,
@@ -44,7 +45,7 @@ class Stream(Generic[RequestT, ResponseT]):
     method: str
     path: str
     request: type[RequestT]
-    response: type[ResponseT]
+    response: type[LineT]
     tells_in_stream: bool = False
     once: bool = False
     clock: Literal["idle", "transfer"] = "idle"

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import anyio
 
 from ollama_mcp import wire
-from ollama_mcp.bodies import Request, Response, Upload
+from ollama_mcp.bodies import Line, Request, Response, Upload
 from ollama_mcp.client import failures
 from ollama_mcp.client.retry import Health, wait_before_next
 from ollama_mcp.endpoints import Call, Stream
@@ -40,6 +40,7 @@ __all__ = ["OllamaClient"]
 
 RequestT = TypeVar("RequestT", bound="Request | Upload | bytes | None")
 ResponseT = TypeVar("ResponseT", bound=Response)
+LineT = TypeVar("LineT", bound=Line)
 
 _CLOUD = parse_host("https://ollama.com")
 _DRAIN_S = 0.1
@@ -94,8 +95,8 @@ class OllamaClient:
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: Stream[RequestT, ResponseT], body: RequestT
-    ) -> AsyncGenerator[AsyncIterator[ResponseT]]:
+        self, endpoint: Stream[RequestT, LineT], body: RequestT
+    ) -> AsyncGenerator[AsyncIterator[LineT]]:
         """Make one request and yield the lines of its answer as they come.
 
         Leaving the context before the end closes the connection, which stops the model.
@@ -224,8 +225,8 @@ class OllamaClient:
         return wire.Greeting(text=text)
 
     async def _lines(
-        self, endpoint: Stream[RequestT, ResponseT], answer: Answer, asked: failures.Asked
-    ) -> AsyncIterator[ResponseT]:
+        self, endpoint: Stream[RequestT, LineT], answer: Answer, asked: failures.Asked
+    ) -> AsyncIterator[LineT]:
         _check_kind(answer, asked)
         objects = read_objects(answer.chunks())
         is_first = True
@@ -238,7 +239,7 @@ class OllamaClient:
                 is_first = False
             answer.heard()
             line = _parsed(endpoint.response, raw)
-            if _is_last(line):
+            if line.is_last:
                 await _drain(objects)
                 yield line
                 return
@@ -299,10 +300,6 @@ def _basic(host: Host) -> dict[str, str]:
         return {}
     token = base64.b64encode(f"{host.username}:{host.password}".encode()).decode()
     return {"authorization": f"Basic {token}"}
-
-
-def _is_last(line: Response) -> bool:
-    return isinstance(line, wire.Chunk | wire.ProgressLine) and line.is_last
 
 
 def _parsed(model: type[ResponseT], raw: dict[str, Any]) -> ResponseT:

@@ -43,7 +43,7 @@ class Silence:
         self._heard_at = self._loop.time()
 
     def __enter__(self) -> None:
-        self._waiting = task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._waiting = task = cast("asyncio.Task[object]", asyncio.current_task(self._loop))
         self._cancelling = task.cancelling()
         if self._timer is None:
             self._set()
