@@ -1,5 +1,6 @@
 """Fixtures of the tests below MCP."""
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,6 +21,14 @@ settings.load_profile("rings")
 async def in_time(anyio_backend: str) -> AsyncIterator[None]:
     with anyio.fail_after(20):
         yield
+
+
+@pytest.fixture(params=["httpx", "aiohttp"])
+def stack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both HTTP stacks, one after the other: with the extra `speed`, and without."""
+    if request.param == "httpx":
+        monkeypatch.setitem(sys.modules, "aiohttp", None)
+    return request.param
 
 
 @pytest.fixture

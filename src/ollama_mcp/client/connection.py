@@ -20,6 +20,7 @@ from ollama_mcp.errors import BadUpstream, OllamaError
 from ollama_mcp.settings import Backend
 
 _ERROR_LIMIT = 64 * 1024
+_PARSERS = ("h11", "aiohttp.http_exceptions")
 
 
 class Silence:
@@ -217,8 +218,8 @@ def _unconnected(error: httpx.HTTPError, address: str) -> OllamaError:
 
 
 def _is_garbage(error: httpx.RemoteProtocolError) -> bool:
-    """Whether the peer sent what is no HTTP: then h11 complained; a mere close has no such cause."""
-    return any(type(cause).__module__.startswith("h11") for cause in _causes(error))
+    """Whether the peer sent what is no HTTP: then the parser complained; a mere close has no such cause."""
+    return any(type(cause).__module__.startswith(_PARSERS) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

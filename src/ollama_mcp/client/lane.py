@@ -8,6 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import Literal
 
 import anyio
@@ -109,7 +110,10 @@ class Lane:
         """
         self._trust = self._trust or _trust(self._backend)
         return httpx.AsyncClient(
-            verify=self._trust, trust_env=not self._backend.host.is_loopback, limits=_ONE
+            verify=self._trust,
+            trust_env=not self._backend.host.is_loopback,
+            limits=_ONE,
+            mounts=_swift(self._backend),
         )
 
     async def aclose(self) -> None:
@@ -119,6 +123,15 @@ class Lane:
         self._free.clear()
         for pool in pools:
             await pool.aclose()
+
+
+def _swift(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
+    """A faster transport for the server, where there is one."""
+    if not backend.host.is_loopback or backend.host.scheme != "http" or find_spec("aiohttp") is None:
+        return None
+    from ollama_mcp.client.swift import SwiftTransport  # noqa: PLC0415 - an extra, and slow to import
+
+    return {backend.host.url: SwiftTransport(_KEPT_S)}
 
 
 def _trust(backend: Backend) -> ssl.SSLContext:
