@@ -129,6 +129,14 @@ async def test_closing_breaks_off_what_is_in_flight_with_a_named_error(fake, cli
     await fake.wait_for(lambda fake: not fake.open_connections)
 
 
+def test_a_client_that_is_not_closed_goes_without_a_word(stack, caplog):
+    with FakeOllama.in_thread() as fake, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.run(OllamaClient(fake.url).call(TAGS))
+        gc.collect()
+    assert not caplog.records
+
+
 async def test_the_extra_speed_is_used_where_it_is_installed(fake, connect, stack, monkeypatch):
     sent = []
     send = httpx.AsyncHTTPTransport.handle_async_request

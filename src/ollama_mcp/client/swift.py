@@ -59,10 +59,19 @@ class SwiftTransport(httpx.AsyncBaseTransport):
         if self._session is not None:
             await self._session.close()
 
+    def __del__(self) -> None:
+        if self._session is not None:  # of a client that was not closed: go without a word, as httpx does
+            self._session.detach()
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __del__(self, *_: object) -> None:
+        """Leave the socket to asyncio, as httpx does; aiohttp writes to the log first."""
+
 
 def _open(kept_s: float) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=kept_s),
+        connector=_Connector(limit=1, keepalive_timeout=kept_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
