@@ -68,6 +68,8 @@ class Backend:
         clocks: See `Clocks`.
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
+        swift: Whether aiohttp is to be used, where it is installed, for plain HTTP to this machine. The
+            command does; in a library it would pass by whatever takes httpx's place in a test.
     """
 
     host: Host = field(default_factory=lambda: parse_host(""))
@@ -78,6 +80,7 @@ class Backend:
     clocks: Clocks = Clocks()
     max_connections: int = 64
     retries: int = 2
+    swift: bool = False
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ async def connect(in_time: None) -> AsyncIterator[Callable[..., OllamaClient]]:
     opened: list[OllamaClient] = []
 
     def connect(url: str, **settings) -> OllamaClient:
+        settings.setdefault("swift", True)
         clocks = {k: settings.pop(k) for k in ("connect", "first_byte", "idle") if k in settings}
         via = {k: settings.pop(k) for k in ("transport", "http") if k in settings}
         settings.setdefault("retries", 0)  # what is tested is the first failure, but where it says otherwise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 from ollama_mcp.app import App
@@ -22,7 +23,7 @@ def serve(settings: Settings) -> int:
     for problem in settings.unknown:
         _log.warning("%s", problem)
     _spare_searches()
-    app = App.create(settings)
+    app = App.create(replace(settings, backend=replace(settings.backend, swift=True)))
     try:
         server = create_server(app, log_level=settings.log_level)
     except ValueError as error:

@@ -126,8 +126,9 @@ class Lane:
 
 
 def _swift(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
-    """A faster transport for the server, where there is one."""
-    if not backend.host.is_loopback or backend.host.scheme != "http" or find_spec("aiohttp") is None:
+    """A faster transport for the server, where one is wanted and there is one."""
+    is_here = backend.host.is_loopback and backend.host.scheme == "http"
+    if not backend.swift or not is_here or find_spec("aiohttp") is None:
         return None
     from ollama_mcp.client.swift import SwiftTransport  # noqa: PLC0415 - an extra, and slow to import
 

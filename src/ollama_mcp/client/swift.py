@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
+from typing import cast
 
 import aiohttp
 import httpx
@@ -49,7 +50,7 @@ class SwiftTransport(httpx.AsyncBaseTransport):
             request.method,
             URL(str(request.url), encoded=True),
             headers=request.headers.multi_items(),
-            data=await request.aread() or None,
+            data=_body(request),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
         )
@@ -78,6 +79,19 @@ def _open(kept_s: float) -> aiohttp.ClientSession:
     # It sends DELETE again when a connection that was kept is closed; the client says what is sent again.
     session._retry_connection = False  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return session
+
+
+def _body(request: httpx.Request) -> bytes | AsyncIterator[bytes] | None:
+    """What is sent: in one piece, or, of an upload, in the pieces in which it comes from the disk."""
+    try:
+        return request.content or None
+    except httpx.RequestNotRead:
+        return _pieces(request)
+
+
+async def _pieces(request: httpx.Request) -> AsyncIterator[bytes]:
+    async for piece in cast("httpx.AsyncByteStream", request.stream):
+        yield piece
 
 
 class _Body(httpx.AsyncByteStream):
