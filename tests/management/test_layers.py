@@ -57,6 +57,7 @@ def test_whatever_lines_come_the_count_grows_and_stays_below_the_total(lines):
         counts.append(layers.count)
         totals.append(layers.total)
         assert 0 <= layers.moved <= layers.count <= layers.total
+        assert 0 <= layers.missing <= layers.total
     assert counts == sorted(counts)
     assert totals == sorted(totals)
     layers.finish()
@@ -105,6 +106,14 @@ def test_a_server_that_names_layers_for_ever_fills_no_memory():
     for place in range(20_000):
         layers.feed(line("pulling", str(place), 1, 1))
     assert layers.total == 10_000
+
+
+@pytest.mark.parametrize(("name", "missing"), [("pull-again", 0), ("pull-resumes", 98362432)])
+def test_only_layers_that_are_not_there_are_missing(name, missing):
+    layers = Layers()
+    for each in recorded(name):
+        layers.feed(each)
+    assert layers.missing == missing
 
 
 @pytest.mark.parametrize("name", ["pull-client-leaves", "pull-resumes", "pull-again", "push"])

@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import (
+    Forbidden,
     InvalidArgument,
     ModelNotFound,
     NotConfirmed,
@@ -87,6 +88,14 @@ async def test_every_pull_wants_a_confirmation_where_the_limit_is_nothing(bench)
         async with bench(max_pull_gb=0.0) as b:
             with pytest.raises(NotConfirmed):
                 await b.pull("small")
+
+
+async def test_a_large_model_that_is_there_already_is_brought_up_to_date_unasked(bench):
+    lines = [MANIFEST, layer("a", 400 * GB, 400 * GB), layer("b", GB, 1), SUCCESS]
+    with anyio.fail_after(5):
+        async with bench() as b:
+            b.fake.script(Script(lines=lines), path=PULL)
+            assert (await b.pull("big")).bytes == 401 * GB
 
 
 async def test_a_pull_whose_registry_has_no_such_model_says_so(bench):
@@ -189,6 +198,15 @@ async def test_a_name_without_an_account_is_not_pushed(bench):
         async with bench(Model("m")) as b:
             with pytest.raises(InvalidArgument, match="<account>/m:latest"):
                 await b.push("m", confirmed=Confirmation("m"))
+
+
+async def test_a_push_to_the_account_of_others_is_forbidden(bench):
+    said = b'{"error":"unauthorized: access denied"}'
+    with anyio.fail_after(5):
+        async with bench(Model("you/m")) as b:
+            b.fake.script(Script(lines=[MANIFEST, said]), path=PUSH)
+            with pytest.raises(Forbidden, match="ollama signin"):
+                await b.push("you/m", confirmed=Confirmation("you/m"))
 
 
 # --- create ------------------------------------------------------------------------------------

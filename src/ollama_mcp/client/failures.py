@@ -345,6 +345,13 @@ def _forbidden(text: str, found: re.Match[str], inner: dict[str, Any], asked: As
     return errors.Forbidden(_quoting("the Ollama server refuses", text), remedy)
 
 
+def _not_yours(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+    return errors.Forbidden(
+        _quoting(f"the registry does not allow that for {asked.model or 'the model'}", text),
+        "Use a name of your own account, and sign in on the Ollama machine with `ollama signin`.",
+    )
+
+
 _ANY_TEXT = ""
 _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
     (statuses, re.compile(pattern, re.IGNORECASE), make)
@@ -359,6 +366,7 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
         ({400, 500, 501}, r"not support embed", _lacks("embedding")),
         ({404}, _ANY_TEXT, _not_found),
         ({413}, _ANY_TEXT, _too_large),
+        ({200}, r"unauthorized|not authorized|access denied", _not_yours),
         ({200}, r"file does not exist|model .* not found", _not_in_registry),
         ({400, 422}, _ANY_TEXT, _argument),
         ({500}, r"^option \"|^invalid format|^unsupported quantization", _argument),

@@ -41,12 +41,14 @@ class Layers:
         total: Bytes of the layers that were named so far.
         count: Bytes of them that are there.
         moved: Bytes that came while we watched: without what was there when a layer was first named.
+        missing: Bytes of the layers that were not there as a whole when they were first named.
     """
 
     def __init__(self) -> None:
         self.total: int = 0
         self.count: int = 0
         self.moved: int = 0
+        self.missing: int = 0
         self._layers: dict[str, _Layer] = {}
 
     def feed(self, line: ProgressLine) -> None:
@@ -59,6 +61,7 @@ class Layers:
         grown = max(line.total - layer.total, 0)
         layer.total += grown
         self.total += grown
+        self.missing += grown
         news = max(min(line.completed, layer.total) - layer.completed, 0)
         layer.completed += news
         self.count += news
@@ -72,6 +75,7 @@ class Layers:
             layer = self._layers[key] = _Layer(line.total, there, there)
             self.total += line.total
             self.count += there
+            self.missing += line.total if there < line.total else 0
         return layer
 
     def finish(self) -> None:

@@ -79,8 +79,9 @@ class Transfers:
         """Fetch a model from its registry, or bring it up to date.
 
         Ollama tells no size before it pulls (ollama/ollama#12093), and names the layers one after
-        another. So the pull begins, and is stopped at the line with which the layers named so far pass
-        the limit; what came until then is kept by Ollama, and the confirmed pull goes on there.
+        another. So the pull begins, and is stopped at the line with which the layers that are to be
+        fetched pass the limit; what came until then is kept by Ollama, and the confirmed pull goes on
+        there. Layers that are there already do not count.
 
         Raises:
             NotConfirmed: It is larger than OLLAMA_MCP_MAX_PULL_GB. Some of it may have come.
@@ -92,8 +93,8 @@ class Transfers:
         limit = self._settings.max_pull_gb * _GB
 
         def check(layers: Layers) -> None:
-            if layers.total > limit:
-                self._too_large(name, layers.total).check(confirmed)
+            if layers.missing > limit:
+                self._too_large(name, layers.missing).check(confirmed)
 
         return await self._follow(_PULL, PullRequest(model=name), reply, check)
 
