@@ -147,11 +147,20 @@ async def test_a_model_is_loaded_as_its_next_call_will_want_it(bench):
 async def test_an_embedding_model_is_loaded_with_an_empty_text(bench):
     with anyio.fail_after(5):
         async with bench(Model("e", ("embedding",))) as b:
-            done = await b.load("e", keep_alive=-1)
-            assert b.sent(EMBED) == [{"model": "e", "input": "", "keep_alive": -1}]
+            done = await b.load("e", keep_alive="10m")
+            assert b.sent(EMBED) == [{"model": "e", "input": "", "keep_alive": "10m"}]
             assert b.fake.models["e:latest"].running
             again = await b.load("e")
     assert (done.was_loaded, again.was_loaded) == (False, True)
+
+
+async def test_a_model_stays_loaded_no_longer_than_the_operator_allows(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("m")) as b:
+            done = await b.load("m", keep_alive=-1)
+            kept = b.sent(GENERATE)[0]["keep_alive"]
+    assert kept == b.app.settings.limits.keep_alive
+    assert done.notes[0].startswith("keep_alive lowered from -1 to")
 
 
 async def test_loading_says_that_it_loads(bench):

@@ -10,10 +10,12 @@ from ollama_mcp.errors import (
     NotConfirmed,
     StreamBroken,
     Timeout,
+    TooLarge,
     Truncated,
     UnknownOption,
     Upstream,
 )
+from ollama_mcp.limits import Limits
 from ollama_mcp.management import Confirmation, creation
 from ollama_mcp.replies import State
 from ollama_mcp.testing import Model, Script
@@ -294,6 +296,32 @@ async def test_what_ollama_refuses_while_it_creates_is_an_error(bench):
             b.fake.script(Script(lines=[b'{"status":"x"}', said]), path=CREATE)
             with pytest.raises(InvalidArgument, match="F16"):
                 await b.create("new", "base", quantize="Q4_K_M")
+
+
+async def test_options_of_a_model_are_lowered_like_those_of_a_call(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("base"), max_context=4096) as b:
+            done = await b.create("new", "base", parameters={"num_ctx": 100_000, "num_predict": 8})
+            sent = b.sent(CREATE)
+    assert sent[0]["parameters"] == {"num_ctx": 4096, "num_predict": 8}
+    assert done.notes == ["num_ctx lowered from 100000 to 4096, the most that OLLAMA_MCP_MAX_CONTEXT allows"]
+
+
+@pytest.mark.parametrize(
+    ("large", "setting"),
+    [
+        ({"system": "x" * 11}, "PROMPT"),
+        ({"template": "x" * 11}, "PROMPT"),
+        ({"license": "x" * 11}, "PROMPT"),
+        ({"parameters": {"stop": ["x" * 11]}}, "PROMPT"),
+        ({"messages": [{"role": "user", "content": "x"}] * 3}, "MESSAGES"),
+        ({"messages": [{"role": "user", "content": "x" * 30}]}, "MESSAGES_SIZE"),
+    ],
+)
+def test_what_is_too_large_for_a_model_is_told_with_its_setting(large, setting):
+    limits = Limits(prompt=10, messages=2, messages_size=20)
+    with pytest.raises(TooLarge, match=f"OLLAMA_MCP_MAX_{setting}"):
+        creation(model="new", source="base", limits=limits, **large)
 
 
 # --- old servers -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.limits import USUAL, Limits, check_length, check_messages, check_options, check_text
 from ollama_mcp.management.files import ModelFile, model_file
 from ollama_mcp.names import check_name
 from ollama_mcp.options import parse_options
@@ -51,6 +52,7 @@ def creation(
     messages: Sequence[Mapping[str, Any]] = (),
     quantize: str = "",
     license: str = "",  # noqa: A002 - Ollama's name
+    limits: Limits = USUAL,
 ) -> Creation:
     """Put a new model into Ollama's words.
 
@@ -65,11 +67,17 @@ def creation(
         messages: The beginning of every conversation: {"role", "content"} each.
         quantize: Such as Q4_K_M, for a source in F16 or F32.
         license: Its licence.
+        limits: The operator's.
 
     Raises:
         InvalidArgument: Anything that Ollama would refuse, or take and fail on later.
         Forbidden: Files, where no folder is allowed.
+        TooLarge: Anything over a limit.
     """
+    for name, text in (("system", system), ("template", template), ("license", license)):
+        check_text(limits, name, text)
+    check_length(limits, "messages", messages)
+    check_options(limits, parameters or {})
     if bool(source.strip()) == bool(files):
         what = "two things" if files else "nothing"
         raise InvalidArgument(
@@ -77,13 +85,15 @@ def creation(
         )
     model_files = tuple(model_file(path, roots) for path in files)
     options, notes = parse_options(parameters or {})
+    beginning = [_message(place, raw) for place, raw in enumerate(messages)]
+    check_messages(limits, beginning)
     request = CreateRequest(
         model=check_name(model),
         from_=None if files else check_name(source),
         system=system or None,
         template=template or None,
         parameters=options if options.model_fields_set else None,
-        messages=[_message(place, raw) for place, raw in enumerate(messages)] or None,
+        messages=beginning or None,
         quantize=_quantization(quantize) or None,
         license=license or None,
     )

@@ -16,6 +16,7 @@ from ollama_mcp.management.summary import InMemory, Summary, summary
 from ollama_mcp.names import canonical, check_name, is_cloud_name
 from ollama_mcp.options import Options
 from ollama_mcp.replies.context import Windows
+from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply
 from ollama_mcp.settings import Settings
 from ollama_mcp.wire import (
@@ -68,12 +69,14 @@ class Loaded:
         seconds: How long it took.
         was_loaded: Whether it was there before.
         memory: Where it is; None where Ollama does not say.
+        notes: What was lowered.
     """
 
     model: str
     seconds: float
     was_loaded: bool
     memory: InMemory | None
+    notes: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True)
@@ -153,19 +156,23 @@ class Shelf:
         reply.model, reply.look = found.name, partial(reply.find_out, self._catalog.is_loaded)
         before = await self._running(found.name)
         self._catalog.forget_window(found.name)
-        await self._run(found, keep_alive)
+        await self._run(found, keep_alive, reply)
         return Loaded(
             model=found.name,
             seconds=round(time.monotonic() - reply.started_at, 3),
             was_loaded=before is not None,
             memory=InMemory.of(await self._running(found.name)),
+            notes=list(reply.notes),
         )
 
-    async def _run(self, model: Model, keep_alive: KeepAlive | None) -> None:
+    async def _run(self, model: Model, keep_alive: KeepAlive | None, reply: Reply[Loaded]) -> None:
         """An empty prompt, which loads and generates nothing; for a model without one an empty text."""
-        common: dict[str, Any] = {"model": model.name, "options": self._loader_options(model.name)}
-        defaults = self._settings.defaults_for(model.name)
-        common["keep_alive"] = defaults.keep_alive if keep_alive is None else keep_alive
+        name = model.name
+        most = ceilings(self._settings, name, model.max_context)
+        asked, notes = lowered(GenerateRequest(model=name, keep_alive=keep_alive), most)
+        reply.notes += notes
+        own = self._settings.defaults_for(name).keep_alive if keep_alive is None else asked.keep_alive
+        common: dict[str, Any] = {"model": name, "options": self._loader_options(name), "keep_alive": own}
         if "completion" not in model.capabilities and "embedding" in model.capabilities:
             await self._client.call(EMBED, EmbedRequest(input="", **common))
             return

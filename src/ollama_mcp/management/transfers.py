@@ -18,9 +18,11 @@ from ollama_mcp.management.creation import Creation
 from ollama_mcp.management.files import ModelFile, send
 from ollama_mcp.management.layers import Layers, Meter
 from ollama_mcp.names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
+from ollama_mcp.options import Options
+from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply
 from ollama_mcp.settings import Settings
-from ollama_mcp.wire import ModelInfo, ProgressLine, PullRequest
+from ollama_mcp.wire import GenerateRequest, ModelInfo, ProgressLine, PullRequest
 
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""
@@ -138,16 +140,24 @@ class Transfers:
         """
         request = wanted.request
         self._allow_name(request.model)
-        made_from: dict[str, Any] = {}
-        if request.from_:
-            made_from["from_"] = (await self._catalog.find(request.from_)).name
+        source = await self._catalog.find(request.from_) if request.from_ else None
+        made: dict[str, Any] = {"from_": source.name if source else None}
+        made["parameters"] = self._lowered(wanted, source.max_context if source else 0, reply)
         await keep_others(self._catalog, request.model, confirmed)
         reply.notes += wanted.notes
         await self._warn(reply)
         reply.model, meter = request.model, Meter(reply)
         if wanted.files:
-            made_from["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
-        return await self._follow(_CREATE, request.model_copy(update=made_from), reply, meter=meter)
+            made["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
+        return await self._follow(_CREATE, request.model_copy(update=made), reply, meter=meter)
+
+    def _lowered(self, wanted: Creation, model_max: int, reply: Reply[Any]) -> Options | None:
+        """Its options within what a call may ask for: as a model's own they would hold for every call."""
+        name = wanted.request.model
+        asked = GenerateRequest(model=name, options=wanted.request.parameters)
+        given, notes = lowered(asked, ceilings(self._settings, name, model_max))
+        reply.notes += notes
+        return given.options
 
     async def _sent(self, file: ModelFile, meter: Meter) -> str:
         def tell(doing: str, sent: int, total: int) -> None:
