@@ -1,6 +1,6 @@
 """Measure ollama-mcp against a bare server and a small streaming one, in one run, as ratios.
 
-    python benchmarks/run.py [--quick] [--peer NAME COMMAND ARGUMENTS]
+    python benchmarks/run.py [--quick] [--without-speed] [--peer NAME COMMAND ARGUMENTS]
 
 Linux only: CPU and memory are read from /proc. Nothing else should run on the machine meanwhile.
 """
@@ -24,7 +24,7 @@ PROMPT = {"prompt": "Hi", "model": "llama3.2:3b"}
 OURS = Contestant("ours", [str(Path(sys.executable).with_name("ollama-mcp"))], PROMPT)
 FLOOR = Contestant("floor", [sys.executable, str(HERE / "floor.py")], PROMPT)
 BARE = Contestant("bare", [sys.executable, str(HERE / "bare.py")], PROMPT, asks_ollama=False)
-AIOHTTP = Contestant("aiohttp", [sys.executable, str(HERE / "over_aiohttp.py")], PROMPT)
+WITHOUT = Contestant("without speed", [sys.executable, str(HERE / "without_speed.py")], PROMPT)
 
 WANTED = {
     "start to initialize, ms": ("bare", "<= 1.10"),
@@ -46,7 +46,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it works")
-    parser.add_argument("--aiohttp", action="store_true", help="also ours over httpx-aiohttp, if installed")
+    parser.add_argument("--without-speed", action="store_true", help="also ours without the extra `speed`")
     parser.add_argument(
         "--peer", nargs=3, action="append", default=[], metavar=("NAME", "COMMAND", "ARGUMENTS"),
         help="another stdio server; ARGUMENTS is the JSON that its ollama_chat takes",
@@ -71,7 +71,7 @@ def contestants(options: argparse.Namespace) -> list[Contestant]:
     peers = [
         Contestant(name, shlex.split(command), json.loads(given)) for name, command, given in options.peer
     ]
-    return [OURS, FLOOR, BARE, *([AIOHTTP] if options.aiohttp else []), *peers]
+    return [OURS, FLOOR, BARE, *([WITHOUT] if options.without_speed else []), *peers]
 
 
 async def main(options: argparse.Namespace) -> None:

@@ -11,6 +11,8 @@ from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.guards import Gate, RateLimit
 from ollama_mcp.loops import PerLoop
+from ollama_mcp.management.shelf import Shelf
+from ollama_mcp.management.transfers import Transfers
 from ollama_mcp.replies import Replies, Retention
 from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
@@ -31,6 +33,8 @@ class App:
     catalog: Catalog
     generator: Generator
     embedder: Embedder
+    transfers: Transfers
+    shelf: Shelf
     replies: Replies
     gate: Gate
     limit: RateLimit
@@ -67,6 +71,8 @@ class App:
             catalog=catalog,
             generator=Generator(client, catalog, windows, gate, settings),
             embedder=Embedder(client, catalog, windows, gate, settings),
+            transfers=Transfers(client, catalog, settings),
+            shelf=Shelf(client, catalog, windows, settings),
             replies=replies,
             gate=gate,
             limit=RateLimit(settings.rate, settings.burst),

@@ -9,7 +9,8 @@ answer whose text is not text is not an answer.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
 import pydantic_core
@@ -66,6 +67,14 @@ class Request(_Body):
             ) from None
 
 
+@dataclass(frozen=True)
+class Upload:
+    """Bytes that are sent as they come: `chunks`, which are `size` bytes together."""
+
+    chunks: AsyncIterable[bytes]
+    size: int
+
+
 class Response(_Body):
     """What comes back."""
 
@@ -93,6 +102,15 @@ class Response(_Body):
         except ValidationError:
             faulty = {path[0] for path in faults}
             return cls.model_validate({name: raw[name] for name in raw if name not in faulty})
+
+
+class Line(Response):
+    """One line of an answer that streams."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the answer is complete with this line."""
+        raise NotImplementedError
 
 
 Path = tuple[int | str, ...]

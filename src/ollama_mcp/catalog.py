@@ -276,6 +276,14 @@ class Catalog:
         except OllamaError:
             return []
 
+    async def entry(self, name: str) -> ModelInfo | None:
+        """What the list of models says of one, read anew; None where it is not installed."""
+        return named(name, await self._installed())
+
+    async def entries(self) -> list[ModelInfo]:
+        """What the list of models says of all, read anew, modified last first."""
+        return await self._installed()
+
     async def running(self) -> list[RunningModel]:
         """Loaded models."""
         return (await self._client.call(PS)).models
@@ -350,6 +358,11 @@ def example(needs: Iterable[str]) -> str:
 def _leave_out(needs: list[str]) -> str:
     ways = [WITHOUT[need] for need in needs if need in WITHOUT]
     return f", or {' and '.join(ways)}" if ways else ""
+
+
+def named(name: str, infos: Iterable[ModelInfo]) -> ModelInfo | None:
+    """The model of that name among others, however it is spelled."""
+    return next((info for info in infos if canonical(info.name) == canonical(name)), None)
 
 
 def describe(name: str, shown: ShowResponse) -> Model:

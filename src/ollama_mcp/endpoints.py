@@ -6,13 +6,14 @@ A new endpoint is a row here and its models in `wire`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from ollama_mcp import wire
-from ollama_mcp.bodies import Request, Response
+from ollama_mcp.bodies import Line, Request, Response, Upload
 
-RequestT = TypeVar("RequestT", bound="Request | bytes | None")
+RequestT = TypeVar("RequestT", bound="Request | Upload | bytes | None")
 ResponseT = TypeVar("ResponseT", bound=Response)
+LineT = TypeVar("LineT", bound=Line)
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,26 @@ class Call(Generic[RequestT, ResponseT]):
 
 
 @dataclass(frozen=True)
-class Stream(Generic[RequestT, ResponseT]):
+class Stream(Generic[RequestT, LineT]):
     """One request, many lines.
 
     `tells_in_stream`: the failure of the call as a whole comes as a line of a 200 (pull, push,
     create), so that its text says what is wrong; elsewhere such a line is the end of a runner,
-    whose text may belong to another call. `once`: as of a `Call`.
+    whose text may belong to another call. `once`: as of a `Call`. `clock`: which of the `Clocks` runs
+    between two lines.
     """
 
     method: str
     path: str
     request: type[RequestT]
-    response: type[ResponseT]
+    response: type[LineT]
     tells_in_stream: bool = False
     once: bool = False
+    clock: Literal["idle", "transfer"] = "idle"
+
+
+def _transfer(path: str, request: type[RequestT]) -> Stream[RequestT, wire.ProgressLine]:
+    return Stream("POST", path, request, wire.ProgressLine, tells_in_stream=True, once=True, clock="transfer")
 
 
 Nothing: type[None] = type(None)
@@ -61,12 +68,14 @@ EMBED = Call("POST", "/api/embed", wire.EmbedRequest, wire.EmbedResponse, loads_
 EMBEDDINGS = Call(
     "POST", "/api/embeddings", wire.LegacyEmbeddingsRequest, wire.LegacyEmbeddingsResponse, loads_model=True
 )
-PULL = Stream("POST", "/api/pull", wire.PullRequest, wire.ProgressLine, tells_in_stream=True, once=True)
-PUSH = Stream("POST", "/api/push", wire.PullRequest, wire.ProgressLine, tells_in_stream=True, once=True)
-CREATE = Stream("POST", "/api/create", wire.CreateRequest, wire.ProgressLine, tells_in_stream=True, once=True)
+PULL = _transfer("/api/pull", wire.PullRequest)
+PUSH = _transfer("/api/push", wire.PullRequest)
+CREATE = _transfer("/api/create", wire.CreateRequest)
 COPY = Call("POST", "/api/copy", wire.CopyRequest, wire.Done, once=True)
 DELETE = Call("DELETE", "/api/delete", wire.DeleteRequest, wire.Done, once=True)
 BLOB_EXISTS = Call("HEAD", "/api/blobs/{digest}", Nothing, wire.Done)
-BLOB_UPLOAD = Call("POST", "/api/blobs/{digest}", bytes, wire.Done, once=True)
+BLOB_UPLOAD: Call[Upload | bytes, wire.Done] = Call(
+    "POST", "/api/blobs/{digest}", bytes, wire.Done, once=True
+)
 WEB_SEARCH = Call("POST", "/api/web_search", wire.WebSearchRequest, wire.WebSearchResponse, cloud=True)
 WEB_FETCH = Call("POST", "/api/web_fetch", wire.WebFetchRequest, wire.WebFetchResponse, cloud=True)

@@ -198,7 +198,7 @@ class NotOllama(BackendError):
 
 
 class Timeout(BackendError):
-    """A clock ran out: `details["clock"]` is connect, first_byte or idle."""
+    """A clock ran out: `details["clock"]` is connect, first_byte, idle or transfer."""
 
     code = "TIMEOUT"
     retryable = True

@@ -9,14 +9,26 @@ from collections.abc import Iterable
 from ollama_mcp.errors import InvalidArgument
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
+_NAMESPACE = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}"
 _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}"
-_NAME = re.compile(rf"(?:(?:{_HOST}/)?{_PART}/)?{_PART}(?::{_PART})?\Z")
+_NAME = re.compile(rf"(?:(?:{_HOST}/)?{_NAMESPACE}/)?{_PART}(?::{_PART})?\Z")
+_REGISTRY = re.compile(rf"{_HOST}\Z")
+DEFAULT_REGISTRY = "registry.ollama.ai"
 _DEFAULT_PREFIXES = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
 
 
 def is_name(name: str) -> bool:
     """Whether a text fits Ollama's grammar of names."""
     return _NAME.match(name.strip()) is not None
+
+
+def is_registry(host: str) -> bool:
+    """Whether a text can be the host of a name.
+
+    >>> [is_registry(h) for h in ("hf.co", "gpu-box:5000", "https://hf.co", "hf.co/unsloth", "*", "")]
+    [True, True, False, False, False, False]
+    """
+    return _REGISTRY.match(host.strip()) is not None
 
 
 def check_name(name: str) -> str:
@@ -47,6 +59,16 @@ def canonical(name: str) -> str:
     for prefix in _DEFAULT_PREFIXES:
         name = name.removeprefix(prefix)
     return name if _tag(name) else f"{name}:latest"
+
+
+def registry_of(name: str) -> str:
+    """The host that a name is pulled from and pushed to, with its port where it has one.
+
+    >>> [registry_of(n) for n in ("qwen3:8b", "me/mine", "HF.co/unsloth/Qwen3:Q4_K_M", "gpu:5000/a/b")]
+    ['registry.ollama.ai', 'registry.ollama.ai', 'hf.co', 'gpu:5000']
+    """
+    host, *rest = name.strip().lower().split("/")
+    return host if len(rest) == 2 else DEFAULT_REGISTRY
 
 
 def is_cloud_name(name: str) -> bool:

@@ -98,18 +98,28 @@ class _Lines:
         self._total += len(chunk)
         if self._total > self._stream_limit:
             raise BadUpstream(f"Ollama's answer is longer than {self._stream_limit} bytes", _REMEDY)
-        *whole, rest = chunk.split(b"\n")
-        for part in whole:
-            self._keep(part)
-            yield from self.rest()
-        self._keep(rest)
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = self._whole(end)
+            if line.strip():
+                yield line
+        if rest:
+            self._check(rest)
+            self._line += rest
 
     def rest(self) -> Iterator[bytes | bytearray]:
-        line, self._line = self._line, bytearray()
+        line = self._whole(b"")
         if line.strip():
             yield line
 
-    def _keep(self, piece: bytes) -> None:
+    def _whole(self, end: bytes) -> bytes | bytearray:
+        self._check(end)
+        if not self._line:  # nearly always: Ollama sends a line at a time
+            return end
+        line, self._line = self._line, bytearray()
+        line += end
+        return line
+
+    def _check(self, piece: bytes) -> None:
         if len(self._line) + len(piece) > self._line_limit:
             raise BadUpstream(f"Ollama sent a line of more than {self._line_limit} bytes", _REMEDY)
-        self._line += piece

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -76,9 +77,24 @@ def parse_keep_alive(value: Any) -> KeepAlive | None:
     if text in _FOR_EVER:
         return -1
     if _DURATION.match(text):
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-        return text if seconds < _LONGEST_S else -1
+        return text if _seconds(text) < _LONGEST_S else -1
     return _plain_number(text)
+
+
+def _seconds(duration: str) -> float:
+    """The length of a Go duration, without its sign."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
+
+
+def keep_alive_seconds(value: KeepAlive) -> float:
+    """How long a keep_alive that was read keeps a model loaded; below 0 is for ever.
+
+    >>> [keep_alive_seconds(value) for value in (300, "1h30m", -1, "-5m", 0)]
+    [300.0, 5400.0, inf, inf, 0.0]
+    """
+    seconds = float(value) if not isinstance(value, str) else _seconds(value)
+    is_negative = value.startswith("-") if isinstance(value, str) else seconds < 0
+    return math.inf if is_negative and seconds else seconds
 
 
 def _plain_number(text: str) -> KeepAlive:

@@ -21,7 +21,8 @@ from typing import Any, Generic, TypeVar, cast
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import Rate, parse_rates
 from ollama_mcp.host import Host, parse_host
-from ollama_mcp.names import canonical, check_name, is_name
+from ollama_mcp.limits import USUAL, Limits, setting_of, shown_size
+from ollama_mcp.names import DEFAULT_REGISTRY, canonical, check_name, is_name, is_registry
 from ollama_mcp.options import parse_options
 from ollama_mcp.parameters import KeepAlive, parse_keep_alive, parse_think
 from ollama_mcp.wire import Think
@@ -41,11 +42,16 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Clocks:
-    """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it."""
+    """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it.
+
+    `transfer` is that last one for pull, push and create: Ollama is silent while it checks or converts
+    files of many gigabytes.
+    """
 
     connect: float = 5.0
     first_byte: float = 300.0
     idle: float = 60.0
+    transfer: float = 600.0
 
 
 _SHORTEST_SECRET = 4
@@ -66,6 +72,8 @@ class Backend:
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
         setting: What names `host`, for the remedies; "" where that is the program itself.
+        swift: Whether aiohttp is to be used, where it is installed, for plain HTTP to this machine. The
+            command does; in a library it would pass by whatever takes httpx's place in a test.
     """
 
     host: Host = field(default_factory=lambda: parse_host(""))
@@ -77,6 +85,7 @@ class Backend:
     max_connections: int = 64
     retries: int = 2
     setting: str = field(default="", compare=False)
+    swift: bool = False
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -127,7 +136,10 @@ class Settings:
     defaults: ModelDefaults = ModelDefaults()
     per_model: Mapping[str, ModelDefaults] = field(default_factory=dict[str, ModelDefaults])
     max_context: int = 32768
+    limits: Limits = USUAL
     cloud: bool = False
+    registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
+    max_pull_gb: float = 20.0
     progress: str = "status"
     soft_deadline: float | None = None
     page: int | None = None
@@ -197,6 +209,37 @@ def _count(low: int) -> Callable[[Any], int]:
         return int(text)
 
     return read
+
+
+_SIZE = re.compile(r"(\d{1,12}) *(?:([KMG])(?:i?B)?)?\Z", re.ASCII | re.IGNORECASE)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def _size(value: Any) -> int:
+    """Bytes, also as `16 MiB` or `512K`: powers of 1024 whichever way they are written."""
+    text = value.strip() if isinstance(value, str) else str(value) if type(value) is int else ""
+    found = _SIZE.match(text)
+    size = int(found[1]) * _UNITS[(found[2] or "").lower()] if found else 0
+    if not 0 < size < 2**40:
+        raise ValueError("a number of bytes above 0 such as 1048576, 512 KiB or 16 MiB")
+    return size
+
+
+def _gigabytes(value: Any) -> float:
+    try:
+        size = float(value)
+    except (TypeError, ValueError, OverflowError):
+        size = -1.0
+    if not 0 <= size < 1e6 or isinstance(value, bool):
+        raise ValueError("a number of gigabytes, 0 or more")
+    return size
+
+
+def _registries(value: Any) -> tuple[str, ...]:
+    named = cast("list[Any]", value) if isinstance(value, list) else _text(value).replace(",", " ").split()
+    if not all(isinstance(name, str) and is_registry(name) for name in named):
+        raise ValueError("host names such as registry.ollama.ai, hf.co or gpu-box:5000, with commas between")
+    return tuple(name.strip().lower() for name in named)
 
 
 def _one_of(*allowed: str) -> Callable[[Any], str]:
@@ -278,6 +321,13 @@ def _model(value: Any) -> str:
     return check_name(_text(value)) if _text(value) else ""
 
 
+def _time(value: Any) -> KeepAlive:
+    found = parse_keep_alive(value)
+    if found is None:
+        raise ValueError("a time such as 10m, 2h or forever")
+    return found
+
+
 def _options(value: Any) -> dict[str, Any]:
     options, _ = parse_options(_mapping(value))
     return options.model_dump(exclude_none=True)
@@ -293,6 +343,16 @@ class Field(Generic[T]):
     default: str
     says: str
     secret: bool = False
+
+
+def _limit_fields() -> Iterator[Field[Any]]:
+    """Those of `Limits` that are numbers, as they describe themselves."""
+    for limit in fields(Limits):
+        if says := limit.metadata.get("says"):
+            is_size = limit.metadata["unit"] == "bytes"
+            read = _size if is_size else _count(1)
+            default = shown_size(getattr(USUAL, limit.name)) if is_size else str(limit.default)
+            yield Field(setting_of(limit.name), f"max_{limit.name}", read, default, says)
 
 
 FIELDS: tuple[Field[Any], ...] = (
@@ -314,8 +374,15 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_THINK", "think", parse_think, "",
           "true, false, low, medium, high or max. Empty: the model's own default."),
     Field("OLLAMA_MCP_MAX_CONTEXT", "max_context", _count(1024), "32768",
-          "Largest window, in tokens, that a prompt which does not fit is given."),
+          "Largest window, in tokens, that a caller gets, or a prompt which does not fit. More is lowered."),
+    Field("OLLAMA_MCP_MAX_KEEP_ALIVE", "max_keep_alive", _time, "1h",
+          "Longest keep_alive that a caller gets: 10m, 2h, forever. More is lowered."),
+    *_limit_fields(),
     Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
+    Field("OLLAMA_MCP_REGISTRIES", "registries", _registries, DEFAULT_REGISTRY,
+          "Hosts that models may be pulled from and pushed to, e.g. registry.ollama.ai,hf.co."),
+    Field("OLLAMA_MCP_MAX_PULL_GB", "max_pull_gb", _gigabytes, "20",
+          "A larger pull has to be confirmed; 0: every one."),
     Field("OLLAMA_MCP_PROGRESS", "progress", _one_of("status", "text"), "status",
           "What progress messages say: a status line, or exactly the new text."),
     Field("OLLAMA_MCP_SOFT_DEADLINE", "soft_deadline", _seconds_or_never, "",
@@ -331,6 +398,8 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_FIRST_BYTE_TIMEOUT", "first_byte_timeout", _seconds, "300",
           "Seconds to wait for an answer to begin: queue, load and prompt."),
     Field("OLLAMA_MCP_IDLE_TIMEOUT", "idle_timeout", _seconds, "60", "Seconds between parts of an answer."),
+    Field("OLLAMA_MCP_TRANSFER_TIMEOUT", "transfer_timeout", _seconds, "600",
+          "The same for pull, push and create, which check and convert large files in silence."),
     Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", _count(1), "64", "Connections at once."),
     Field("OLLAMA_MCP_RETRIES", "retries", _count(0), "2",
           "How often a request is sent again that was refused, or that found Ollama busy."),
@@ -480,6 +549,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
 
 _ALIKE = 0.75
 """Of 1: one letter wrong in a short name, two or three in a long one."""
+_LIMITS = {f"max_{limit.name}": limit.name for limit in fields(Limits)}
 _CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
 _BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
 
@@ -492,5 +562,8 @@ def _build(
         Backend(clocks=clocks, setting="OLLAMA_HOST"),
         **{key: values.pop(key) for key in _BACKEND if key in values},
     )
+    limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})
     defaults = ModelDefaults(**{key: values.pop(key) for key in _PER_MODEL if key in values})
-    return Settings(backend=backend, defaults=defaults, per_model=per_model, unknown=unknown, **values)
+    return Settings(
+        backend=backend, defaults=defaults, limits=limits, per_model=per_model, unknown=unknown, **values
+    )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic_core
 from pydantic import AliasChoices, BeforeValidator, Field
 
-from ollama_mcp.bodies import Request, Response
+from ollama_mcp.bodies import Line, Request, Response
 from ollama_mcp.options import Options as Options  # noqa: PLC0414 - public here, too
 
 
@@ -109,7 +109,7 @@ class ChatMessage(Response):
     tool_calls: list[ToolCall] = Field(default_factory=list[ToolCall])
 
 
-class Chunk(Response):
+class Chunk(Line):
     """One line of an answer. Counts and durations (nanoseconds) come with the last one.
 
     An answer is complete when a chunk is: `done` is true, or there is a `done_reason`.
@@ -389,7 +389,7 @@ class Done(Response):
     """A success without a body."""
 
 
-class ProgressLine(Response):
+class ProgressLine(Line):
     """One line of pull, push and create; bytes of one layer. `completed` can go down."""
 
     status: str = ""

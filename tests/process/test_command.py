@@ -237,6 +237,7 @@ def test_doctor_shows_every_setting_in_force(doctor: Any):
         OLLAMA_MCP_OPTIONS='{"seed": 1}',
         OLLAMA_MCP_IDLE_TIMEOUT="7",
         OLLAMA_MCP_RATE="60/min,ollama_chat=10/h",
+        OLLAMA_MCP_REGISTRIES="registry.ollama.ai hf.co",
         OLLAMA_MCP_MAX_CONTEKST="1",
     )
     assert status == 0
@@ -247,6 +248,7 @@ def test_doctor_shows_every_setting_in_force(doctor: Any):
         "OPTIONS = {'seed': 1}",
         "IDLE_TIMEOUT = 7",
         "RATE = 60/min, ollama_chat=10/h",
+        "REGISTRIES = registry.ollama.ai,hf.co",
     ):
         assert f"OLLAMA_MCP_{text}" in out
     assert "! OLLAMA_MCP_MAX_CONTEKST is no setting" in out

@@ -105,6 +105,23 @@ def test_more_calls_than_connections_wait_in_line_and_lookups_pass_them(serve: A
     assert fake.max_in_flight <= 8 + 8
 
 
+@pytest.mark.parametrize("version", VERSIONS[-2:])
+def test_a_message_over_the_limit_of_the_operator_is_answered_and_the_next_one_is_read(
+    start: Any, version: str
+):
+    child = start(OLLAMA_MCP_MAX_LINE="4 KiB", OLLAMA_MCP_MAX_PROMPT="2 KiB")
+    child.open(version)
+    child.call(1, prompt="x" * 5000)
+    child.call(2, prompt="x" * 2500)
+    child.call(3, prompt="x" * 2000)
+    error = child.answer_to(1).message["error"]
+    assert error["code"] == -32600
+    assert "4096 bytes, which is OLLAMA_MCP_MAX_LINE" in error["message"]
+    assert child.result_of(2)["content"][0]["text"].startswith('TOO_LARGE: "prompt" has 2500 bytes; ')
+    assert not child.result_of(3)["isError"]
+    assert child.finish() == 0
+
+
 def test_what_no_json_can_say_does_not_end_the_server(serve: Any, fake: Any):
     child = serve()
     body = {"Content-Type": "application/json"}

@@ -11,6 +11,7 @@ from mcp import Client
 
 from ollama_mcp.app import App
 from ollama_mcp.host import parse_host
+from ollama_mcp.limits import Limits
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import Backend, Settings
 from ollama_mcp.testing import Exchange, FakeOllama
@@ -47,7 +48,7 @@ BETTER: dict[str, tuple[str, str]] = {
     "chat-role-odd": ("INVALID_ARGUMENT", "Ollama takes any role and the model sees nonsense"),
     "generate-load": ("INVALID_ARGUMENT", "nothing to complete; loading is no work of this tool"),
     "generate-unload": ("INVALID_ARGUMENT", "the prompt is missing; unloading is no work of this tool"),
-    "old-chat-image-to-text-model": ("CAPABILITY", "0.24 drops the image and the model invents"),
+    "old-chat-image-to-text-model": ("INVALID_ARGUMENT", "no picture; 0.24 drops it and the model invents"),
     "old-embed-chat-model": ("CAPABILITY", "0.24 embeds with a chat model, whose vectors mean little"),
     "chat-schema-cut": ("TRUNCATED", "half an object fits no schema; it is in partial_text"),
 }
@@ -107,7 +108,8 @@ def _arguments(body: dict[str, Any], *fields: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _client(fake: FakeOllama, mode: str) -> AsyncIterator[Client]:
-    app = App.create(Settings(backend=Backend(host=parse_host(fake.url), retries=0)))
+    backend = Backend(host=parse_host(fake.url), retries=0)
+    app = App.create(Settings(backend=backend, limits=Limits(keep_alive=-1)))
     async with Client(create_server(app), mode=mode) as client:
         yield client
 
@@ -240,8 +242,6 @@ def _expected(exchange: Exchange) -> dict[str, Any]:
     match exchange.name:
         case "chat-schema-cut":
             expects["partial_text"] = exchange.expects["text"]
-        case "old-chat-image-to-text-model":
-            expects["lacks"] = "vision"
         case "old-embed-chat-model":
             expects["lacks"] = "embedding"
         case "chat-think-false":
@@ -290,7 +290,8 @@ async def test_an_image_for_an_old_text_model_is_refused_before_it_is_dropped(
     world: Callable[[Exchange], FakeOllama],
 ):
     exchange = Exchange.load(ALL[0].parent / "old-chat-image-to-text-model.json")
-    tool, arguments = _call_of(exchange)
+    # What was sent to the old server was no picture; this one is.
+    tool, arguments = _call_of(Exchange.load(ALL[0].parent / "chat-image-to-text-model.json"))
     with anyio.fail_after(10):
         async with world(exchange) as fake, _client(fake, "auto") as client:
             fake.replay(exchange)

@@ -88,6 +88,20 @@ def test_fields_that_nobody_knows_are_named_once_and_briefly():
     assert all("ignored" in note and len(note) < 160 for note in notes)
 
 
+def test_of_many_fields_that_nobody_knows_some_are_named_and_the_rest_is_counted():
+    messages = [{"role": "user", "content": "a", f"x{place}": 1} for place in range(500)]
+    notes = chat_ask(messages=messages).notes
+    assert len(notes) == 21
+    assert notes[-1] == "480 more fields in messages were ignored"
+
+
+def test_a_message_of_a_hundred_fields_and_more_is_refused():
+    fields = {f"x{place}": 1 for place in range(99)}
+    assert chat_ask(messages=[{"content": "a", "role": "user", **dict(list(fields.items())[:98])}])
+    with pytest.raises(InvalidArgument, match=r"messages\[0\].*Send role, content"):
+        chat_ask(messages=[{"content": "a", "role": "user", **fields}])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from ollama_mcp.errors import StreamBroken, Unreachable
+from ollama_mcp.management.layers import Meter
 from ollama_mcp.replies import Replies, Reply, State
 from ollama_mcp.replies.progress import reported
+from ollama_mcp.wire import ProgressLine
 
 EPS = 1e-6
 
@@ -325,3 +327,38 @@ def test_a_grown_window_is_said_in_the_status_line(virtually):
         return before, reply.status()
 
     assert all("window grown to 8192" in line for line in virtually(run))
+
+
+@pytest.mark.parametrize("form", ["status", "text"])
+def test_a_pull_reports_its_bytes_four_times_a_second_and_its_status_in_either_form(virtually, form: str):
+    async def pull(reply: Reply[None]) -> None:
+        meter = Meter(reply, now)
+        meter.take(ProgressLine(status="pulling manifest"))
+        await asyncio.sleep(12)
+        for step in range(1, 101):  # six seconds of Ollama's lines
+            meter.take(ProgressLine(status="pulling a", digest="a", total=10**9, completed=step * 10**7))
+            await asyncio.sleep(0.06)
+        meter.finish()
+
+    async def run() -> list[tuple[float, float, float | None, str]]:
+        reports: list[tuple[float, float, float | None, str]] = []
+
+        async def send(value: float, total: float | None, message: str) -> None:
+            reports.append((now(), value, total, message))
+
+        reply = Replies().start(pull)
+        async with reported(reply, send, form):
+            await reply.result()
+        return reports
+
+    reports = virtually(run)
+    silent = [message for at, _, _, message in reports if at < 12]
+    assert silent == ["pulling manifest", "pulling manifest, 5 s", "pulling manifest, 10 s"]
+    moving = [report for report in reports if report[0] >= 12]
+    assert 18 <= len(moving) <= 6 * 4 + 1
+    assert all(b[1] > a[1] for a, b in pairwise(reports))
+    assert all(total == 10**9 and value <= total for _, value, total, _ in moving)
+    assert all(" of 1.0 GB · " in message for *_, message in moving)
+    assert moving[0][3] == "0.0 of 1.0 GB · 1 % · pulling a"
+    assert moving[-1][3].startswith("1.0 of 1.0 GB · ")
+    assert " · 16" in moving[-1][3]  # MB/s

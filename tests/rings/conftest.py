@@ -1,5 +1,6 @@
 """Fixtures of the tests below MCP."""
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,6 +23,14 @@ async def in_time(anyio_backend: str) -> AsyncIterator[None]:
         yield
 
 
+@pytest.fixture(params=["httpx", "aiohttp"])
+def stack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both HTTP stacks, one after the other: with the extra `speed`, and without."""
+    if request.param == "httpx":
+        monkeypatch.setitem(sys.modules, "aiohttp", None)
+    return request.param
+
+
 @pytest.fixture
 async def fake(in_time: None) -> AsyncIterator[FakeOllama]:
     async with FakeOllama() as running:
@@ -34,6 +43,7 @@ async def connect(in_time: None) -> AsyncIterator[Callable[..., OllamaClient]]:
     opened: list[OllamaClient] = []
 
     def connect(url: str, **settings) -> OllamaClient:
+        settings.setdefault("swift", True)
         clocks = {k: settings.pop(k) for k in ("connect", "first_byte", "idle") if k in settings}
         via = {k: settings.pop(k) for k in ("transport", "http") if k in settings}
         settings.setdefault("retries", 0)  # what is tested is the first failure, but where it says otherwise

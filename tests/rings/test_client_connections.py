@@ -32,7 +32,7 @@ from ollama_mcp.settings import Backend
 from ollama_mcp.testing import FakeOllama, Script, Wait
 from ollama_mcp.wire import ChatRequest, Message, WebFetchRequest, WebSearchRequest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("stack", "in_time")]
 ASK = ChatRequest(model="llama3.2:3b", messages=[Message(role="user", content="hi")])
 KEY = "sk-secret-key"
 
@@ -127,6 +127,28 @@ async def test_closing_breaks_off_what_is_in_flight_with_a_named_error(fake, cli
         await client.aclose()
     assert caught == ["STREAM_BROKEN"]
     await fake.wait_for(lambda fake: not fake.open_connections)
+
+
+def test_a_client_that_is_not_closed_goes_without_a_word(stack, caplog):
+    with FakeOllama.in_thread() as fake, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.run(OllamaClient(fake.url).call(TAGS))
+        gc.collect()
+    assert not caplog.records
+
+
+async def test_the_extra_speed_is_used_where_it_is_installed(fake, connect, stack, monkeypatch):
+    sent = []
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def noted(self, request):
+        sent.append(request)
+        return await send(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", noted)
+    for name in ("127.0.0.1", "localhost"):
+        assert await ask(connect(fake.url.replace("127.0.0.1", name)))
+    assert len(sent) == (0 if stack == "aiohttp" else 2)
 
 
 def test_every_event_loop_has_a_pool_of_its_own_and_leaves_none_behind():

@@ -19,7 +19,7 @@ from ollama_mcp.wire import (
     WebSearchRequest,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("stack", "in_time")]
 ASK = ChatRequest(model="llama3.2:3b", messages=[Message(role="user", content="hi")])
 
 
@@ -100,6 +100,15 @@ async def test_what_changes_models_is_never_sent_again(fake, client, endpoint, b
     with pytest.raises(errors.OllamaError):
         await sent(client, endpoint, body)
     assert len(fake.asked(endpoint.path)) == 1
+
+
+async def test_a_deletion_on_a_kept_connection_that_closes_is_sent_once(fake, client):
+    await client.call(TAGS)
+    fake.script(Script(cut_after_bytes=0, how="close"), path="/api/delete", times=1)
+    with pytest.raises(errors.StreamBroken):
+        await client.call(DELETE, DeleteRequest(model="a"))
+    assert len(fake.asked("/api/delete")) == 1
+    assert fake.connections == 1
 
 
 async def test_a_server_that_comes_up_meanwhile_is_reached(fake, client, monkeypatch):

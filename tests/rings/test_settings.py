@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ollama_mcp.app import App
 from ollama_mcp.guards import Rate
 from ollama_mcp.host import parse_host
+from ollama_mcp.limits import Limits
 from ollama_mcp.settings import FIELDS, Backend, Clocks, ModelDefaults, Settings, SettingsError, load
 
 SECRET = "hunter2-secret"
@@ -29,7 +30,22 @@ WRONG = {
     "OLLAMA_MCP_KEEP_ALIVE": ("soon", "seconds"),
     "OLLAMA_MCP_THINK": ("lots", "medium"),
     "OLLAMA_MCP_MAX_CONTEXT": ("1", "1024"),
+    "OLLAMA_MCP_MAX_KEEP_ALIVE": ("null", "forever"),
+    "OLLAMA_MCP_MAX_LINE": ("16 megs", "16 MiB"),
+    "OLLAMA_MCP_MAX_PROMPT": ("0", "above 0"),
+    "OLLAMA_MCP_MAX_MESSAGES": ("0", "at least 1"),
+    "OLLAMA_MCP_MAX_MESSAGES_SIZE": ("-1", "1048576"),
+    "OLLAMA_MCP_MAX_IMAGES": ("1.5", "at least 1"),
+    "OLLAMA_MCP_MAX_IMAGES_SIZE": ("²", "512 KiB"),
+    "OLLAMA_MCP_MAX_MEGAPIXELS": ("inf", "at least 1"),
+    "OLLAMA_MCP_MAX_TEXTS": ("many", "at least 1"),
+    "OLLAMA_MCP_MAX_TEXTS_SIZE": ("9" * 5000, "above 0"),
+    "OLLAMA_MCP_MAX_TOOLS": ("1_0", "at least 1"),
+    "OLLAMA_MCP_MAX_TOOLS_SIZE": ("1 MB/s", "16 MiB"),
+    "OLLAMA_MCP_MAX_SCHEMA_SIZE": ("nan", "16 MiB"),
     "OLLAMA_MCP_CLOUD": ("perhaps", "1 or 0"),
+    "OLLAMA_MCP_REGISTRIES": ("https://hf.co", "host names"),
+    "OLLAMA_MCP_MAX_PULL_GB": ("-1", "0 or more"),
     "OLLAMA_MCP_PROGRESS": ("loud", "status, text"),
     "OLLAMA_MCP_SOFT_DEADLINE": ("-1", "above 0"),
     "OLLAMA_MCP_PAGE": ("10", "at least 1000"),
@@ -39,6 +55,7 @@ WRONG = {
     "OLLAMA_MCP_CONNECT_TIMEOUT": ("0", "above 0"),
     "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": ("inf", "above 0"),
     "OLLAMA_MCP_IDLE_TIMEOUT": ("nan", "above 0"),
+    "OLLAMA_MCP_TRANSFER_TIMEOUT": ("1h", "above 0"),
     "OLLAMA_MCP_MAX_CONNECTIONS": ("9" * 5000, "at least 1"),
     "OLLAMA_MCP_RETRIES": ("-1", "at least 0"),
     "OLLAMA_MCP_RATE": ("60", "60/min"),
@@ -102,7 +119,14 @@ def test_a_soft_deadline_of_zero_is_never():
 
 
 def test_the_clocks_are_those_of_the_contract():
-    assert Clocks() == Clocks(connect=5, first_byte=300, idle=60)
+    assert Clocks() == Clocks(connect=5, first_byte=300, idle=60, transfer=600)
+
+
+def test_the_limits_are_those_of_the_contract():
+    mib = 2**20
+    assert (Limits().line, Limits().prompt, Limits().messages_size) == (16 * mib, mib, 4 * mib)
+    assert (Limits().messages, Limits().images, Limits().images_size) == (1000, 8, 20 * mib)
+    assert (Limits().megapixels, Limits().keep_alive) == (50, "1h")
 
 
 def test_the_process_environment_is_read_by_default(monkeypatch):
@@ -133,7 +157,22 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_KEEP_ALIVE": "2d",
             "OLLAMA_MCP_THINK": "false",
             "OLLAMA_MCP_MAX_CONTEXT": "8192",
+            "OLLAMA_MCP_MAX_KEEP_ALIVE": "forever",
+            "OLLAMA_MCP_MAX_LINE": "1g",
+            "OLLAMA_MCP_MAX_PROMPT": "5",
+            "OLLAMA_MCP_MAX_MESSAGES": "6",
+            "OLLAMA_MCP_MAX_MESSAGES_SIZE": "7K",
+            "OLLAMA_MCP_MAX_IMAGES": "8",
+            "OLLAMA_MCP_MAX_IMAGES_SIZE": "9 KiB",
+            "OLLAMA_MCP_MAX_MEGAPIXELS": "10",
+            "OLLAMA_MCP_MAX_TEXTS": "11",
+            "OLLAMA_MCP_MAX_TEXTS_SIZE": "12mb",
+            "OLLAMA_MCP_MAX_TOOLS": "13",
+            "OLLAMA_MCP_MAX_TOOLS_SIZE": "14 k",
+            "OLLAMA_MCP_MAX_SCHEMA_SIZE": "15",
             "OLLAMA_MCP_CLOUD": "yes",
+            "OLLAMA_MCP_REGISTRIES": "registry.ollama.ai, HF.co",
+            "OLLAMA_MCP_MAX_PULL_GB": "4.5",
             "OLLAMA_MCP_PROGRESS": "TEXT",
             "OLLAMA_MCP_SOFT_DEADLINE": "2.5",
             "OLLAMA_MCP_PAGE": "5000",
@@ -143,6 +182,7 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_CONNECT_TIMEOUT": "1.5",
             "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": "2",
             "OLLAMA_MCP_IDLE_TIMEOUT": "3",
+            "OLLAMA_MCP_TRANSFER_TIMEOUT": "4",
             "OLLAMA_MCP_MAX_CONNECTIONS": "7",
             "OLLAMA_MCP_RETRIES": "1",
             "OLLAMA_MCP_RATE": "60/min, ollama_chat=1/s",
@@ -158,7 +198,7 @@ def test_every_setting_reaches_its_place(tmp_path):
         api_key_host="gpu",
         headers={"X-Team": "a"},
         ca_file=str(pem),
-        clocks=Clocks(1.5, 2, 3),
+        clocks=Clocks(1.5, 2, 3, 4),
         max_connections=7,
         retries=1,
     )
@@ -168,6 +208,10 @@ def test_every_setting_reaches_its_place(tmp_path):
     assert (found.max_context, found.cloud, found.progress, found.log_level) == (8192, True, "text", "DEBUG")
     assert (found.soft_deadline, found.page, found.unclaimed_timeout) == (2.5, 5000, 60)
     assert (found.parallel, found.queue) == (2, 0)
+    assert found.limits == Limits(
+        2**30, 5, 6, 7 * 2**10, 8, 9 * 2**10, 10, 11, 12 * 2**20, 13, 14 * 2**10, 15, -1
+    )
+    assert (found.registries, found.max_pull_gb) == (("registry.ollama.ai", "hf.co"), 4.5)
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -52,6 +53,21 @@ async def folder(tmp_path, dial) -> Path:
         await raw.rest()
         await made.wait_for(lambda made: len(made.written) == 6)
     return tmp_path
+
+
+async def test_recordings_are_played_in_the_order_of_their_numbers(fake, folder, ask):
+    for place, number in enumerate(["9-show", "998-show", "1000-show"]):
+        one = Exchange.load(folder / "001-show.json")
+        body = b'{"answer": %d}' % (10 + place)
+        wire = ((0.0, b"HTTP/1.1 200 OK\r\n\r\n" + body),)
+        asked = replace(one.request, body=b'{"model": "c"}')
+        replace(one, name=number, request=asked, pieces=wire, text=body).save(folder / f"{number}.json")
+    fake.replay_all(folder)
+    assert [json.loads((await ask("POST", "/api/show", {"model": "c"}))[1])["answer"] for _ in "abc"] == [
+        10,
+        11,
+        12,
+    ]
 
 
 async def test_equal_requests_get_their_answers_in_order_and_the_last_one_stays(fake, folder, ask):

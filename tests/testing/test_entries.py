@@ -71,6 +71,14 @@ def test_the_shell_serves_until_a_signal_or_the_end_of_stdin(end):
     assert (process.returncode, errors) == (0, "")
 
 
+def test_the_end_of_stdin_may_be_there_from_the_start():
+    with open(os.devnull) as nothing:
+        command = [sys.executable, "-m", "ollama_mcp.testing", "--until-eof"]
+        done = subprocess.run(command, stdin=nothing, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("http://127.0.0.1:")
+
+
 def test_the_fixture_serves_tests_of_any_kind(tmp_path):
     (tmp_path / "test_it.py").write_text(
         textwrap.dedent("""

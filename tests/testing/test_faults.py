@@ -174,6 +174,26 @@ async def test_lines_are_sent_as_they_are(fake: FakeOllama, ask):
     )
 
 
+async def test_lines_have_a_last_record_as_tokens_have(fake: FakeOllama, ask):
+    said, done = b'{"message":{"content":"a"},"done":false}', b'{"done":true}'
+    fake.script(Script(lines=[said, done], missing_done=True))
+    answer, _ = await ask()
+    assert answer.endswith(said + b"\n\r\n0\r\n\r\n")
+    fake.script(Script(lines=[said, done], delay=60))
+    answer, _ = await ask()
+    assert done in answer
+
+
+async def test_a_head_request_gets_the_head_of_a_stream(fake: FakeOllama, connect):
+    fake.script(Script(lines=[b"{}"]))
+    raw = await connect()
+    raw.send("HEAD", "/", Connection="close")
+    answer, _ = await raw.rest()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == b""
+
+
 async def test_raw_bytes_are_sent_as_they_are(fake: FakeOllama, ask):
     fake.script(Script(raw=b"SSH-2.0-OpenSSH\r\n"))
     assert await ask() == (b"SSH-2.0-OpenSSH\r\n", "close")

@@ -150,6 +150,25 @@ async def test_an_answer_can_be_held_until_it_is_let_go(fake: FakeOllama, client
     assert [part.message.content async for part in parts] == ["b", ""]
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(hold_after_tokens=0),
+        Script(body={"version": "x"}, hold_after_tokens=0),
+        Script(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", hold_after_tokens=0),
+    ],
+)
+async def test_an_answer_in_one_piece_can_be_held_too(fake: FakeOllama, connect, script):
+    fake.script(script, path="/api/version")
+    raw = await connect()
+    raw.send("GET", "/api/version", Connection="close")
+    with anyio.move_on_after(0.05) as held:
+        await fake.wait_for(lambda fake: fake.answered)
+    assert held.cancelled_caught
+    fake.release()
+    assert (await raw.rest())[0].startswith(b"HTTP/1.1 200 OK")
+
+
 async def test_one_model_can_be_made_to_run_one_request_at_a_time(fake: FakeOllama, client):
     fake.parallel = 1
     fake.script(Script(tokens=["a"], hold_after_tokens=0))

@@ -1,6 +1,7 @@
 """HTTP itself, the log, and clients that leave."""
 
 import json
+import socket
 import threading
 import time
 
@@ -72,6 +73,19 @@ async def test_leaving_after_the_answer_is_no_disconnect(fake: FakeOllama, conne
     assert (fake.disconnects, fake.answered) == (0, 1)
 
 
+def test_leaving_at_the_last_record_is_no_disconnect():
+    head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(CHAT)
+    with FakeOllama.in_thread() as fake:
+        for _ in range(200):
+            with socket.create_connection((fake.host, fake.port), timeout=10) as raw:
+                raw.sendall(head + CHAT)
+                answer = b""
+                while b'"done":true' not in answer:
+                    answer += raw.recv(1 << 16)
+        fake.wait_for_sync(lambda fake: len(fake.requests) == 200 and fake.in_flight == 0)
+        assert (fake.answered, fake.disconnects) == (200, 0)
+
+
 async def test_closing_only_the_sending_side_cancels_as_in_go(fake: FakeOllama, connect):
     fake.script(Script(delay_first=60))
     raw = await connect()
@@ -130,6 +144,10 @@ async def test_http_1_0_is_answered_and_closed(connect):
         b"\x16\x03\x01\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1_0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * 3_000_000,
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET / HTTP/1.1\r\nx: " + b"x" * 3_000_000,
     ],
@@ -201,6 +219,19 @@ async def test_the_fake_in_a_thread_can_be_waited_for_in_another_loop():
             tasks.cancel_scope.cancel()
         await fake.wait_for(lambda fake: fake.disconnects == 1)
         await official._client.aclose()
+
+
+async def test_what_could_not_start_can_be_stopped(fake: FakeOllama):
+    other = FakeOllama(port=fake.port)
+    with pytest.raises(OSError, match=str(fake.port)):
+        await other.start()
+    await other.stop()
+
+
+async def test_a_fake_that_listens_does_not_start_again(fake: FakeOllama, client):
+    with pytest.raises(RuntimeError, match="listens already"):
+        await fake.start()
+    assert (await client.list()).models
 
 
 def test_a_taken_port_is_an_error():

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 STATS = "ollama-mcp/stats"
 ERROR = "ollama-mcp/error"
-PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(20)).decode()
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + 2 * b"\0\0\0\1").decode()
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "description": "Now", "parameters": {"type": "object", "properties": {}}},
@@ -190,8 +190,9 @@ async def test_a_think_that_is_no_level_is_refused(call):
     ("keep_alive", "sent"),
     [("", None), ("10m", "10m"), (300, 300), ("300", 300), ("-1", -1), (0, 0), ("2d", "48h")],
 )
-async def test_keep_alive_is_taken_in_every_form(chat, body, keep_alive, sent):
-    await chat(prompt="x", keep_alive=keep_alive)
+async def test_keep_alive_is_taken_in_every_form(connect, body, keep_alive, sent):
+    async with connect(OLLAMA_MCP_MAX_KEEP_ALIVE="forever") as client:
+        await client.call_tool("ollama_chat", {"prompt": "x", "keep_alive": keep_alive})
     assert body().get("keep_alive") == sent
 
 

@@ -182,6 +182,6 @@ def test_a_byte_order_mark_is_ignored():
     ],
 )
 def test_the_id_of_a_line_too_long_is_read_where_sdks_write_it(head: bytes, tail: bytes, request_id: Any):
-    answer = refusal(TooLong(head, tail))
+    answer = refusal(TooLong(head, tail, 5000))
     assert (answer.error.code, answer.id) == (-32600, request_id)
-    assert "16777216 bytes" in answer.error.message
+    assert "5000 bytes, which is OLLAMA_MCP_MAX_LINE" in answer.error.message

@@ -47,7 +47,7 @@ def test_a_line_at_the_limit_is_kept_and_one_byte_more_is_not():
 def test_of_a_line_too_long_both_ends_are_kept_and_the_next_line_is_whole():
     long = b"begin" + b"x" * 10_000 + b"end"
     lines = split([long[i : i + 7] for i in range(0, len(long), 7)] + [b"\nnext\n"], 1000)
-    assert lines == [TooLong(long[:EDGE], long[-EDGE:]), b"next"]
+    assert lines == [TooLong(long[:EDGE], long[-EDGE:], 1000), b"next"]
 
 
 def test_what_is_skipped_takes_no_memory():

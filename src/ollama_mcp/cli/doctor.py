@@ -93,6 +93,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
 def _settings_in_force(settings: Settings) -> list[Finding]:
     shown = {"OLLAMA_HOST": settings.backend.host.url, "OLLAMA_API_KEY": _mask(settings.backend.api_key)}
     shown |= {"OLLAMA_MCP_RATE": written(settings.rate)}
+    shown |= {"OLLAMA_MCP_REGISTRIES": ",".join(settings.registries)}
     shown |= {"OLLAMA_MCP_HEADERS": ", ".join(f"{name}: {_mask('x')}" for name in settings.backend.headers)}
     lines = [
         (entry.variable, _shown(entry.key, shown.get(entry.variable), settings))

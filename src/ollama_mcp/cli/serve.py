@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 from ollama_mcp.app import App
@@ -25,7 +26,7 @@ def serve(settings: Settings) -> int:
         print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
               file=sys.stderr)  # fmt: skip
     _spare_searches()
-    app = App.create(settings)
+    app = App.create(replace(settings, backend=replace(settings.backend, swift=True)))
     try:
         server = create_server(app, log_level=settings.log_level)
     except ValueError as error:
@@ -33,7 +34,7 @@ def serve(settings: Settings) -> int:
         return 2
     gc.freeze()  # what is loaded now stays: collecting it again and again stops every call for 60 to 150 ms
     gc.enable()
-    return run_stdio(server, on_stop=app.aclose)
+    return run_stdio(server, on_stop=app.aclose, line_limit=settings.limits.line)
 
 
 def _spare_searches() -> None:

@@ -12,7 +12,7 @@ Usable without MCP, which it does not import:
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from urllib.parse import quote
 import anyio
 
 from ollama_mcp import wire
-from ollama_mcp.bodies import Request, Response
+from ollama_mcp.bodies import Line, Request, Response, Upload
 from ollama_mcp.client import failures
 from ollama_mcp.client.retry import Health, wait_before_next
 from ollama_mcp.endpoints import Call, Stream
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OllamaClient"]
 
-RequestT = TypeVar("RequestT", bound="Request | bytes | None")
+RequestT = TypeVar("RequestT", bound="Request | Upload | bytes | None")
 ResponseT = TypeVar("ResponseT", bound=Response)
+LineT = TypeVar("LineT", bound=Line)
 
 _CLOUD = parse_host("https://ollama.com")
 _DRAIN_S = 0.1
@@ -95,15 +96,15 @@ class OllamaClient:
             TypeError: The endpoint answers in a stream, or its request is another one.
         """
         _check_row(endpoint, Call, body)
-        clock = "first_byte" if endpoint.loads_model else "idle"
+        clock = _clock(endpoint, body)
         async with self._exchange(endpoint, body, path, clock) as answer:
             data = await _read(answer)
         return self._parse(endpoint.response, data, answer, self._asked(body, endpoint))
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: Stream[RequestT, ResponseT], body: RequestT
-    ) -> AsyncGenerator[AsyncIterator[ResponseT]]:
+        self, endpoint: Stream[RequestT, LineT], body: RequestT
+    ) -> AsyncGenerator[AsyncIterator[LineT]]:
         """Make one request and yield the lines of its answer as they come.
 
         Leaving the context before the end closes the connection, which stops the model.
@@ -135,7 +136,7 @@ class OllamaClient:
     async def _exchange(
         self,
         endpoint: Call[Any, Any] | Stream[Any, Any],
-        body: Request | bytes | None,
+        body: Request | Upload | bytes | None,
         path: Mapping[str, str],
         clock: Clock,
     ) -> AsyncGenerator[Answer]:
@@ -146,9 +147,10 @@ class OllamaClient:
         url = host.url + endpoint.path.format(
             **{name: quote(value, safe=":") for name, value in path.items()}
         )
-        content = body.to_json() if isinstance(body, Request) else body
+        content = _content(body)
         headers = self._headers(host, body)
         lane = self._lanes.here()
+        between = endpoint.clock if isinstance(endpoint, Stream) else "idle"
 
         @asynccontextmanager
         async def attempt() -> AsyncGenerator[Answer]:
@@ -156,7 +158,7 @@ class OllamaClient:
                 request = connection.new_request(
                     pool, self.backend, clock, endpoint.method, url, content, headers
                 )
-                async with connection.exchange(pool, self.backend, clock, request, asked) as answer:
+                async with connection.exchange(pool, self.backend, clock, request, asked, between) as answer:
                     await self._check_status(answer, asked)
                     yield answer
 
@@ -190,6 +192,8 @@ class OllamaClient:
             )
         if isinstance(body, Request):
             headers["content-type"] = "application/json"
+        if isinstance(body, Upload):
+            headers["content-length"] = str(body.size)
         return headers | {"accept": "application/x-ndjson, application/json", "accept-encoding": "identity"}
 
     def _asked(self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]) -> failures.Asked:
@@ -231,8 +235,8 @@ class OllamaClient:
         return wire.Greeting(text=text)
 
     async def _lines(
-        self, endpoint: Stream[RequestT, ResponseT], answer: Answer, asked: failures.Asked
-    ) -> AsyncIterator[ResponseT]:
+        self, endpoint: Stream[RequestT, LineT], answer: Answer, asked: failures.Asked
+    ) -> AsyncIterator[LineT]:
         _check_kind(answer, asked)
         objects = read_objects(answer.chunks())
         is_first = True
@@ -245,7 +249,7 @@ class OllamaClient:
                 is_first = False
             answer.heard()
             line = _parsed(endpoint.response, raw)
-            if _is_last(line):
+            if line.is_last:
                 await _drain(objects)
                 yield line
                 return
@@ -264,7 +268,8 @@ def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], 
         verb, other = ("stream", "call") if kind is Call else ("call", "stream")
         raise TypeError(f"{row.path} is asked with {verb}(), not with {other}()")
     if not isinstance(body, row.request):
-        raise TypeError(f"{row.path} takes a {row.request.__name__}, not a {type(body).__name__}")
+        wanted = getattr(row.request, "__name__", row.request)
+        raise TypeError(f"{row.path} takes a {wanted}, not a {type(body).__name__}")
 
 
 def _backend(given: object) -> Backend:
@@ -298,6 +303,18 @@ async def _reached(
         tries += 1
 
 
+def _clock(endpoint: Call[Any, Any], body: object) -> Clock:
+    if isinstance(body, Upload):
+        return "transfer"
+    return "first_byte" if endpoint.loads_model else "idle"
+
+
+def _content(body: Request | Upload | bytes | None) -> AsyncIterable[bytes] | bytes | None:
+    if isinstance(body, Request):
+        return body.to_json()
+    return body.chunks if isinstance(body, Upload) else body
+
+
 def _check_kind(answer: Answer, asked: failures.Asked) -> None:
     """A page or a plain text with status 200 is another service's."""
     if answer.content_type.startswith("text/"):
@@ -315,10 +332,6 @@ def _basic(host: Host) -> dict[str, str]:
         return {}
     token = base64.b64encode(f"{host.username}:{host.password}".encode()).decode()
     return {"authorization": f"Basic {token}"}
-
-
-def _is_last(line: Response) -> bool:
-    return isinstance(line, wire.Chunk | wire.ProgressLine) and line.is_last
 
 
 def _parsed(model: type[ResponseT], raw: dict[str, Any]) -> ResponseT:

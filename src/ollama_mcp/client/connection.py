@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from ollama_mcp.errors import BadUpstream, OllamaError
 from ollama_mcp.settings import Backend
 
 _ERROR_LIMIT = 64 * 1024
+_PARSERS = ("h11", "aiohttp.http_exceptions")
 
 
 class Silence:
@@ -45,7 +46,7 @@ class Silence:
         self._heard_at = self._loop.time()
 
     def __enter__(self) -> None:
-        self._waiting = task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._waiting = task = cast("asyncio.Task[object]", asyncio.current_task(self._loop))
         self._cancelling = task.cancelling()
         if self._timer is None:
             self._set()
@@ -78,14 +79,15 @@ class Silence:
 class Answer:
     """A response whose headers are here and whose body is still coming."""
 
-    def __init__(self, response: httpx.Response, address: str, idle: float) -> None:
+    def __init__(self, response: httpx.Response, address: str, clock: str, seconds: float) -> None:
         self.status: int = response.status_code
         self.retry_after: str | None = response.headers.get("retry-after")
         self.content_type: str = response.headers.get("content-type", "").lower()
         self._encoding = response.headers.get("content-encoding", "identity").lower()
         self._response = response
         self._address = address
-        self._silence = Silence(idle)
+        self._clock = clock
+        self._silence = Silence(seconds)
         self.heard: Callable[[], None] = self._silence.heard
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -109,7 +111,7 @@ class Answer:
             with self._silence:
                 return await anext(body, None)
         except (TimeoutError, httpx.TimeoutException):
-            raise failures.clock_ran_out("idle", self._address) from None
+            raise failures.clock_ran_out(self._clock, self._address) from None
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise failures.stream_broken() from error
 
@@ -138,7 +140,7 @@ def new_request(
     clock: Clock,
     method: str,
     url: str,
-    content: bytes | None,
+    content: AsyncIterable[bytes] | bytes | None,
     headers: dict[str, str],
 ) -> httpx.Request:
     """A request with its clocks up to the first byte; `Answer` watches the ones after it.
@@ -156,15 +158,23 @@ def new_request(
 
 @asynccontextmanager
 async def exchange(
-    pool: httpx.AsyncClient, backend: Backend, clock: Clock, request: httpx.Request, asked: failures.Asked
+    pool: httpx.AsyncClient,
+    backend: Backend,
+    clock: Clock,
+    request: httpx.Request,
+    asked: failures.Asked,
+    between: str = "idle",
 ) -> AsyncGenerator[Answer]:
     """Send a request and hand out its answer; leaving closes the connection unless the body was read.
+
+    `clock` runs until the first byte, `between` from part to part.
 
     Raises:
         OllamaError: No answer began (the failures of the backend).
     """
     # httpx's clocks start anew with every byte: a server that trickles headers needs one that does not.
-    patience = getattr(backend.clocks, clock) + backend.clocks.connect
+    # Not for an upload, of which nobody knows how long it takes: there each piece has its time.
+    patience = None if clock == "transfer" else getattr(backend.clocks, clock) + backend.clocks.connect
     try:
         with anyio.fail_after(patience):
             response = await pool.send(request, stream=True, follow_redirects=False)
@@ -173,7 +183,7 @@ async def exchange(
     except (httpx.HTTPError, UnicodeError) as error:
         raise _from_transport(error, clock, asked) from error
     request.extensions.get("timeout", {})["read"] = None  # from here on the idle clock runs, not this one
-    answer = Answer(response, asked.address, backend.clocks.idle)
+    answer = Answer(response, asked.address, between, getattr(backend.clocks, between))
     try:
         yield answer
     finally:
@@ -217,8 +227,8 @@ def _unconnected(error: httpx.HTTPError, asked: failures.Asked) -> OllamaError:
 
 
 def _is_garbage(error: httpx.RemoteProtocolError) -> bool:
-    """Whether the peer sent what is no HTTP: then h11 complained; a mere close has no such cause."""
-    return any(type(cause).__module__.startswith("h11") for cause in _causes(error))
+    """Whether the peer sent what is no HTTP: then the parser complained; a mere close has no such cause."""
+    return any(type(cause).__module__.startswith(_PARSERS) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

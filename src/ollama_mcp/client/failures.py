@@ -74,16 +74,18 @@ def _name_instead(setting: str) -> str:
 
 
 def clock_ran_out(clock: str, address: str) -> OllamaError:
-    """One of the clocks connect, first_byte, idle."""
+    """One of the clocks connect, first_byte, idle, transfer."""
     waiting = {
         "connect": "take the connection",
         "first_byte": "begin its answer",
         "idle": "send the next part of its answer",
+        "transfer": "say how far it is",
     }[clock]
     remedy = {
         "connect": "Check that the machine is up, or raise OLLAMA_MCP_CONNECT_TIMEOUT.",
         "first_byte": "The model may still be loading: try again, or raise OLLAMA_MCP_FIRST_BYTE_TIMEOUT.",
         "idle": "Try again; if it stays so, unload the model or raise OLLAMA_MCP_IDLE_TIMEOUT.",
+        "transfer": "Call again: a pull goes on where it was. Or raise OLLAMA_MCP_TRANSFER_TIMEOUT.",
     }[clock]
     return errors.Timeout(
         f"Ollama at {address} did not {waiting} in time ({clock} clock)", remedy, clock=clock
@@ -372,6 +374,13 @@ def _forbidden(text: str, found: re.Match[str], inner: dict[str, Any], asked: As
     return errors.Forbidden(_quoting("the Ollama server refuses", text), remedy)
 
 
+def _not_yours(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+    return errors.Forbidden(
+        _quoting(f"the registry does not allow that for {asked.model or 'the model'}", text),
+        "Use a name of your own account, and sign in on the Ollama machine with `ollama signin`.",
+    )
+
+
 _ANY_TEXT = ""
 _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
     (statuses, re.compile(pattern, re.IGNORECASE), make)
@@ -386,10 +395,15 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
         ({400, 500, 501}, r"not support embed", _lacks("embedding")),
         ({404}, _ANY_TEXT, _not_found),
         ({413}, _ANY_TEXT, _too_large),
+        ({200}, r"unauthorized|not authorized|access denied", _not_yours),
         ({200}, r"file does not exist|model .* not found", _not_in_registry),
         ({400, 422}, _ANY_TEXT, _argument),
         ({500}, r"^option \"|^invalid format|^unsupported quantization", _argument),
-        ({200}, r"^invalid model name|unsupported|^invalid file magic|insecure protocol http", _argument),
+        (
+            {200},
+            r"^invalid model name|unsupported|^invalid file magic|insecure protocol http|^quantization is",
+            _argument,
+        ),
         ({401, 403}, _ANY_TEXT, _forbidden),
     )
 ]

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import Literal
 
 import anyio
@@ -17,7 +18,7 @@ from ollama_mcp.client.retry import Health
 from ollama_mcp.errors import OllamaError, StorageError
 from ollama_mcp.settings import Backend
 
-Clock = Literal["first_byte", "idle"]
+Clock = Literal["first_byte", "idle", "transfer"]
 
 _LOOKUPS = 8
 _KEPT_S = 30.0
@@ -54,10 +55,8 @@ class Lane:
         self._theirs = shared
         self._shared = shared or (httpx.AsyncClient(transport=transport) if transport else None)
         self.health: defaultdict[str, Health] = defaultdict(Health)
-        self._lines = {
-            "first_byte": asyncio.Semaphore(backend.max_connections),
-            "idle": asyncio.Semaphore(_LOOKUPS),
-        }
+        calls = asyncio.Semaphore(backend.max_connections)
+        self._lines = {"first_byte": calls, "transfer": calls, "idle": asyncio.Semaphore(_LOOKUPS)}
         self._trust: ssl.SSLContext | None = None
         self._pools: set[httpx.AsyncClient] = set()
         self._free: deque[tuple[float, httpx.AsyncClient]] = deque()
@@ -111,7 +110,10 @@ class Lane:
         """
         self._trust = self._trust or _trust(self._backend)
         return httpx.AsyncClient(
-            verify=self._trust, trust_env=not self._backend.host.is_loopback, limits=_ONE
+            verify=self._trust,
+            trust_env=not self._backend.host.is_loopback,
+            limits=_ONE,
+            mounts=_swift(self._backend),
         )
 
     async def aclose(self) -> None:
@@ -121,6 +123,16 @@ class Lane:
         self._free.clear()
         for pool in pools:
             await pool.aclose()
+
+
+def _swift(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
+    """A faster transport for the server, where one is wanted and there is one."""
+    is_here = backend.host.is_loopback and backend.host.scheme == "http"
+    if not backend.swift or not is_here or find_spec("aiohttp") is None:
+        return None
+    from ollama_mcp.client.swift import SwiftTransport  # noqa: PLC0415 - an extra, and slow to import
+
+    return {backend.host.url: SwiftTransport(_KEPT_S)}
 
 
 def _trust(backend: Backend) -> ssl.SSLContext:

@@ -11,6 +11,18 @@ from pydantic import ValidationError
 
 from ollama_mcp.endpoints import CHAT, GENERATE, Stream
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.limits import (
+    USUAL,
+    Limits,
+    check_calls,
+    check_images,
+    check_length,
+    check_messages,
+    check_options,
+    check_schema_size,
+    check_text,
+    check_tools,
+)
 from ollama_mcp.options import Options, parse_options
 from ollama_mcp.parameters import check_image, check_kind, parse_keep_alive, parse_think
 from ollama_mcp.replies.schema import check_schema
@@ -61,19 +73,26 @@ def chat_ask(
     messages: Sequence[Mapping[str, Any]] = (),
     system: str = "",
     tools: Sequence[Mapping[str, Any]] = (),
+    limits: Limits = USUAL,
     **common: Any,
 ) -> Ask:
-    """Put a chat into Ollama's words; the parameters are those of the tool `ollama_chat`.
+    """Put a chat into Ollama's words; the parameters are those of the tool `ollama_chat`, and the limits.
 
     Raises:
         InvalidArgument: Anything that Ollama would refuse, ignore or misread.
+        TooLarge: Anything over a limit.
     """
     _check_kinds(str, model=model, prompt=prompt, system=system)
     _check_kinds(Sequence, messages=messages, tools=tools)
-    shared = _common(**common)
+    for name, text in (("prompt", prompt), ("system", system)):
+        check_text(limits, name, text)
+    check_length(limits, "messages", messages)
+    check_tools(limits, tools)
+    shared = _common(limits, **common)
     strangers: dict[str, None] = {}
-    conversation = [_message(place, raw, strangers) for place, raw in enumerate(messages)]
-    shared.notes += [f'"{name}" in messages was ignored' for name in strangers]
+    conversation = [_message(place, raw, strangers, limits) for place, raw in enumerate(messages)]
+    check_messages(limits, conversation)
+    shared.notes += _ignored(list(strangers))
     if prompt:
         conversation.append(Message(role="user", content=prompt))
     if not conversation:
@@ -98,17 +117,21 @@ def generate_ask(
     images: Sequence[str] = (),
     raw: bool = False,
     template: str = "",
+    limits: Limits = USUAL,
     **common: Any,
 ) -> Ask:
-    """Put a completion into Ollama's words; the parameters are those of the tool `ollama_generate`.
+    """Put a completion into Ollama's words; the parameters are those of `ollama_generate`, and the limits.
 
     Raises:
         InvalidArgument: Anything that Ollama would refuse, ignore or misread.
+        TooLarge: Anything over a limit.
     """
     _check_kinds(str, prompt=prompt, model=model, system=system, suffix=suffix, template=template)
     _check_kinds(bool, raw=raw)
     check_kind("images", images, Sequence, str)
-    shared = _common(**common)
+    for name, text in (("prompt", prompt), ("system", system), ("suffix", suffix), ("template", template)):
+        check_text(limits, name, text)
+    shared = _common(limits, **common)
     if not prompt and not suffix:
         raise InvalidArgument("there is nothing to complete", 'Send "prompt".')
     if raw and (system or template):
@@ -119,7 +142,8 @@ def generate_ask(
         shared.needs.append("insert")
     if images:
         shared.needs.append("vision")
-        shared.fields["images"] = [check_image(image) for image in images]
+        shared.fields["images"] = _bare_images(images, limits)
+        check_images(limits, shared.fields["images"])
     request = GenerateRequest(
         model=model.strip(),
         prompt=prompt,
@@ -133,6 +157,7 @@ def generate_ask(
 
 
 def _common(
+    limits: Limits,
     *,
     options: Mapping[str, Any] | None = None,
     format: str = "",  # noqa: A002 - Ollama's name
@@ -144,9 +169,11 @@ def _common(
     _check_kinds(Mapping, options=options or {}, schema=schema or {})
     _check_kinds(str, format=format)
     _check_kinds(bool, truncate=truncate)
+    check_options(limits, options or {})
     typed, notes = parse_options(options or {})
     level = parse_think(think)
     if schema:
+        check_schema_size(limits, schema)
         check_schema(schema)
     shared = _Common(
         {
@@ -180,20 +207,42 @@ def _format(value: str) -> str | None:
 # --- messages and tools ------------------------------------------------------------------------
 
 
-def _message(place: int, raw: Any, strangers: dict[str, None]) -> Message:
+def _ignored(strangers: Sequence[str]) -> list[str]:
+    notes = [f'"{name}" in messages was ignored' for name in strangers[:_MOST_NAMED]]
+    more = len(strangers) - len(notes)
+    return [*notes, f"{more} more fields in messages were ignored"] if more else notes
+
+
+_MOST_NAMED = 20
+_MOST_FIELDS = 100
+"""Of a message; those that Ollama does not have are told one by one."""
+
+
+def _bare_images(images: Sequence[str], limits: Limits) -> list[str]:
+    check_length(limits, "images", images)
+    return [check_image(image) for image in images]
+
+
+def _message(place: int, raw: Any, strangers: dict[str, None], limits: Limits) -> Message:
     """One message; `strangers` collects the names of fields that Ollama does not have."""
     if not isinstance(raw, Mapping):
         raise InvalidArgument(
             f"messages[{place}] is not an object", 'Send {"role": "user", "content": "…"} for each message.'
+        )
+    if len(cast("Mapping[str, Any]", raw)) > _MOST_FIELDS:
+        raise InvalidArgument(
+            f"messages[{place}] has more than {_MOST_FIELDS} fields",
+            f"Send {', '.join(Message.model_fields)}.",
         )
     given = {str(k): v for k, v in cast("Mapping[str, Any]", raw).items() if v is not None}
     if "name" in given:
         given.setdefault("tool_name", given.pop("name"))
     known = {name: value for name, value in given.items() if name in Message.model_fields}
     strangers.update((name[:60], None) for name in sorted(given.keys() - known))
+    check_calls(limits, given.get("tool_calls", ()))
     content, images = _content(given.get("content", ""), place)
     images += _images(given.get("images", []), place)
-    known |= {"content": content, "images": [check_image(image) for image in images] or None}
+    known |= {"content": content, "images": _bare_images(images, limits) or None}
     if "content" not in given and not images and not given.get("tool_calls"):
         raise InvalidArgument(f"messages[{place}] says nothing", 'Send its text as "content".')
     try:

@@ -24,6 +24,7 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.guards import Gate
+from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.options import Options
 from ollama_mcp.parameters import check_kind
 from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
@@ -73,6 +74,27 @@ class EmbeddingAsk:
             )
         if not self.texts:
             raise InvalidArgument("there is nothing to embed", 'Send "input", a list of at least one text.')
+
+
+def embedding_ask(
+    texts: Sequence[str],
+    model: str = "",
+    dimensions: int | None = None,
+    *,
+    truncate: bool = False,
+    form: Form = "summary",
+    limits: Limits = USUAL,
+) -> EmbeddingAsk:
+    """Check what a caller wants embedded, before anything waits or runs.
+
+    Raises:
+        TooLarge: There are too many texts, or too long ones.
+        InvalidArgument: The dimensions are none.
+    """
+    ask = EmbeddingAsk(texts, model, dimensions, truncate, form)
+    check_texts(limits, ask.texts)
+    _check_dimensions(dimensions)
+    return ask
 
 
 @dataclass

@@ -23,6 +23,7 @@ from ollama_mcp.replies.context import (
     window_limit,
 )
 from ollama_mcp.replies.judge import judge
+from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.replies.schema import repair_request
 from ollama_mcp.replies.thinking import ThinkSplitter
@@ -139,8 +140,10 @@ class Generator:
         settings = self._settings
         choice = await self._catalog.resolve(ask.request.model, ask.needs, default=settings.chat_model)
         model = choice.model
+        asked, notes = lowered(ask.request, ceilings(settings, model.name, model.max_context))
+        reply.notes.extend(notes)
         request = with_defaults(
-            ask.request,
+            asked,
             model.name,
             settings.defaults_for(model.name),
             can_think="thinking" in model.capabilities,

@@ -94,7 +94,7 @@ class Relay:
         self._sent_at = time.monotonic()
 
     def _message(self) -> str:
-        if self._form != "text":
+        if self._form != "text" or self._reply.tell is not None:  # a pull has no text
             return self._reply.status()
         text, self._mark = self._reply.text_since(self._mark)
         return text

@@ -35,6 +35,7 @@ class State(StrEnum):
     READING = "reading the prompt"
     THINKING = "thinking"
     WRITING = "writing"
+    WORKING = "working"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -70,7 +71,7 @@ class Reply(Generic[T]):
         principal: Who asked for it: nobody else finds it.
         state: Where it is.
         model: The model that works, once that is known.
-        unit: What `count` counts: tok or texts.
+        unit: What `count` counts: tok, texts or bytes.
         count: Units so far; a token of Ollama's stream is one of its lines.
         total: How many there will be at most, where that is known.
         notes: What the caller should know.
@@ -80,6 +81,7 @@ class Reply(Generic[T]):
         waiters: How many wait for it now.
         asked_at: When somebody last did.
         ended_at: When it ended; None while it goes on.
+        tell: Says how far it is, in parts of the status line, where the count alone says too little.
     """
 
     def __init__(self, unit: str = "tok", principal: str = "") -> None:
@@ -94,6 +96,7 @@ class Reply(Generic[T]):
         self.ticket: Ticket | None = None
         self.begun: asyncio.Event = asyncio.Event()
         self.look: Callable[[], Awaitable[None]] | None = None
+        self.tell: Callable[[], list[str]] | None = None
         self.started_at: float = time.monotonic()
         self.first_at: float | None = None
         self.waiters: int = 0
@@ -271,8 +274,7 @@ class Reply(Generic[T]):
 
     def status(self, limit: int = 160) -> str:
         """One line for a person: how far it is, how fast, the tail of the text."""
-        told = self._waited() if self.first_at is None else self._counted()
-        line = " · ".join([*told, *self.notes[-1:]])
+        line = " · ".join([*self._told(), *self.notes[-1:]])
         line = " ".join(line.split())
         room = limit - len(line) - len(" · …")
         tail = " ".join(self._tail.split())
@@ -282,9 +284,14 @@ class Reply(Generic[T]):
 
     def summary(self) -> str:
         """How far it is, without any of its text."""
-        if self.first_at is None:
-            return self._waited()[0]
-        return " · ".join([*self._counted(), *([] if self.state is State.THINKING else [self.state.value])])
+        told = self._told()
+        is_plain = self.tell is None and self.first_at is not None and self.state is not State.THINKING
+        return " · ".join([*told, self.state.value] if is_plain else told)
+
+    def _told(self) -> list[str]:
+        if self.tell is not None:
+            return self.tell()
+        return self._waited() if self.first_at is None else self._counted()
 
     def _waited(self) -> list[str]:
         waited = int(time.monotonic() - self.started_at)

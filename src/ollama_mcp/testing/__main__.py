@@ -66,8 +66,14 @@ def record_arguments(argv: list[str]) -> argparse.Namespace:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=_port, default=0, help="0 takes a free one")
     parser.add_argument("--until-eof", action="store_true", help="end also when stdin ends")
+
+
+def _port(text: str) -> int:
+    if not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
 
 
 def _script(tokens: int | None, rate: float) -> Script:
@@ -116,8 +122,19 @@ async def serve(listener: Listener, *, until_eof: bool) -> None:
     async with listener:
         print(listener.url, flush=True)  # noqa: T201  (it is what a shell script reads)
         if until_eof:
-            loop.add_reader(sys.stdin, lambda: None if os.read(sys.stdin.fileno(), 4096) else over.set())
+            _watch_stdin(over)
         await over.wait()
+
+
+def _watch_stdin(over: asyncio.Event) -> None:
+    def read() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            over.set()
+
+    try:
+        asyncio.get_running_loop().add_reader(sys.stdin, read)
+    except PermissionError:  # a file or /dev/null, which has an end and lets nobody wait for it
+        over.set()
 
 
 def main(argv: list[str]) -> None:

@@ -10,6 +10,7 @@ at all if the client has left.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -33,6 +34,10 @@ class Wait:
     """
 
     seconds: float
+
+
+class Told(bytes):
+    """Bytes after which at most the mark of the end is missing: a client that leaves now misses nothing."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,9 @@ def steps(answer: Answer, *, close: bool, bodyless: bool) -> Iterator[Step]:
     if isinstance(answer, Verbatim):
         yield from answer.steps
     elif isinstance(answer, Whole):
-        yield _whole(answer, close=close, bodyless=bodyless)
+        yield Told(_whole(answer, close=close, bodyless=bodyless))
+    elif bodyless:
+        yield framing.head_bytes(answer.status, answer.headers, close=close, chunked=True)
     elif answer.fold is None:
         yield from _lines(answer, close=close)
     else:
@@ -161,12 +168,13 @@ def _lines(answer: Stream, *, close: bool) -> Iterator[Step]:
             yield element
             return
         elif head and _error(element):
-            yield _whole(_failed(element), close=close)
+            yield Told(_whole(_failed(element), close=close))
             return
         else:
-            yield head + _chunk(element)
+            data = head + _chunk(element)
+            yield Told(data) if is_last(element) else data
             head = b""
-    yield head + framing.LAST_CHUNK
+    yield Told(head + framing.LAST_CHUNK)
 
 
 def _chunk(element: dict[str, Any] | bytes | Partial) -> bytes:
@@ -179,6 +187,19 @@ def line(record: dict[str, Any] | bytes) -> bytes:
     """A record as a line of NDJSON."""
     data = go.dump(record) if isinstance(record, dict) else record
     return data if data.endswith(b"\n") else data + b"\n"
+
+
+def is_last(record: Element) -> bool:
+    """Whether a record, or a line as it is, says that it is the last one."""
+    read = go.as_object(_read(record) if isinstance(record, bytes) else record)
+    return bool(read.get("done") or read.get("status") == "success")
+
+
+def _read(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _folded(
@@ -195,7 +216,7 @@ def _folded(
             records.append(element)
     failed = next((record for record in records if _error(record)), None)
     done = Whole(go.dump(fold(records)), answer.status, answer.headers) if failed is None else _failed(failed)
-    yield _whole(done, close=close)
+    yield Told(_whole(done, close=close))
 
 
 def _error(element: Element) -> bool:

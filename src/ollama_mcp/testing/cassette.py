@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class Cassette:
     """Answers by recordings. Of several of equal requests each is played once, in order; the last one stays.
 
     Args:
-        folder: With the files of a `Recorder`, which are played in the order of their names.
+        folder: With the files of a `Recorder`, which are played in the order of their numbers.
         as_recorded_timing: With the pauses that the real server made.
 
     Raises:
@@ -24,7 +25,7 @@ class Cassette:
     """
 
     def __init__(self, folder: str | Path, *, as_recorded_timing: bool = False) -> None:
-        files = sorted(Path(folder).glob("*.json"))
+        files = sorted(Path(folder).glob("*.json"), key=_place)
         if not files:
             raise ValueError(f"there is no recording in {folder}")
         self._waiting = [Exchange.load(file) for file in files]
@@ -47,6 +48,12 @@ class Cassette:
             return f"{asked}; there are {', '.join(there)}"
         told = [f"{exchange.name} differs in {_difference(exchange.request, request)}" for exchange in near]
         return f"{asked} with this body: {', '.join(told)}"
+
+
+def _place(file: Path) -> tuple[int, str]:
+    """By the number at its beginning: 1000 comes after 999."""
+    number = re.match(r"[0-9]*", file.name)
+    return (int(number[0]) if number and number[0] else 0, file.name)
 
 
 def _is_near(recorded: RecordedRequest, request: Request) -> bool:

@@ -44,7 +44,7 @@ def _objects(body: bytes) -> list[dict[str, Any]]:
 
 def _chat(lines: list[dict[str, Any]]) -> dict[str, Any]:
     messages = [go.as_object(line.get("message")) for line in lines]
-    calls = [go.as_object(call) for message in messages for call in message.get("tool_calls") or ()]
+    calls = [go.as_object(call) for message in messages for call in go.as_list(message.get("tool_calls"))]
     expects = _words(lines, messages, "content")
     if calls:
         expects["tool_calls"] = [_function(go.as_object(call.get("function"))) for call in calls]
@@ -74,10 +74,11 @@ def _joined(carriers: list[dict[str, Any]], field: str) -> str:
 
 
 def _vectors(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    vectors = lines[0].get("embeddings", [lines[0].get("embedding")])
+    vectors = go.as_list(lines[0].get("embeddings", [lines[0].get("embedding")]))
     expects: dict[str, Any] = {"count": len(vectors)}
-    if vectors and vectors[0]:
-        expects["dimensions"] = len(vectors[0])
+    first = go.as_list(vectors[0]) if vectors else []
+    if first:
+        expects["dimensions"] = len(first)
     return expects
 
 

@@ -122,7 +122,7 @@ class FakeOllama(World, Listener):
         """Answer every request from now on with the recording of an equal one, and with nothing else.
 
         Equal are the method, the path and the body, read as JSON. Several recordings of equal requests
-        are played in the order of their names, and the last one stays. A request that was not recorded
+        are played in the order of their numbers, and the last one stays. A request that was not recorded
         gets HTTP 501 and an error that says how it differs from those that were.
 
         Args:

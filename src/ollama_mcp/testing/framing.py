@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import cached_property
@@ -14,6 +15,9 @@ from typing import Any
 HEAD_LIMIT = 1 << 20
 """Bytes that a request's head may have; Go's own limit."""
 
+_DIGITS = {10: re.compile(r"[0-9]+"), 16: re.compile(r"[0-9A-Fa-f]+")}
+_LONGEST_NUMBER = 100
+_STATUS_LINE = re.compile(r"HTTP/1\.[0-9] ([2-9][0-9]{2})(?: |$)")  # an interim answer (1xx) is none
 _CHUNKED_FROM = 2048  # Go gives a Content-Length to what a handler wrote in one go, up to this size
 
 
@@ -79,12 +83,17 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
         BadFraming: the bytes are no head, or one of more than HEAD_LIMIT.
     """
     try:
-        raw = await reader.readuntil(b"\r\n\r\n")
+        raw = await _until(reader, b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
-    except asyncio.LimitOverrunError as error:
-        raise BadFraming("the head is too long") from error
     return parse_head(raw)
+
+
+async def _until(reader: asyncio.StreamReader, end: bytes) -> bytes:
+    try:
+        return await reader.readuntil(end)
+    except asyncio.LimitOverrunError as error:
+        raise BadFraming(f"no {end!r} in {HEAD_LIMIT} bytes") from error
 
 
 def parse_head(raw: bytes) -> Head:
@@ -105,7 +114,7 @@ def parse_head(raw: bytes) -> Head:
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
-    if not colon:
+    if not colon or line[0] in " \t":  # a folded one would be taken for another header
         raise BadFraming(f"no header: {line[:80]!r}")
     return name.strip().lower(), value.strip()
 
@@ -126,18 +135,22 @@ async def read_body(reader: asyncio.StreamReader, head: Head, write: Callable[[b
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
     body = bytearray()
-    while size := _number((await reader.readuntil(b"\r\n")).partition(b";")[0].decode("latin-1"), 16):
+    while size := _size(await _until(reader, b"\r\n")):
         body += (await reader.readexactly(size + 2))[:-2]
-    while await reader.readuntil(b"\r\n") != b"\r\n":
+    while await _until(reader, b"\r\n") != b"\r\n":
         pass  # trailers, which nobody asked for
     return bytes(body)
 
 
+def _size(line: bytes) -> int:
+    return _number(line.partition(b";")[0].decode("latin-1"), 16)
+
+
 def _number(text: str, base: int) -> int:
-    try:
-        return int(text.strip(), base)
-    except ValueError as error:
-        raise BadFraming(f"no length: {text[:80]!r}") from error
+    # Not what int() takes: a sign, or a _ between digits.
+    if not _DIGITS[base].fullmatch(text.strip(" \t\r\n")) or len(text) > _LONGEST_NUMBER:
+        raise BadFraming(f"no length: {text[:80]!r}")
+    return int(text, base)
 
 
 def head_bytes(
@@ -182,37 +195,54 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 @dataclass(frozen=True)
 class ReadAnswer:
-    """An answer, taken apart; `body` is without chunks, as far as it came."""
+    """An answer, taken apart.
+
+    Attributes:
+        status: The HTTP status.
+        headers: The headers by name, names in lower case; of equal ones the last.
+        body: The body, without chunks, as far as it came.
+        spans: Where the pieces of the body lie in the bytes that were read: first, and one past the last.
+        end: Where the body ends; behind it there may be trailers.
+        is_complete: Whether the framing itself tells that all of it came.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
+    spans: tuple[tuple[int, int], ...]
+    end: int
+    is_complete: bool
 
 
 def read_answer(wire: bytes) -> ReadAnswer:
     """Take apart what a server sent until it, or the client, closed.
 
     Raises:
-        BadFraming: it has not the form of an answer.
+        BadFraming: it has not the form of an answer, or is an interim one (1xx).
     """
-    head, end, body = wire.partition(b"\r\n\r\n")
+    head, end, _ = wire.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    words = first.split(" ", 2)
-    if not end or len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdecimal():
+    status = _STATUS_LINE.match(first)
+    if not end or status is None:
         raise BadFraming(f"no status line: {first[:80]!r}")
     headers = dict(_header(line) for line in lines)
-    chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-    return ReadAnswer(int(words[1]), headers, _unchunked(body) if chunked else body)
+    start = len(head) + len(end)
+    spans, is_complete = _spans(wire, start, headers)
+    body = b"".join(wire[one:other] for one, other in spans)
+    return ReadAnswer(int(status[1]), headers, body, spans, spans[-1][1] if spans else start, is_complete)
 
 
-def _unchunked(data: bytes) -> bytes:
+def _spans(wire: bytes, start: int, headers: Mapping[str, str]) -> tuple[tuple[tuple[int, int], ...], bool]:
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        return tuple(_chunks(wire, start)), wire.endswith(LAST_CHUNK)
+    length = headers.get("content-length")
+    is_complete = length is not None and _number(length, 10) <= len(wire) - start
+    return ((start, len(wire)),), is_complete
+
+
+def _chunks(wire: bytes, at: int) -> Iterator[tuple[int, int]]:
     """The chunks that came, the last one perhaps cut."""
-    body = bytearray()
-    while data:
-        line, _, data = data.partition(b"\r\n")
-        size = _number(line.partition(b";")[0].decode("latin-1"), 16)
-        if not size:
-            break
-        body += data[:size]
-        data = data[size + 2 :]
-    return bytes(body)
+    while (end := wire.find(b"\r\n", at)) >= 0 and (size := _size(wire[at:end])):
+        at = end + 2 + size
+        yield end + 2, min(at, len(wire))
+        at += 2

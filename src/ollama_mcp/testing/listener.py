@@ -44,10 +44,13 @@ class Listener:
 
         Raises:
             OSError: the address is taken.
+            RuntimeError: it listens already.
         """
-        self._server = Server(self._respond, self._log)
-        self._loop = asyncio.get_running_loop()
-        self.port = await self._server.listen(self.host, self.port)
+        if self._server is not None:
+            raise RuntimeError(f"{self.url} listens already")
+        server = Server(self._respond, self._log)
+        self.port = await server.listen(self.host, self.port)
+        self._server, self._loop = server, asyncio.get_running_loop()
 
     async def stop(self) -> None:
         """Close the socket and every connection; from then on clients are refused.

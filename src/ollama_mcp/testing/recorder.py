@@ -10,6 +10,7 @@ import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, Collection
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from ollama_mcp.host import Host, parse_host
@@ -18,6 +19,7 @@ from ollama_mcp.testing.expectations import expectations
 from ollama_mcp.testing.framing import BadFraming, Request, read_answer, whole_bytes
 from ollama_mcp.testing.listener import Listener
 from ollama_mcp.testing.replay import Exchange, RecordedRequest
+from ollama_mcp.testing.secrets import Secrets, credentials, is_secret
 
 LARGEST_BODY = 16 << 20
 """Bytes of a request's body that are written down; a blob above this is passed on without a recording."""
@@ -25,8 +27,11 @@ LARGEST_BODY = 16 << 20
 _log = logging.getLogger(__name__)
 _OURS = frozenset({"host", "connection", "content-length", "transfer-encoding", "expect", "keep-alive"})
 """Headers of a request that belong to a connection, and so are not passed on."""
-_SECRET_WORDS = ("auth", "cookie", "token", "api-key", "apikey", "secret", "session")
-_SHORTEST_SECRET = 4
+_PLAIN = {"accept-encoding": "identity"}  # what is compressed cannot be read, nor searched for secrets
+
+
+class NotWritable(Exception):
+    """An exchange is too large to be written, or cannot be without a secret."""
 
 
 class Recorder(Listener):
@@ -38,8 +43,10 @@ class Recorder(Listener):
 
     Secrets are left out: of the request, method, path, Host and body are written, without the query;
     of the answer's head, nothing that names a cookie, a token, a key or the like; and the values of the
-    request's credentials, of the upstream's userinfo and of `secrets` are struck out with asterisks
-    wherever they stand.
+    request's credentials and query, of the upstream's userinfo and of `secrets` are struck out with
+    asterisks wherever they stand, also as JSON or a URL spells them. Where that cannot be done (a
+    compressed answer, a secret spread over tokens) the exchange is passed on with a warning and is not
+    written.
 
     Args:
         upstream: Ollama's address, as in OLLAMA_HOST; https and userinfo are understood.
@@ -92,7 +99,7 @@ class Recorder(Listener):
     async def _relay(self, request: Request) -> AsyncGenerator[Step]:
         try:
             reader, writer = await _connect(self._upstream)
-        except OSError:
+        except (OSError, UnicodeError):  # the latter of a name that no host can have
             yield _no_upstream(self._upstream)
             yield End("close")
             return
@@ -113,31 +120,35 @@ class Recorder(Listener):
     def _write(self, request: Request, pieces: list[tuple[float, bytes]], end: str) -> None:
         if self._is_stopping or not pieces:
             return
-        if len(request.body) > LARGEST_BODY:
-            _log.warning("%s was passed on, but is too large to be recorded", request.path)
-            return
+        secrets = Secrets(self._secrets | credentials(request))
         try:
-            exchange = self._exchange(request, _cleaned(pieces, self._secrets | _credentials(request)), end)
-        except BadFraming:
-            _log.warning("the answer to %s is no HTTP, and was not recorded", request.path)
-            return
+            self._save(self._exchange(request, _cleaned(pieces, secrets), secrets, end))
+        except (BadFraming, NotWritable, OSError) as error:
+            why = "it is no HTTP" if isinstance(error, BadFraming) else error  # what it is may be secret
+            _log.warning("the answer to %s was not recorded: %s", secrets.struck_text(request.path), why)
+
+    def _save(self, exchange: Exchange) -> None:
         path = self._folder / f"{exchange.name}.json"
         exchange.save(path)
         self.written.append(path)
 
-    def _exchange(self, request: Request, pieces: tuple[tuple[float, bytes], ...], end: str) -> Exchange:
+    def _exchange(
+        self, request: Request, pieces: tuple[tuple[float, bytes], ...], secrets: Secrets, end: str
+    ) -> Exchange:
+        if len(request.body) > LARGEST_BODY:
+            raise NotWritable("its request is too large")
         answer = read_answer(b"".join(piece for _, piece in pieces))
-        body = _struck_out(request.body, self._secrets | _credentials(request))
+        if answer.is_complete or request.method == "HEAD":
+            end = "server closed"  # a client that has all of it may be the first to close
+        path, host = (secrets.struck_text(text) for text in (request.path, request.headers.get("host", "")))
         return Exchange(
-            name=self._name(request.path),
+            name=self._name(path),
             why=self._why,
-            request=RecordedRequest(request.method, request.path, request.headers.get("host", ""), body),
+            request=RecordedRequest(request.method, path, host, secrets.struck(request.body)),
             status=answer.status,
             pieces=pieces,
             end=end,
-            expects=expectations(
-                request.path, answer.status, answer.body, client_left=end == "client closed"
-            ),
+            expects=expectations(path, answer.status, answer.body, client_left=end == "client closed"),
             text=answer.body,
         )
 
@@ -165,7 +176,7 @@ def _no_upstream(upstream: Host) -> bytes:
 def _request_bytes(request: Request, upstream: Host) -> bytes:
     """The request as Ollama gets it: it shall close, which ends the answer whatever its framing."""
     query = f"?{request.query}" if request.query else ""
-    headers = {name: value for name, value in request.headers.items() if name not in _OURS}
+    headers = {name: value for name, value in request.headers.items() if name not in _OURS} | _PLAIN
     if upstream.username or upstream.password:
         headers["authorization"] = f"Basic {_basic(upstream)}"
     headers |= {"host": upstream.url.partition("://")[2].partition("/")[0], "connection": "close"}
@@ -179,7 +190,7 @@ def _request_bytes(request: Request, upstream: Host) -> bytes:
 async def _read(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read(1 << 16)
-    except ConnectionError:
+    except OSError:  # also what TLS and the network say
         return b""
 
 
@@ -198,31 +209,24 @@ def _userinfo(upstream: Host) -> set[str]:
     return {upstream.password, _basic(upstream)} if upstream.username or upstream.password else set()
 
 
-def _is_secret(header: str) -> bool:
-    return any(word in header.lower() for word in _SECRET_WORDS)
+def _cleaned(pieces: list[tuple[float, bytes]], secrets: Secrets) -> tuple[tuple[float, bytes], ...]:
+    """The pieces without secrets, which may lie across two of them.
 
-
-def _credentials(request: Request) -> set[str]:
-    """What the client proved itself with: the value, and the part of it after the scheme."""
-    values = [value for name, value in request.headers.items() if _is_secret(name)]
-    return {part for value in values for part in (value, value.rpartition(" ")[2])}
-
-
-def _struck_out(data: bytes, secrets: Collection[str]) -> bytes:
-    """As long as before, so that lengths and chunks stay right. The longest first: one may hold another."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST_SECRET:
-            data = data.replace(secret.encode(), b"*" * len(secret.encode()))
-    return data
-
-
-def _cleaned(pieces: list[tuple[float, bytes]], secrets: Collection[str]) -> tuple[tuple[float, bytes], ...]:
-    """The pieces without secrets, which may lie across two of them."""
-    whole = _struck_out(b"".join(piece for _, piece in pieces), secrets)
-    cleaned: list[tuple[float, bytes]] = []
-    for at, piece in pieces:
-        cleaned.append((at, whole[: len(piece)]))
-        whole = whole[len(piece) :]
+    Raises:
+        BadFraming: It is no HTTP.
+        NotWritable: Secrets cannot be sought in it, or not be struck out.
+    """
+    whole = b"".join(piece for _, piece in pieces)
+    answer = read_answer(whole)
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise NotWritable("it is compressed")
+    if any(_is_secret_line(line) for line in whole[answer.end :].split(b"\r\n")):
+        raise NotWritable("a secret header comes after its body")
+    whole = secrets.struck_spans(whole, answer.spans)
+    if secrets.are_told(read_answer(whole).body):
+        raise NotWritable("a secret is spread over its tokens")
+    ends = [0, *accumulate(len(piece) for _, piece in pieces)]
+    cleaned = [(at, whole[one:other]) for (at, _), (one, other) in zip(pieces, pairwise(ends), strict=True)]
     return _with_clean_head(cleaned)
 
 
@@ -241,4 +245,4 @@ def _with_clean_head(pieces: list[tuple[float, bytes]]) -> tuple[tuple[float, by
 
 def _is_secret_line(line: bytes) -> bool:
     name, colon, _ = line.decode("latin-1").partition(":")
-    return bool(colon) and _is_secret(name)
+    return bool(colon) and is_secret(name)

@@ -107,7 +107,8 @@ class Exchange:
         path = Path(path)
         unfinished = path.with_name(f".{path.name}.part")
         text = json.dumps(self._as_data(), indent=1, ensure_ascii=False)
-        unfinished.write_text(text + "\n", encoding="utf-8")
+        # A lone surrogate, which UTF-8 has not, becomes the escape that JSON has for it.
+        unfinished.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         unfinished.replace(path)
 
     def _as_data(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ollama_mcp.testing.answers import (
     Verbatim,
     Wait,
     Whole,
+    is_last,
     line,
 )
 from ollama_mcp.testing.framing import Request
@@ -69,7 +70,7 @@ class Script:
         delay_first: Seconds before the first byte. 0 by default.
         delay: Seconds between two records, the last one (`done`) following at once. 0 by default.
         hold_after_tokens: Send so many tokens and wait for `FakeOllama.release()`. None (the default)
-            does not wait; 0 waits before the first byte.
+            does not wait; 0 waits before the first byte, of any answer.
         cut_after_tokens: Break off a stream after so many tokens. With `cut_after_bytes`: and so many
             bytes of the next record. None (the default) does not.
         cut_after_bytes: Break off after so many bytes, counted from the status line; 0 is not a
@@ -262,12 +263,18 @@ def _replaced(headers: Mapping[str, str], given: Mapping[str, str]) -> dict[str,
 
 
 def timed(script: Script, answer: Answer, steps: Iterator[Step]) -> Iterator[Step]:
-    """Lay the faults of bytes over the steps, and the first delay over those of no stream."""
-    if not isinstance(answer, Stream) and script.delay_first:
-        steps = chain([Wait(script.delay_first)], steps)
+    """Lay the faults of bytes over the steps, and what comes first over those of no stream."""
+    if not isinstance(answer, Stream):
+        steps = chain(_before(script), steps)
     if script.cut_after_bytes is None or script.cut_after_tokens is not None or script.how == "error":
         return steps
     return _cut_bytes(steps, script.cut_after_bytes, script.end)
+
+
+def _before(script: Script) -> Iterator[Step]:
+    yield Wait(script.delay_first)
+    if script.hold_after_tokens == 0:
+        yield Hold()
 
 
 def _cut_bytes(steps: Iterator[Step], left: int, how: How) -> Iterator[Step]:
@@ -289,21 +296,17 @@ def _paced(script: Script, records: Iterator[Element]) -> Iterator[Element]:
         if isinstance(record, dict | bytes):
             if not begun:
                 yield Wait(script.delay_first)
-            elif not _is_last(record):
+            elif not is_last(record):
                 yield Wait(script.delay)
             begun = True
         yield record
-
-
-def _is_last(record: Element) -> bool:
-    return isinstance(record, dict) and bool(record.get("done") or record.get("status") == "success")
 
 
 def _broken(script: Script, records: Iterator[Element]) -> Iterator[Element]:
     if script.hold_after_tokens is not None:
         records = _held(records, script.hold_after_tokens)
     if script.missing_done:
-        records = (record for record in records if not _is_last(record))
+        records = (record for record in records if not is_last(record))
     if script.cut_after_tokens is not None:
         records = _cut_tokens(records, script.cut_after_tokens, script)
     elif script.cut_after_bytes is not None and script.how == "error":

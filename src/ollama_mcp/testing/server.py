@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Protocol, cast
 
-from ollama_mcp.testing.answers import Hold, How, Step, Turn, Wait
+from ollama_mcp.testing.answers import Hold, How, Step, Told, Turn, Wait
 from ollama_mcp.testing.framing import HEAD_LIMIT, BadFraming, Head, Request, read_body, read_head
 from ollama_mcp.testing.log import ClientLeft, Log
 
@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._reader = asyncio.StreamReader(limit=HEAD_LIMIT)
         self._number = 0
         self._dropped = False
+        self._told = False
         self._turns: list[tuple[Turn, asyncio.Event]] = []
 
     # What asyncio calls.
@@ -126,9 +127,14 @@ class Connection(asyncio.Protocol):
             return False
         body = await read_body(self._reader, head, self._transport.write)
         request = self._request(head, body)
+        self._told = False
         with self._server.log.answering(request):
             try:
                 goes_on = await self._play(self._server.respond(request, close=request.wants_close))
+            except ClientLeft:
+                if not self._told:
+                    raise
+                return False
             finally:
                 self._give_way()
         return goes_on and not request.wants_close
@@ -192,6 +198,7 @@ class Connection(asyncio.Protocol):
     async def _send(self, data: bytes) -> None:
         if data:
             self._transport.write(data)
+        self._told = isinstance(data, Told) and self._writable.is_set()
         await asyncio.sleep(0)  # let the loop hear of a client that has left
         await self._writable.wait()
         self._check()

@@ -17,6 +17,7 @@ from inspect import Parameter, signature
 from typing import Any, Literal, cast, get_args, get_origin
 
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.limits import USUAL, Limits, check_length
 from ollama_mcp.options import option_names
 from ollama_mcp.tools.toolset import Tool
 
@@ -24,11 +25,16 @@ _INJECTED = frozenset({"wait_for_previous", "toolCallId", "sessionId"})
 """What Gemini CLI and n8n add to every call: nobody needs to hear of it."""
 
 
+_MOST_ARGUMENTS = 200
+"""In one call; the unknown ones are looked up and told one by one."""
+
+
 @dataclass(frozen=True)
 class ArgumentCheck:
     """The arguments that one tool takes."""
 
     tool: Tool
+    limits: Limits = USUAL
 
     @cached_property
     def _parameters(self) -> dict[str, Parameter]:
@@ -41,12 +47,17 @@ class ArgumentCheck:
         Raises:
             InvalidArgument: A name that nearly is one of ours, a value of the wrong kind, a
                 required argument that is missing; in this order.
+            TooLarge: A list with too many items, before any of them is read.
         """
+        if len(raw) > _MOST_ARGUMENTS:
+            raise InvalidArgument(
+                f"the call has {len(raw)} arguments", f"Send only {', '.join(self._parameters)}."
+            )
         given = {n: v for n, v in raw.items() if n not in _INJECTED and not self._is_absent(n, v)}
         known = {name: value for name, value in given.items() if name in self._parameters}
         notes = self._place_strangers({n: v for n, v in given.items() if n not in known}, known)
         self._move_schema(known)
-        checked = {name: _converted(name, value, self._kind(name)) for name, value in known.items()}
+        checked = {n: _converted(n, value, self._kind(n), self.limits) for n, value in known.items()}
         self._complete(checked, given.keys() - self._names())
         return checked, notes
 
@@ -124,7 +135,7 @@ def _one_line(text: str) -> str:
 # --- values ------------------------------------------------------------------------------------
 
 
-def _converted(name: str, value: Any, kind: Any) -> Any:
+def _converted(name: str, value: Any, kind: Any, limits: Limits = USUAL) -> Any:
     try:
         converted = _converter(kind)(value)
     except (ValueError, TypeError, OverflowError, RecursionError):
@@ -132,6 +143,7 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
             f'"{name}" is {_shown(value)}', f'Send "{name}" as {_wanted(name, kind)}.'
         ) from None
     if get_origin(kind) is list:
+        check_length(limits, name, converted)
         (item,) = get_args(kind)
         return [_converted(f"{name}[{place}]", entry, item) for place, entry in enumerate(converted)]
     return converted

@@ -75,7 +75,7 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
         plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
     fields: dict[str, Any] = dict(plain) | {
         "parameters": slim(plain.parameters),
-        "check": ArgumentCheck(tool),
+        "check": ArgumentCheck(tool, app.settings.limits),
         "settings": app.settings,
         "continue_as": continue_as,
     }

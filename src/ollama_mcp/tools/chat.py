@@ -99,6 +99,7 @@ async def ollama_chat(
     ask = chat_ask(
         model=model, prompt=prompt, messages=messages, system=system, options=options, format=format,
         schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
+        limits=app.settings.limits,
     )  # fmt: skip
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
@@ -136,7 +137,7 @@ async def ollama_generate(
     ask = generate_ask(
         prompt=prompt, model=model, system=system, suffix=suffix, images=images, options=options,
         format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
-        truncate=truncate,
+        truncate=truncate, limits=app.settings.limits,
     )  # fmt: skip
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 

@@ -10,7 +10,7 @@ from mcp_types import CallToolResult
 
 from ollama_mcp.app import App
 from ollama_mcp.replies.answer import Form, Vectors
-from ollama_mcp.replies.embedding import EmbeddingAsk
+from ollama_mcp.replies.embedding import embedding_ask
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 from ollama_mcp.tools.vectors import VectorReport, report
@@ -52,5 +52,7 @@ async def ollama_embeddings(
         OllamaError: One text without its vector fails them all; else as for `ollama_chat`.
         StillRunning: As for `ollama_chat`.
     """
-    ask = EmbeddingAsk(input, model, dimensions or None, truncate, vectors)
+    ask = embedding_ask(
+        input, model, dimensions or None, truncate=truncate, form=vectors, limits=app.settings.limits
+    )
     return await answered(app, partial(app.embedder.run, ask), ctx, wait_s, unit="texts")

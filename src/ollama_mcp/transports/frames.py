@@ -31,7 +31,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from ollama_mcp.plain import clean, clean_text
-from ollama_mcp.transports.lines import LINE_LIMIT, Line, TooLong
+from ollama_mcp.transports.lines import Line, TooLong
 
 _logger = logging.getLogger(__name__)
 
@@ -58,9 +58,8 @@ def decode(line: Line) -> JSONRPCMessage:
         Refused: The line is too long, not JSON, or not a message.
     """
     if isinstance(line, TooLong):
-        raise Refused(
-            INVALID_REQUEST, f"a message may have at most {LINE_LIMIT} bytes (16 MiB)", _id_at_an_edge(line)
-        )
+        most = f"a message may have at most {line.limit} bytes, which is OLLAMA_MCP_MAX_LINE"
+        raise Refused(INVALID_REQUEST, most, _id_at_an_edge(line))
     value = _parse(line)
     if not isinstance(value, dict):
         raise Refused(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")

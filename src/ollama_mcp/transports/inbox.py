@@ -18,7 +18,7 @@ from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import JSONRPCMessage, JSONRPCRequest
 
 from ollama_mcp.transports.frames import Refused, decode
-from ollama_mcp.transports.lines import Line, LineSplitter
+from ollama_mcp.transports.lines import LINE_LIMIT, Line, LineSplitter
 from ollama_mcp.transports.outbox import Outbox
 from ollama_mcp.transports.pipes import Stream, post, read_some
 
@@ -29,8 +29,9 @@ _READ_AHEAD = 2
 class Inbox(Stream):
     """What the client writes, as the SDK's read stream."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, line_limit: int = LINE_LIMIT) -> None:
         self._outbox = outbox  # is told what it owes, and answers what is no message
+        self._splitter = LineSplitter(line_limit)
         self._loop = asyncio.get_running_loop()
         self._lines: deque[Line] = deque()
         self._fed = anyio.Event()
@@ -41,11 +42,10 @@ class Inbox(Stream):
 
     def pump(self, fd: int, on_eof: Callable[[], object]) -> None:
         """Read until the end; the body of the reading thread."""
-        splitter = LineSplitter()
         with suppress(OSError):  # a terminal that has gone is an end like any other
             while chunk := read_some(fd):
-                self._hand_over(splitter.feed(chunk))
-        self._hand_over(splitter.finish())
+                self._hand_over(self._splitter.feed(chunk))
+        self._hand_over(self._splitter.finish())
         on_eof()
 
     def _hand_over(self, lines: list[Line]) -> None:

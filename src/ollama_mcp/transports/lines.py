@@ -17,6 +17,8 @@ class TooLong:
 
     head: bytes
     tail: bytes
+    limit: int
+    """Bytes that it could have had."""
 
 
 Line = bytes | TooLong
@@ -45,7 +47,7 @@ class LineSplitter:
         self._keep(piece)
         rest, self._buffer = bytes(self._buffer), bytearray()
         head, self._head = self._head, None
-        return rest if head is None else TooLong(head, rest)
+        return rest if head is None else TooLong(head, rest, self._limit)
 
     def _keep(self, piece: bytes) -> None:
         self._buffer += piece

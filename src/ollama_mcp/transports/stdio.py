@@ -25,6 +25,7 @@ import anyio
 from mcp.server import MCPServer
 
 from ollama_mcp.transports.inbox import Inbox
+from ollama_mcp.transports.lines import LINE_LIMIT
 from ollama_mcp.transports.outbox import Outbox
 from ollama_mcp.transports.pipes import start_thread
 from ollama_mcp.transports.process import Stop, claim_stdio
@@ -38,7 +39,7 @@ _ON_STOP = 0.5
 OnStop = Callable[[], Awaitable[None]]
 
 
-def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None) -> int:
+def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None, line_limit: int = LINE_LIMIT) -> int:
     """Serve `host` on this process's stdin and stdout until EOF or a signal; returns the exit status (0).
 
     Call it last: it takes the standard streams and the signals for good, and the process ends within
@@ -48,6 +49,7 @@ def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None) -> int:
         host: The server. Its lifespan is entered and left as usual.
         on_stop: Awaited for at most half a second once the handlers have been cancelled: the place
             to close clients and cancel work that outlives its call.
+        line_limit: The largest message that is read, in bytes; a larger one is answered with an error.
 
     Returns:
         The exit status: 0, or 1 if the host itself failed, for example in its lifespan.
@@ -56,7 +58,7 @@ def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None) -> int:
     stop.listen()
     # Before there is a loop: a parent may have closed fd 0, and the loop would be given that number.
     stdin, stdout = claim_stdio()
-    serve = partial(serve_stdio, host, stdin, stdout, stop=stop, on_stop=on_stop)
+    serve = partial(serve_stdio, host, stdin, stdout, stop=stop, on_stop=on_stop, line_limit=line_limit)
     try:
         anyio.run(serve, backend="asyncio")
     except Exception:  # the top of the process: a host that fails is a line on stderr and a status
@@ -67,7 +69,13 @@ def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None) -> int:
 
 
 async def serve_stdio(
-    host: MCPServer[Any], stdin: int, stdout: int, *, stop: Stop, on_stop: OnStop | None = None
+    host: MCPServer[Any],
+    stdin: int,
+    stdout: int,
+    *,
+    stop: Stop,
+    on_stop: OnStop | None = None,
+    line_limit: int = LINE_LIMIT,
 ) -> None:
     """Serve until `stop` is asked for; what `run_stdio` runs.
 
@@ -77,9 +85,10 @@ async def serve_stdio(
         stdout: The descriptor to write to.
         stop: Asked by us, too, at the end of stdin.
         on_stop: As for `run_stdio`.
+        line_limit: As for `run_stdio`.
     """
     outbox = Outbox()
-    inbox = Inbox(outbox)
+    inbox = Inbox(outbox, line_limit)
     start_thread("reader", partial(inbox.pump, stdin, partial(stop.ask, eof=True)))
     start_thread("writer", partial(outbox.pump, stdout, stop.ask))
     async with anyio.create_task_group() as tasks:

@@ -1,0 +1,270 @@
+"""Limits: the most that one call may bring, each with the setting that changes it.
+
+Over a limit is TOO_LARGE, before anything is done with the input. What a caller asks for and may
+not have in full (a window, a time) is lowered with a note instead: that is done in `replies`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ollama_mcp.errors import InvalidArgument, TooLarge
+from ollama_mcp.images import Picture, look
+from ollama_mcp.wire import KeepAlive, Message
+
+KIB = 1024
+MIB = 1024 * KIB
+_MEGAPIXEL = 1_000_000
+
+
+def _bytes(most: int, says: str) -> Any:
+    return field(default=most, metadata={"unit": "bytes", "says": says})
+
+
+def _number(most: int, says: str) -> Any:
+    return field(default=most, metadata={"unit": "number", "says": says})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most of everything that comes in; what each one counts stands beside it, and in README."""
+
+    line: int = _bytes(16 * MIB, "Largest message that is read from stdin.")
+    prompt: int = _bytes(MIB, "Largest prompt; also of system, suffix, template, and of all options.")
+    messages: int = _number(1000, "Most messages in one call.")
+    messages_size: int = _bytes(4 * MIB, "Largest messages of one call together, without images.")
+    images: int = _number(8, "Most images in one call.")
+    images_size: int = _bytes(20 * MIB, "Largest images of one call together, decoded from base64.")
+    megapixels: int = _number(50, "Most millions of pixels of one image, as its header says.")
+    texts: int = _number(4096, "Most texts to embed in one call.")
+    texts_size: int = _bytes(4 * MIB, "Largest texts to embed in one call together.")
+    tools: int = _number(128, "Most functions that one call lets a model use.")
+    tools_size: int = _bytes(512 * KIB, "Largest definitions of those functions together, as JSON.")
+    schema_size: int = _bytes(64 * KIB, "Largest JSON Schema for an answer, as JSON.")
+    keep_alive: KeepAlive = "1h"
+    """The longest time that a caller may keep a model loaded; lowered, not refused."""
+
+
+USUAL = Limits()
+"""Of an operator who sets nothing."""
+
+
+def setting_of(limit: str) -> str:
+    """The variable of a limit.
+
+    >>> setting_of("prompt")
+    'OLLAMA_MCP_MAX_PROMPT'
+    """
+    return f"OLLAMA_MCP_MAX_{limit.upper()}"
+
+
+# --- the inputs --------------------------------------------------------------------------------
+
+
+def check_text(limits: Limits, name: str, text: str) -> None:
+    """Check a prompt, or another text that stands alone.
+
+    Raises:
+        TooLarge: It is over `prompt`.
+    """
+    _check(
+        limits,
+        "prompt",
+        _size(text),
+        f'"{name}" has {{}} bytes',
+        "Shorten it, or split the work into several calls.",
+    )
+
+
+def check_options(limits: Limits, options: Mapping[str, Any]) -> None:
+    """Check the size of options: a `stop` can have any number of texts.
+
+    Raises:
+        TooLarge: They are over `prompt`.
+        InvalidArgument: They are nested too deeply.
+    """
+    _check(
+        limits,
+        "prompt",
+        _json_size("options", options),
+        '"options" has {} bytes',
+        "Send fewer and shorter ones.",
+    )
+
+
+_FEWER_MESSAGES = "Leave out the oldest messages, or sum them up in one."
+_LISTS = {
+    "messages": ("messages", '"messages" has {} messages', _FEWER_MESSAGES),
+    "images": ("images", "there are {} images", "Send fewer, in several calls."),
+    "input": ("texts", '"input" has {} texts', "Send them in several calls."),
+    "tools": ("tools", '"tools" has {} tools', "Send only those that the question needs."),
+}
+"""Arguments that are lists: the limit of their length, how it is told, what to do."""
+
+
+def check_length(limits: Limits, name: str, items: Sequence[Any]) -> None:
+    """Check how long an argument that is a list may be, before any of its items is read.
+
+    Raises:
+        TooLarge: It is over `messages`, `images`, `texts` or `tools`.
+    """
+    if name in _LISTS:
+        limit, told, remedy = _LISTS[name]
+        _check(limits, limit, len(items), told, remedy)
+
+
+def check_calls(limits: Limits, calls: Any) -> None:
+    """Check the size of one message's `tool_calls`, before they are read.
+
+    Raises:
+        TooLarge: They are over `messages_size`.
+        InvalidArgument: They are nested too deeply.
+    """
+    size = _json_size("tool_calls", calls)
+    _check(limits, "messages_size", size, "the tool_calls of a message have {} bytes", _FEWER_MESSAGES)
+
+
+def check_messages(limits: Limits, messages: Sequence[Message]) -> None:
+    """Check the size of a conversation, and the images of all its messages.
+
+    Raises:
+        TooLarge: They are over `messages_size`, or one of the limits of images.
+        InvalidArgument: An image is none.
+    """
+    size = sum(map(_message_size, messages))
+    _check(limits, "messages_size", size, '"messages" has {} bytes without images', _FEWER_MESSAGES)
+    check_images(limits, [image for message in messages for image in message.images or ()])
+
+
+def _message_size(message: Message) -> int:
+    texts = [message.content, message.thinking or "", message.tool_name or "", message.tool_call_id or ""]
+    calls = [call.model_dump() for call in message.tool_calls or ()]
+    return sum(map(_size, texts)) + (_json_size("tool_calls", calls) if calls else 0)
+
+
+def check_images(limits: Limits, images: Sequence[str]) -> None:
+    """Check images in bare base64: number, size, kind, and the pixels that the headers promise.
+
+    Raises:
+        TooLarge: They are over `images`, `images_size` or `megapixels`.
+        InvalidArgument: One is of no kind that Ollama takes.
+    """
+    check_length(limits, "images", images)
+    size = sum(len(image.rstrip("=")) * 3 // 4 for image in images)
+    _check(
+        limits, "images_size", size, "the images have {} bytes, decoded", "Send fewer, or scale them down."
+    )
+    for place, image in enumerate(images):
+        _check_pixels(limits, look(base64.b64decode(image)), f"image {place + 1} of {len(images)}")
+
+
+def _check_pixels(limits: Limits, picture: Picture, name: str) -> None:
+    if picture.width * picture.height > limits.megapixels * _MEGAPIXEL:
+        raise _too_large(
+            "megapixels",
+            f"{name} has {picture.width} x {picture.height} pixels",
+            f"{limits.megapixels} megapixels",
+            "Scale it down.",
+        )
+
+
+def check_texts(limits: Limits, texts: Sequence[str]) -> None:
+    """Check texts to embed.
+
+    Raises:
+        TooLarge: They are over `texts` or `texts_size`.
+    """
+    check_length(limits, "input", texts)
+    _check(
+        limits,
+        "texts_size",
+        sum(map(_size, texts)),
+        '"input" has {} bytes',
+        "Send the texts in several calls.",
+    )
+
+
+def check_tools(limits: Limits, tools: Sequence[Any]) -> None:
+    """Check the tools that a model may call.
+
+    Raises:
+        TooLarge: They are over `tools` or `tools_size`.
+        InvalidArgument: They are nested too deeply.
+    """
+    check_length(limits, "tools", tools)
+    _check(
+        limits,
+        "tools_size",
+        _json_size("tools", tools),
+        '"tools" has {} bytes',
+        "Shorten their descriptions.",
+    )
+
+
+def check_schema_size(limits: Limits, schema: Mapping[str, Any]) -> None:
+    """Check the size of a JSON Schema, before anybody reads it.
+
+    Raises:
+        TooLarge: It is over `schema_size`.
+        InvalidArgument: It is nested too deeply.
+    """
+    _check(
+        limits,
+        "schema_size",
+        _json_size("schema", schema),
+        '"schema" has {} bytes',
+        "Send one with fewer fields.",
+    )
+
+
+# --- how they are told -------------------------------------------------------------------------
+
+
+_UNITS = {limit.name: limit.metadata.get("unit") for limit in fields(Limits)}
+
+
+def _check(limits: Limits, limit: str, found: int, told: str, remedy: str) -> None:
+    """Refuse a number above a limit; `told` is a sentence in which the number has its place."""
+    allowed: int = getattr(limits, limit)
+    if found > allowed:
+        shown = shown_size(allowed) if _UNITS[limit] == "bytes" else str(allowed)
+        raise _too_large(limit, told.format(found), shown, remedy)
+
+
+def _too_large(limit: str, found: str, allowed: str, remedy: str) -> TooLarge:
+    setting = setting_of(limit)
+    return TooLarge(
+        f"{found}; the limit is {allowed}",
+        f"{remedy} The operator can raise {setting}.",
+        setting=setting,
+        limit=allowed,
+    )
+
+
+def shown_size(size: int) -> str:
+    """A number of bytes for people.
+
+    >>> shown_size(20 * MIB), shown_size(1536), shown_size(1000)
+    ('20 MiB', '1536 bytes', '1000 bytes')
+    """
+    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+        if size and not size % unit:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def _json_size(name: str, value: Any) -> int:
+    try:
+        return _size(json.dumps(value, ensure_ascii=False, default=str))
+    except (ValueError, TypeError, RecursionError):  # a circle, a key that is no text
+        raise InvalidArgument(
+            f"{name} cannot be written as JSON", "Send it with less nesting, and plain values only."
+        ) from None

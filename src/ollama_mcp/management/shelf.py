@@ -1,0 +1,237 @@
+"""What is done with installed models in one request: copy, delete, load, unload."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn
+
+from ollama_mcp.catalog import Catalog, Model, named
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.endpoints import COPY, DELETE, EMBED, GENERATE
+from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
+from ollama_mcp.management.summary import InMemory, Summary, summary
+from ollama_mcp.names import canonical, check_name, is_cloud_name
+from ollama_mcp.options import Options
+from ollama_mcp.replies.context import Windows
+from ollama_mcp.replies.lowered import ceilings, lowered
+from ollama_mcp.replies.reply import Reply
+from ollama_mcp.settings import Settings
+from ollama_mcp.wire import (
+    CopyRequest,
+    DeleteRequest,
+    EmbedRequest,
+    GenerateRequest,
+    KeepAlive,
+    ModelInfo,
+    RunningModel,
+)
+
+_LOADER = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
+"""Options that a model is loaded with: others than those of the next call would load it anew."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A second name for a model. `digest` and `size` (bytes) are of both; the files are shared."""
+
+    source: str
+    model: str
+    digest: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """A model that is gone.
+
+    Attributes:
+        model: Its name.
+        digest: Its content.
+        freed: Bytes on disk that are free again, at most: files that other models use stay.
+        notes: What is known of such models.
+    """
+
+    model: str
+    digest: str
+    freed: int
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is in memory.
+
+    Attributes:
+        model: Its name.
+        seconds: How long it took.
+        was_loaded: Whether it was there before.
+        memory: Where it is; None where Ollama does not say.
+        notes: What was lowered.
+    """
+
+    model: str
+    seconds: float
+    was_loaded: bool
+    memory: InMemory | None
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """A model that is not in memory any more. `freed`: bytes of memory; 0 where it was not loaded."""
+
+    model: str
+    was_loaded: bool
+    freed: int = 0
+
+
+class Shelf:
+    """The installed models of one server."""
+
+    def __init__(self, client: OllamaClient, catalog: Catalog, windows: Windows, settings: Settings) -> None:
+        self._client = client
+        self._catalog = catalog
+        self._windows = windows
+        self._settings = settings
+
+    async def copy(self, source: str, destination: str, *, confirmed: Confirmation | None = None) -> Copied:
+        """Give a model a second name.
+
+        Raises:
+            ModelNotFound: The source is not installed.
+            NotConfirmed: There is a model of the second name, which would be replaced.
+            InvalidArgument: Both names are the same one.
+            OllamaError: Any of the backend's.
+        """
+        name = check_name(destination)
+        info = await self._installed(source)
+        for one in (name, info.name):
+            if is_cloud_name(one) or info.remote_host:
+                self._catalog.allow_cloud(one)
+        if canonical(info.name) == canonical(name):
+            raise InvalidArgument(f"{name} is the model itself", "Send another name for the copy.")
+        await keep_others(self._catalog, name, confirmed)
+        await self._client.call(COPY, CopyRequest(source=info.name, destination=name))
+        self._catalog.forget(name)
+        return Copied(info.name, name, info.digest, info.size)
+
+    async def delete(self, model: str, *, confirmed: Confirmation | None = None) -> Deleted:
+        """Delete a model. What stands behind the name is read again first.
+
+        Raises:
+            NotConfirmed: Nobody confirmed it, or it is not the content that was confirmed.
+            ModelNotFound: It is not installed.
+            OllamaError: Any of the backend's.
+        """
+        name = check_name(model)
+        installed = await self._catalog.entries()
+        info = named(name, installed) or await self._raise_missing(name)
+        Question.about("delete", info, "its files are deleted from the Ollama server").check(confirmed)
+        await self._client.call(DELETE, DeleteRequest(model=info.name))
+        self._catalog.forget(info.name)
+        twin = next((one.name for one in installed if one is not info and _is_same(one, info)), "")
+        notes = [f"{twin} is the same model, so that the files stay"] if twin else []
+        return Deleted(info.name, info.digest, 0 if twin else info.size, notes)
+
+    async def load(self, model: str, reply: Reply[Loaded], *, keep_alive: KeepAlive | None = None) -> Loaded:
+        """Load a model as the next call of it will want it.
+
+        Args:
+            model: Its name.
+            reply: Says that it loads.
+            keep_alive: How long it stays; None is the operator's, or Ollama's own.
+
+        Raises:
+            InvalidArgument: It runs in the cloud, or would be unloaded at once.
+            OllamaError: Any of the tree.
+        """
+        if keep_alive == 0:
+            raise InvalidArgument("keep_alive 0 unloads", "Send a longer keep_alive, or unload the model.")
+        found = await self._catalog.find(model)
+        if found.is_cloud:
+            raise InvalidArgument(f"{found.name} runs in the cloud", "Call it; there is nothing to load.")
+        reply.model, reply.look = found.name, partial(reply.find_out, self._catalog.is_loaded)
+        before = await self._running(found.name)
+        self._catalog.forget_window(found.name)
+        await self._run(found, keep_alive, reply)
+        return Loaded(
+            model=found.name,
+            seconds=round(time.monotonic() - reply.started_at, 3),
+            was_loaded=before is not None,
+            memory=InMemory.of(await self._running(found.name)),
+            notes=list(reply.notes),
+        )
+
+    async def _run(self, model: Model, keep_alive: KeepAlive | None, reply: Reply[Loaded]) -> None:
+        """An empty prompt, which loads and generates nothing; for a model without one an empty text."""
+        name = model.name
+        most = ceilings(self._settings, name, model.max_context)
+        asked, notes = lowered(GenerateRequest(model=name, keep_alive=keep_alive), most)
+        reply.notes += notes
+        own = self._settings.defaults_for(name).keep_alive if keep_alive is None else asked.keep_alive
+        common: dict[str, Any] = {"model": name, "options": self._loader_options(name), "keep_alive": own}
+        if "completion" not in model.capabilities and "embedding" in model.capabilities:
+            await self._client.call(EMBED, EmbedRequest(input="", **common))
+            return
+        await self._say_nothing(GenerateRequest(**common))
+
+    def _loader_options(self, name: str) -> Options | None:
+        options = {k: v for k, v in self._settings.defaults_for(name).options.items() if k in _LOADER}
+        window = self._windows.of(name)
+        if window is not None:
+            options["num_ctx"] = max(window, options.get("num_ctx", 0))
+        return Options(**options) if options else None
+
+    async def _say_nothing(self, request: GenerateRequest) -> None:
+        async with self._client.stream(GENERATE, request) as chunks:
+            async for _ in chunks:
+                pass
+
+    async def unload(self, model: str) -> Unloaded:
+        """Take a model out of memory; one that is not there stays where it is.
+
+        Raises:
+            ModelNotFound: It is not installed.
+            OllamaError: Any of the backend's.
+        """
+        info = await self._installed(model)
+        before = await self._running(info.name)
+        if before is None:
+            return Unloaded(info.name, was_loaded=False)
+        await self._say_nothing(GenerateRequest(model=info.name, keep_alive=0))
+        self._catalog.forget_window(info.name)
+        return Unloaded(info.name, was_loaded=True, freed=before.size)
+
+    async def summary(self, model: str) -> Summary:
+        """What there is to know of an installed model; cloud models, too, as no prompt is sent.
+
+        Raises:
+            ModelNotFound: It is not installed.
+            OllamaError: Any of the backend's.
+        """
+        info = await self._installed(model)
+        try:
+            running = await self._running(info.name)
+        except OllamaError:
+            running = None  # the model is what was asked for
+        return await summary(self._client, info, running)
+
+    # --- what there is --------------------------------------------------------------------------
+
+    async def _installed(self, model: str) -> ModelInfo:
+        name = check_name(model)
+        return await self._catalog.entry(name) or await self._raise_missing(name)
+
+    async def _raise_missing(self, name: str) -> NoReturn:
+        raise await self._catalog.missing(name)
+
+    async def _running(self, name: str) -> RunningModel | None:
+        running = await self._catalog.running()
+        return next((one for one in running if canonical(one.name) == canonical(name)), None)
+
+
+def _is_same(one: ModelInfo, other: ModelInfo) -> bool:
+    return bool(one.digest) and one.digest == other.digest

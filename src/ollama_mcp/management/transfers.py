@@ -1,0 +1,252 @@
+"""Pull, push and create: work that takes minutes to hours, each for one Reply."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ollama_mcp.catalog import Catalog
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
+from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StreamBroken, Timeout, Truncated
+from ollama_mcp.management.amounts import part_told
+from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
+from ollama_mcp.management.creation import Creation
+from ollama_mcp.management.files import ModelFile, send
+from ollama_mcp.management.layers import Layers, Meter
+from ollama_mcp.names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
+from ollama_mcp.options import Options
+from ollama_mcp.replies.lowered import ceilings, lowered
+from ollama_mcp.replies.reply import Reply
+from ollama_mcp.settings import Settings
+from ollama_mcp.wire import GenerateRequest, ModelInfo, ProgressLine, PullRequest
+
+_MENDED = (0, 17, 1)
+"""The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""
+_GB = 1e9
+
+Check = Callable[[Layers], None]
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What a pull, a push or a create ended as.
+
+    Attributes:
+        model: Its name, as Ollama lists it.
+        status: Ollama's last word, which is success.
+        bytes: Size of the layers that Ollama counted; 0 where it counted none.
+        seconds: How long it took.
+        digest: Of the model as it is installed now; "" where Ollama does not say.
+        size: Its bytes on disk.
+        notes: What the caller should know.
+    """
+
+    model: str
+    status: str
+    bytes: int
+    seconds: float
+    digest: str = ""
+    size: int = 0
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One of the three streams, and what its being broken off means."""
+
+    endpoint: Stream[Any, ProgressLine]
+    again: str
+
+
+_PULL = _Kind(PULL, "what has come is kept: pulling {model} again goes on there")
+_PUSH = _Kind(PUSH, "what has arrived is kept: pushing {model} again goes on there")
+_CREATE = _Kind(CREATE, "nothing was created: create {model} again")
+
+
+class Transfers:
+    """Pulls, pushes and creates."""
+
+    def __init__(self, client: OllamaClient, catalog: Catalog, settings: Settings) -> None:
+        self._client = client
+        self._catalog = catalog
+        self._settings = settings
+
+    async def pull(
+        self, model: str, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
+    ) -> Transferred:
+        """Fetch a model from its registry, or bring it up to date.
+
+        Ollama tells no size before it pulls (ollama/ollama#12093), and names the layers one after
+        another. So the pull begins, and is stopped at the line with which the layers that are to be
+        fetched pass the limit; what came until then is kept by Ollama, and the confirmed pull goes on
+        there. Layers that are there already do not count.
+
+        Raises:
+            NotConfirmed: It is larger than OLLAMA_MCP_MAX_PULL_GB. Some of it may have come.
+            Forbidden: Its registry is not allowed, or it is a cloud model.
+            ModelNotFound: The registry does not have it.
+            OllamaError: Any of the backend's.
+        """
+        name = self._allowed(model)
+        limit = self._settings.max_pull_gb * _GB
+
+        def check(layers: Layers) -> None:
+            if layers.missing > limit:
+                self._too_large(name, layers.missing).check(confirmed)
+
+        return await self._follow(_PULL, PullRequest(model=name), reply, check)
+
+    def _too_large(self, name: str, size: int) -> Question:
+        limit = f"OLLAMA_MCP_MAX_PULL_GB ({self._settings.max_pull_gb:g})"
+        return Question("pull", name, size=size, why=f"it is at least that large, and {limit} is the limit")
+
+    async def push(
+        self, model: str, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
+    ) -> Transferred:
+        """Send an installed model to the registry in its name.
+
+        Raises:
+            NotConfirmed: Nobody confirmed that very content, which others can then read.
+            InvalidArgument: Its name has no account, so that no registry could take it.
+            Forbidden: Its registry is not allowed.
+            ModelNotFound: It is not installed.
+            OllamaError: Any of the backend's.
+        """
+        name = self._allowed(model)
+        info = await self._installed(name)
+        if registry_of(name) == DEFAULT_REGISTRY and "/" not in canonical(name):
+            raise InvalidArgument(
+                f"{name} cannot be pushed: the name has no account",
+                f'Copy it to "<account>/{canonical(name)}" and push that.',
+            )
+        host = registry_of(name)
+        Question.about("push", info, f"it leaves this machine for {host}").check(confirmed)
+        await self._warn(reply)
+        return await self._follow(_PUSH, PullRequest(model=name), reply)
+
+    async def create(
+        self, wanted: Creation, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
+    ) -> Transferred:
+        """Make a model from an installed one, or from files of this machine.
+
+        Raises:
+            ModelNotFound: The source is not installed; Ollama itself would pull it, from anywhere.
+            NotConfirmed: There is a model of that name, which would be replaced.
+            OllamaError: Any of the backend's.
+        """
+        request = wanted.request
+        self._allow_name(request.model)
+        source = await self._catalog.find(request.from_) if request.from_ else None
+        made: dict[str, Any] = {"from_": source.name if source else None}
+        made["parameters"] = self._lowered(wanted, source.max_context if source else 0, reply)
+        await keep_others(self._catalog, request.model, confirmed)
+        reply.notes += wanted.notes
+        await self._warn(reply)
+        reply.model, meter = request.model, Meter(reply)
+        if wanted.files:
+            made["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
+        return await self._follow(_CREATE, request.model_copy(update=made), reply, meter=meter)
+
+    def _lowered(self, wanted: Creation, model_max: int, reply: Reply[Any]) -> Options | None:
+        """Its options within what a call may ask for: as a model's own they would hold for every call."""
+        name = wanted.request.model
+        asked = GenerateRequest(model=name, options=wanted.request.parameters)
+        given, notes = lowered(asked, ceilings(self._settings, name, model_max))
+        reply.notes += notes
+        return given.options
+
+    async def _sent(self, file: ModelFile, meter: Meter) -> str:
+        def tell(doing: str, sent: int, total: int) -> None:
+            meter.take(ProgressLine(status=doing, completed=sent, total=total))
+
+        return await send(self._client, file, tell)
+
+    # --- what is allowed ------------------------------------------------------------------------
+
+    def _allowed(self, model: str) -> str:
+        """The name of a model that may be fetched or sent."""
+        name = self._allow_name(model)
+        host = registry_of(name)
+        if host not in self._settings.registries:
+            allowed = ", ".join(self._settings.registries) or "no registry"
+            raise Forbidden(
+                f"{name} is of the registry {host}, and allowed is {allowed}",
+                "Name another model, or have the operator add it to OLLAMA_MCP_REGISTRIES.",
+            )
+        return name
+
+    def _allow_name(self, model: str) -> str:
+        name = check_name(model)
+        if is_cloud_name(name):
+            self._catalog.allow_cloud(name)
+        return name
+
+    async def _installed(self, name: str) -> ModelInfo:
+        info = await self._catalog.entry(name)
+        if info is None:
+            raise await self._catalog.missing(name)
+        return info
+
+    async def _warn(self, reply: Reply[Any]) -> None:
+        try:
+            version = await self._catalog.version()
+        except OllamaError:
+            return  # a warning is not worth the work
+        if version and version < _MENDED:
+            told_version = ".".join(map(str, version))
+            reply.notes.append(f"Ollama {told_version} has CVE-2026-7482: update it to 0.17.1 or newer")
+
+    # --- the stream -----------------------------------------------------------------------------
+
+    async def _follow(
+        self,
+        kind: _Kind,
+        request: Any,
+        reply: Reply[Transferred],
+        check: Check | None = None,
+        meter: Meter | None = None,
+    ) -> Transferred:
+        reply.model = request.model
+        meter = meter or Meter(reply)
+        try:
+            async with self._client.stream(kind.endpoint, request) as lines:
+                async for line in lines:
+                    meter.take(line)
+                    if check is not None:
+                        check(meter.layers)
+        except asyncio.CancelledError:
+            reply.notes.append(_broken_off(kind, request.model, meter.layers))
+            raise
+        except (Timeout, StreamBroken, Truncated) as error:
+            error.remedy = _broken_off(kind, request.model, meter.layers)
+            raise
+        finally:
+            self._catalog.forget(request.model)
+            self._catalog.forget_window(request.model)
+        meter.finish()
+        return await self._transferred(meter, reply)
+
+    async def _transferred(self, meter: Meter, reply: Reply[Transferred]) -> Transferred:
+        try:
+            info = await self._catalog.entry(reply.model)
+        except OllamaError:
+            info = None  # it has succeeded, whatever the list says
+        return Transferred(
+            model=info.name if info else reply.model,
+            status=meter.status,
+            bytes=meter.layers.total,
+            seconds=round(time.monotonic() - reply.started_at, 3),
+            digest=info.digest if info else "",
+            size=info.size if info else 0,
+            notes=list(reply.notes),
+        )
+
+
+def _broken_off(kind: _Kind, model: str, layers: Layers) -> str:
+    where = f"stopped at {part_told(layers.count, layers.total)}, " if layers.total else ""
+    text = where + kind.again.format(model=model)
+    return text[0].upper() + text[1:]
