@@ -267,9 +267,11 @@ def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], 
     if not isinstance(row, kind):
         verb, other = ("stream", "call") if kind is Call else ("call", "stream")
         raise TypeError(f"{row.path} is asked with {verb}(), not with {other}()")
-    if not isinstance(body, row.request):
-        wanted = getattr(row.request, "__name__", row.request)
-        raise TypeError(f"{row.path} takes a {wanted}, not a {type(body).__name__}")
+    takes: Any = (bytes, Upload) if row.request is bytes else row.request
+    if not isinstance(
+        body, Request if issubclass(row.request, Request) else takes
+    ):  # or one's own
+        raise TypeError(f"{row.path} takes a {row.request.__name__}, not a {type(body).__name__}")
 
 
 def _backend(given: object) -> Backend:
