@@ -268,9 +268,7 @@ def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], 
         verb, other = ("stream", "call") if kind is Call else ("call", "stream")
         raise TypeError(f"{row.path} is asked with {verb}(), not with {other}()")
     takes: Any = (bytes, Upload) if row.request is bytes else row.request
-    if not isinstance(
-        body, Request if issubclass(row.request, Request) else takes
-    ):  # or one's own
+    if not isinstance(body, Request if issubclass(row.request, Request) else takes):  # or one's own
         raise TypeError(f"{row.path} takes a {row.request.__name__}, not a {type(body).__name__}")
 
 
