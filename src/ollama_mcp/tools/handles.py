@@ -13,22 +13,37 @@ from typing import Any, assert_never
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.management import Loaded, Transferred
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Reply, StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.replies.comparing import Comparison
+from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.tools.compared import comparison, ranking_report
 from ollama_mcp.tools.results import failure, said, words
+from ollama_mcp.tools.stock import done
 from ollama_mcp.tools.vectors import report
 
 REPLY = "ollama-mcp/reply"
 
 
-def outcome(found: Answer | Vectors | Unfinished) -> CallToolResult:
+Outcome = Answer | Vectors | Ranking | Comparison | Transferred | Loaded | Unfinished
+"""What a Reply ends as, or has so far."""
+
+
+def outcome(found: Outcome) -> CallToolResult:
     """Whatever a Reply ended as, or has so far."""
     match found:
         case Answer():
             return words(found)
         case Vectors():
             return report(found)
+        case Ranking():
+            return ranking_report(found)
+        case Comparison():
+            return comparison(found)
+        case Transferred() | Loaded():
+            return done(found)
         case Unfinished():
             return _unfinished(found)
         case _:
@@ -73,7 +88,7 @@ def _unfinished(found: Unfinished) -> CallToolResult:
     return said(f"UNFINISHED: the text below is not the whole answer, {rest}.\n{text}")
 
 
-def stopped(found: Answer | Vectors | Unfinished) -> CallToolResult:
+def stopped(found: Outcome) -> CallToolResult:
     """That an answer was stopped, or had ended before."""
     if not isinstance(found, Unfinished):
         return said("It had ended already, and its handle still has the whole answer.")

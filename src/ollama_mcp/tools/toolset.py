@@ -42,6 +42,11 @@ class Tool:
         """The name under which it is called."""
         return self.function.__name__
 
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return self.annotations.read_only_hint is True
+
 
 @dataclass(frozen=True)
 class Toolset:
@@ -80,7 +85,7 @@ def says(description: str) -> FieldInfo:
 
 WaitS = Annotated[
     float,
-    says("Seconds to wait before a handle comes instead. 0: no limit. Default: what your client allows."),
+    says("Seconds until a handle comes instead; 0: never. Default: by your client."),
 ]
 
 
