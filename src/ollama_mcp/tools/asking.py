@@ -12,8 +12,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from mcp.server.elicitation import AcceptedElicitation, render_elicitation_schema
+from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Context
+from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from pydantic import BaseModel, Field
 
@@ -77,9 +78,11 @@ async def _ask(ctx: Context[Any, Any], error: NotConfirmed) -> Confirmation:
     question = str(error.details["question"])
     if not ctx.session.can_send_request:
         raise Asking(_request(question, Confirmation.of(error)))
-    answer = await ctx.elicit(question, Consent)
-    if not isinstance(answer, AcceptedElicitation) or not answer.data.confirm:
-        raise _declined()
+    try:
+        answer = await ctx.session.elicit_form(question, render_elicitation_schema(Consent), ctx.request_id)
+    except MCPError:
+        raise error from None  # it says that it can ask, and cannot
+    _require_yes(answer)
     return Confirmation.of(error)
 
 
@@ -96,11 +99,11 @@ def _answered(ctx: Context[Any, Any]) -> Confirmation | None:
     response = (ctx.input_responses or {}).get(_KEY)
     if ctx.request_state is None or not isinstance(response, ElicitResult):
         return None
-    if response.action != "accept" or (response.content or {}).get("confirm") is not True:
-        raise _declined()
+    _require_yes(response)
     model, digest = cast("list[str]", json.loads(ctx.request_state))
     return Confirmation(model, digest)
 
 
-def _declined() -> NotConfirmed:
-    return NotConfirmed("the user said no", "Do not try it again unless the user asks for it.")
+def _require_yes(answer: ElicitResult) -> None:
+    if answer.action != "accept" or (answer.content or {}).get("confirm") is not True:
+        raise NotConfirmed("the user said no", "Do not try it again unless the user asks for it.")

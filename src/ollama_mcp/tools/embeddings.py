@@ -64,6 +64,6 @@ async def ollama_rank(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Ranking:
-    """Put texts in the order of their meaning's nearness to a query: scores and places, no vectors."""
+    """Put texts in the order in which their meaning is near to a query."""
     ask = embedding_ask([query, *candidates], model, limits=app.settings.limits)
     return await answered(app, partial(app.ranker.run, ask, top), ctx, wait_s, unit="texts")
