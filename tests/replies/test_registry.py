@@ -462,7 +462,7 @@ def test_what_is_kept_does_not_hold_the_request_or_the_call(virtually, error):
     virtually(run)
 
 
-def test_an_ended_reply_holds_its_text_once(virtually):
+def test_what_is_kept_holds_its_text_once(virtually):
     async def run() -> None:
         replies = Replies()
         done = await kept(replies, "x" * 1000)

@@ -168,10 +168,12 @@ class Replies:
         if reply is None:
             return
         left = self._left(reply, now)
-        if left <= 0 and reply.finished:
-            del kept[handle]
-            return
-        if left <= 0:
+        if reply.finished:
+            reply.pack()
+            if left <= 0:
+                del kept[handle]
+                return
+        elif left <= 0:
             self.spawn(reply.cancel(_unclaimed(reply, self._retention.unclaimed_s)))
             left = self._retention.kept_s
         asyncio.get_running_loop().call_later(left, self._watch, handle, context=Context())

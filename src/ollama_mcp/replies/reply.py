@@ -165,9 +165,7 @@ class Reply(Generic[T]):
     def _ended(self, task: asyncio.Task[T]) -> None:
         """Keep what came of it, and nothing else: a task holds the whole call in which it was begun."""
         self.ended_at = time.monotonic()
-        self.ticket = self.look = self._task = None
-        self._settled.clear()
-        self._written = [self.text]
+        self.ticket = self._task = None
         if task.cancelled():
             self.state = State.CANCELLED
         elif (failure := task.exception()) is not None:
@@ -176,6 +174,11 @@ class Reply(Generic[T]):
         else:
             self.state, self._result = State.DONE, task.result()
             self._written.clear()  # the result has it
+
+    def pack(self) -> None:
+        """Hold, once it has ended, no more than what its handle can be asked for: the text once, in one."""
+        self._written = [self.text]
+        self._settled.clear()
 
     # --- for those who wait and watch -----------------------------------------------------------
 
