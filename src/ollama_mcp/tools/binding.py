@@ -17,7 +17,7 @@ from pydantic import Field
 from ollama_mcp.app import App
 from ollama_mcp.errors import InternalError, OllamaError
 from ollama_mcp.replies import StillRunning
-from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.answer import Answer, Unfinished
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
 from ollama_mcp.tools.asking import Asking
@@ -116,10 +116,10 @@ def _page(
     result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
     """The page that was asked for, where what was found is too long for one result."""
-    if not isinstance(found, Answer) or not found.handle:
+    if not isinstance(found, Answer | Unfinished) or not found.handle:
         return result
     size = caller_of(arguments.get("ctx")).page(app.settings)
-    return paged(result, found.handle, arguments.get("page", 1), size, continue_as)
+    return paged(result, found, arguments.get("page", 1), size, continue_as)
 
 
 def _internal(name: str) -> InternalError:

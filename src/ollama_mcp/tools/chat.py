@@ -148,7 +148,10 @@ async def ollama_continue(
 ) -> Outcome:
     """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer."""
     reply = app.replies.find(handle, principal())
-    return reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+    found = reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+    if isinstance(found, Answer):
+        found.handle = reply.handle
+    return found
 
 
 @chat.tool(
