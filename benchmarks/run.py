@@ -26,11 +26,9 @@ UNHELD = {"OLLAMA_MCP_PARALLEL": "32"}
 OURS = Contestant("ours", [str(Path(sys.executable).with_name("ollama-mcp"))], PROMPT, settings=UNHELD)
 FLOOR = Contestant("floor", [sys.executable, str(HERE / "floor.py")], PROMPT)
 BARE = Contestant("bare", [sys.executable, str(HERE / "bare.py")], PROMPT, asks_ollama=False)
-<<<<<<< HEAD
-WITHOUT = Contestant("without speed", [sys.executable, str(HERE / "without_speed.py")], PROMPT)
-=======
-AIOHTTP = Contestant("aiohttp", [sys.executable, str(HERE / "over_aiohttp.py")], PROMPT, settings=UNHELD)
->>>>>>> 69fe51d (The benchmark lets our server run 32 calls at once, as the others do)
+WITHOUT = Contestant(
+    "without speed", [sys.executable, str(HERE / "without_speed.py")], PROMPT, settings=UNHELD
+)
 
 WANTED = {
     "start to initialize, ms": ("bare", "<= 1.10"),

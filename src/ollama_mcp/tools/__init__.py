@@ -10,3 +10,6 @@ from ollama_mcp.tools.toolset import Toolset
 
 TOOLSETS: dict[str, Toolset] = {toolset.name: toolset for toolset in (chat, embeddings, models, manage)}
 """Every toolset by its name, in the order in which clients see them."""
+
+AT_ONCE = frozenset(tool.name for toolset in TOOLSETS.values() for tool in toolset if tool.at_once)
+"""Names of the tools that never wait for a model's turn."""

@@ -137,7 +137,7 @@ async def ollama_compare(
 Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
 
 
-@chat.tool("Wait for an answer", outcome)
+@chat.tool("Wait for an answer", outcome, at_once=True)
 async def ollama_continue(
     app: App,
     handle: Handle,
@@ -157,6 +157,7 @@ async def ollama_continue(
 @chat.tool(
     "Stop an answer",
     stopped,
+    at_once=True,
 )
 async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None = None) -> Outcome:
     """Stop an answer that is still running; what was written is kept for a while."""

@@ -98,7 +98,7 @@ def having(rows: list[Listed], capability: str) -> list[Listed]:
     return found
 
 
-@models.tool("List local models", table, Annotated[CallToolResult, ModelTable])
+@models.tool("List local models", table, Annotated[CallToolResult, ModelTable], at_once=True)
 async def ollama_list_models(
     app: App,
     capability: Annotated[
@@ -148,7 +148,7 @@ async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | No
     return await app.shelf.unload(model)
 
 
-@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport])
+@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport], at_once=True)
 async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
     """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write."""
     return await app.overview.status(principal())

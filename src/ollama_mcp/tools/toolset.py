@@ -27,6 +27,7 @@ class Tool:
         annotations: Hints for the client.
         elsewhere: Names that callers put here and that belong elsewhere, with where.
         meanwhile: What its output schema requires also of a result that is a handle; None without a schema.
+        at_once: Whether it never waits for a model's turn: its calls may pass those that do.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -36,6 +37,7 @@ class Tool:
     annotations: ToolAnnotations
     elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
     meanwhile: Mapping[str, Any] | None = None
+    at_once: bool = False
 
     @property
     def name(self) -> str:
@@ -64,11 +66,12 @@ class Toolset:
         hints: ToolAnnotations | None = None,
         elsewhere: Mapping[str, str] | None = None,
         meanwhile: Mapping[str, Any] | None = None,
+        at_once: bool = False,
     ) -> Callable[[Function], Function]:
         """Add the decorated function to this toolset; without `hints` it reads and changes nothing."""
 
         def add(function: Function) -> Function:
-            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile)
+            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile, at_once)
             self.tools.append(tool)
             return function
 
