@@ -14,10 +14,12 @@ from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.shelf import Shelf
 from ollama_mcp.management.transfers import Transfers
 from ollama_mcp.replies import Replies, Retention
+from ollama_mcp.replies.comparing import Comparer
 from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
 from ollama_mcp.replies.generation import Generator
 from ollama_mcp.replies.overview import Overview
+from ollama_mcp.replies.ranking import Ranker
 from ollama_mcp.settings import Settings, own
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class App:
     catalog: Catalog
     generator: Generator
     embedder: Embedder
+    ranker: Ranker
+    comparer: Comparer
     transfers: Transfers
     shelf: Shelf
     replies: Replies
@@ -65,12 +69,16 @@ class App:
         catalog, windows = Catalog(client, settings), Windows()
         gate = Gate(settings.parallel, settings.queue)
         replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
+        generator = Generator(client, catalog, windows, gate, settings)
+        embedder = Embedder(client, catalog, windows, gate, settings)
         return cls(
             settings=settings,
             client=client,
             catalog=catalog,
-            generator=Generator(client, catalog, windows, gate, settings),
-            embedder=Embedder(client, catalog, windows, gate, settings),
+            generator=generator,
+            embedder=embedder,
+            ranker=Ranker(embedder),
+            comparer=Comparer(generator),
             transfers=Transfers(client, catalog, settings),
             shelf=Shelf(client, catalog, windows, settings),
             replies=replies,

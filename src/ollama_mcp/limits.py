@@ -101,6 +101,7 @@ _LISTS = {
     "messages": ("messages", '"messages" has {} messages', _FEWER_MESSAGES),
     "images": ("images", "there are {} images", "Send fewer, in several calls."),
     "input": ("texts", '"input" has {} texts', "Send them in several calls."),
+    "candidates": ("texts", '"candidates" has {} texts', "Send them in several calls."),
     "tools": ("tools", '"tools" has {} tools', "Send only those that the question needs."),
 }
 """Arguments that are lists: the limit of their length, how it is told, what to do."""

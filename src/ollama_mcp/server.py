@@ -64,6 +64,7 @@ def register(
     toolsets: Iterable[str] | None = None,
     tools: Iterable[str] | None = None,
     prefix: str = "",
+    read_only: bool | None = None,
 ) -> None:
     """Add our tools to a server, which may have others.
 
@@ -73,9 +74,10 @@ def register(
     Args:
         host: Anybody's server. Its lifespan, middleware, completion and logging are left alone.
         app: What the tools work with.
-        toolsets: Names of toolsets; all of them by default.
+        toolsets: Names of toolsets, or "all"; by default those of OLLAMA_MCP_TOOLSETS.
         tools: Names of single tools, instead of or beside toolsets.
         prefix: Put before each tool's name: at most 64 letters, digits, `_`, `-` and `.`.
+        read_only: Whether to leave out what changes something; by default as OLLAMA_MCP_READ_ONLY says.
 
     Raises:
         ValueError: A toolset or tool is unknown, one of OLLAMA_MCP_RATE too, the prefix cannot be part of
@@ -91,7 +93,10 @@ def register(
             else "letters, digits, _, - and . can"
         )
         raise ValueError(f"{prefix[:80]!r} cannot begin a tool's name: {why}")
-    chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools)}
+    if toolsets is None and tools is None:
+        toolsets, tools = app.settings.toolsets, app.settings.tools
+    only_reads = app.settings.read_only if read_only is None else read_only
+    chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools) if tool.reads or not only_reads}
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     taken = registry.keys() & chosen.keys()
     if taken:
@@ -112,7 +117,8 @@ def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None) -> list
     toolsets = [toolsets] if isinstance(toolsets, str) else toolsets
     tools = [tools] if isinstance(tools, str) else tools
     every = _every()
-    names = list(TOOLSETS) if toolsets is None and tools is None else list(toolsets or ())
+    names = list(toolsets or ())
+    names = list(TOOLSETS) if "all" in names else names
     _refuse_unknown("toolset", names, TOOLSETS)
     singles = list(tools or ())
     _refuse_unknown("tool", singles, every)

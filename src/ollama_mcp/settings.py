@@ -138,6 +138,10 @@ class Settings:
     max_context: int = 32768
     limits: Limits = USUAL
     cloud: bool = False
+    toolsets: tuple[str, ...] = ("chat", "embeddings", "models")
+    tools: tuple[str, ...] = ()
+    read_only: bool = False
+    roots: tuple[Path, ...] = ()
     registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
     max_pull_gb: float = 20.0
     progress: str = "status"
@@ -233,6 +237,13 @@ def _gigabytes(value: Any) -> float:
     if not 0 <= size < 1e6 or isinstance(value, bool):
         raise ValueError("a number of gigabytes, 0 or more")
     return size
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    named = cast("list[Any]", value) if isinstance(value, list) else _text(value).replace(",", " ").split()
+    if not all(isinstance(name, str) and name.strip().isidentifier() for name in named):
+        raise ValueError("names with commas between, such as chat,models")
+    return tuple(name.strip() for name in named)
 
 
 def _registries(value: Any) -> tuple[str, ...]:
@@ -379,6 +390,11 @@ FIELDS: tuple[Field[Any], ...] = (
           "Longest keep_alive that a caller gets: 10m, 2h, forever. More is lowered."),
     *_limit_fields(),
     Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
+    Field("OLLAMA_MCP_TOOLSETS", "toolsets", _names, "chat,embeddings,models",
+          "Groups of tools: chat, embeddings, models, manage; or all."),
+    Field("OLLAMA_MCP_TOOLS", "tools", _names, "", "Single tools beside those, e.g. ollama_pull_model."),
+    Field("OLLAMA_MCP_READ_ONLY", "read_only", _bool, "0",
+          "1 leaves out every tool that changes something, whatever else is set."),
     Field("OLLAMA_MCP_REGISTRIES", "registries", _registries, DEFAULT_REGISTRY,
           "Hosts that models may be pulled from and pushed to, e.g. registry.ollama.ai,hf.co."),
     Field("OLLAMA_MCP_MAX_PULL_GB", "max_pull_gb", _gigabytes, "20",
@@ -421,16 +437,17 @@ _PER_MODEL = ("options", "system", "keep_alive", "think")
 # --- reading all of it -------------------------------------------------------------------------
 
 
-def load(environment: Mapping[str, str] | None = None) -> Settings:
+def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, str] | None = None) -> Settings:
     """Read the settings of this process.
 
     Args:
         environment: Variables; those of the process by default.
+        flags: Values by variable that win over it, as from a command line.
 
     Raises:
         SettingsError: Any value is wrong; every one is named.
     """
-    variables = os.environ if environment is None else environment
+    variables = {**(os.environ if environment is None else environment), **(flags or {})}
     problems: list[str] = []
     table = _read_file(variables.get("OLLAMA_MCP_CONFIG", ""), problems)
     values = dict(_values(variables, table, problems))

@@ -17,9 +17,9 @@ from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
-CHAT = ["ollama_chat", "ollama_generate", "ollama_continue", "ollama_cancel"]
-MODELS = ["ollama_list_models", "ollama_status"]
-OURS = [tool.name for toolset in TOOLSETS.values() for tool in toolset]
+CHAT = [tool.name for tool in TOOLSETS["chat"]]
+MODELS = [tool.name for tool in TOOLSETS["models"]]
+OURS = [tool.name for name in ("chat", "embeddings", "models") for tool in TOOLSETS[name]]
 Talk = Callable[[MCPServer], AbstractAsyncContextManager[Client]]
 
 

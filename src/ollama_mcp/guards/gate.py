@@ -108,13 +108,14 @@ class _Line:
     def next(self) -> Ticket | None:
         """Take the ticket whose turn it is; its principal goes to the end of the round."""
         while self.waiting:
-            principal, own = next(iter(self.waiting.items()))
-            ticket = own.popleft()
-            del self.waiting[principal]
-            if own:
-                self.waiting[principal] = own
-            if not ticket.granted.done():  # else its waiter is being cancelled
-                return ticket
+            principal = next(iter(self.waiting))
+            own = self.waiting.pop(principal)
+            while own:
+                ticket = own.popleft()
+                if not ticket.granted.done():  # else its waiter is being cancelled
+                    if own:
+                        self.waiting[principal] = own
+                    return ticket
         return None
 
     def turns(self) -> Iterator[Ticket]:
@@ -178,15 +179,16 @@ class Gate:
             raise self._busy(line)
         ticket = Ticket(line, principal)
         line.join(ticket)
-        if on_wait is not None:
-            on_wait(ticket)
         try:
+            if on_wait is not None:
+                on_wait(ticket)
             return await ticket.granted
         except asyncio.CancelledError:
-            line.leave(ticket)
             if not ticket.granted.cancelled():  # its turn came in the same moment
                 self._end(line, ticket.granted.result())
             raise
+        finally:
+            line.leave(ticket)  # however it ends; once its turn has come it stands there no more
 
     def _end(self, line: _Line, number: int) -> None:
         """One has ended: whoever is next begins at once, so that nobody comes in between."""

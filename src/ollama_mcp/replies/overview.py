@@ -67,6 +67,12 @@ class _Watch:
     probe: asyncio.Task[Seen] | None = None
     seen: Seen | None = None
 
+    def harvest(self, probe: asyncio.Task[Seen]) -> None:
+        """Take what came, also after the last one who asked had gone."""
+        self.probe = None
+        if not probe.cancelled() and probe.exception() is None:
+            self.seen = probe.result()
+
 
 class Overview:
     """Tells the Status of one App."""
@@ -94,24 +100,12 @@ class Overview:
 
     async def _ask(self, watch: _Watch) -> str:
         """Ask, or wait on for an answer that is still to come; returns why there is none."""
-        self._harvest(watch)  # what came after the last one who asked had gone
         if watch.probe is None:
             watch.probe = self._replies.spawn(self._look())
-        await asyncio.wait([watch.probe], timeout=PATIENCE_S)
-        return self._harvest(watch)
-
-    def _harvest(self, watch: _Watch) -> str:
-        probe = watch.probe
-        if probe is None or not probe.done():
-            return f"no answer within {PATIENCE_S:g} s"
-        watch.probe = None
-        if probe.cancelled():
-            return "the connections were closed"
-        try:
-            watch.seen = probe.result()
-        except OllamaError as error:
-            return f"{error.code}: {error.cause}"
-        return ""
+            watch.probe.add_done_callback(watch.harvest)
+        probe = watch.probe  # several may wait for it, and each tells what came of it
+        await asyncio.wait([probe], timeout=PATIENCE_S)
+        return _trouble(probe)
 
     async def _look(self) -> Seen:
         with anyio.move_on_after(_CLOCK_S):
@@ -124,3 +118,17 @@ class Overview:
         for speed in self._replies.recent:
             found.setdefault(speed.model, []).append(speed.tokens_per_s)
         return {model: round(fmean(speeds), 1) for model, speeds in found.items()}
+
+
+def _trouble(probe: asyncio.Task[Seen]) -> str:
+    """Why there is no answer; "" where there is one."""
+    if not probe.done():
+        return f"no answer within {PATIENCE_S:g} s"
+    if probe.cancelled():
+        return "the connections were closed"
+    error = probe.exception()
+    if error is None:
+        return ""
+    if not isinstance(error, OllamaError):
+        raise error
+    return f"{error.code}: {error.cause}"

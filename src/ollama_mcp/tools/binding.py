@@ -11,19 +11,22 @@ from typing import Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool as SDKTool
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, InputRequiredResult
 from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import InternalError, OllamaError
 from ollama_mcp.replies import StillRunning
-from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.answer import Answer, Unfinished
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
+from ollama_mcp.tools.asking import Asking
 from ollama_mcp.tools.caller import caller_of, principal
 from ollama_mcp.tools.handles import offered, paged, still_running
 from ollama_mcp.tools.results import failure, noted
 from ollama_mcp.tools.toolset import Tool, slim
+
+Result = CallToolResult | InputRequiredResult
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +44,13 @@ class PublishedTool(SDKTool):
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
-    ) -> CallToolResult:
+    ) -> Result:
         """Check the arguments and call the function; every failure is a result."""
         try:
             checked, notes = self.check.check(arguments)
             self._set_clock(checked, context)
-            return noted(await super().run(checked, context, convert_result), notes)
+            result = await super().run(checked, context, convert_result)
+            return noted(result, notes) if isinstance(result, CallToolResult) else result
         except OllamaError as error:
             return failure(error)
         except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
@@ -87,18 +91,20 @@ def _description(tool: Tool) -> str:
     return " ".join((inspect.getdoc(tool.function) or "").partition("\n\n")[0].split())
 
 
-def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable[CallToolResult]]:
+def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable[Result]]:
     """Return the tool as a method of the App: its schema has no `app`, and it never raises.
 
     The host's lifespan is not read, so the same tool works on our server and on anybody's.
     """
 
     @functools.wraps(tool.function)
-    async def guarded(app: App, /, **arguments: Any) -> CallToolResult:
+    async def guarded(app: App, /, **arguments: Any) -> Result:
         try:
             app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
             return _page(tool.render(found), found, app, arguments, continue_as)
+        except Asking as asking:
+            return asking.request
         except StillRunning as running:
             return still_running(running, continue_as, tool.meanwhile)
         except OllamaError as error:
@@ -115,10 +121,10 @@ def _page(
     result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
     """The page that was asked for, where what was found is too long for one result."""
-    if not isinstance(found, Answer) or not found.handle:
+    if not isinstance(found, Answer | Unfinished) or not found.handle:
         return result
     size = caller_of(arguments.get("ctx")).page(app.settings)
-    return paged(result, found.handle, arguments.get("page", 1), size, continue_as)
+    return paged(result, found, arguments.get("page", 1), size, continue_as)
 
 
 def _internal(name: str) -> InternalError:

@@ -6,30 +6,31 @@ from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
-from mcp_types import ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import chat_ask, generate_ask
+from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.compared import comparison
 from ollama_mcp.tools.following import answered, watched
-from ollama_mcp.tools.handles import outcome, stopped
+from ollama_mcp.tools.handles import Outcome, outcome, stopped
 from ollama_mcp.tools.results import words
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 chat: Toolset = Toolset("chat")
 
 Objects = list[dict[str, Any]]
-Model = Annotated[str, says('Model name. "" (default): the configured, a loaded or the newest one.')]
+Model = Annotated[str, says('Model name. "" (default): configured, loaded or newest.')]
 System = Annotated[str, says('System prompt. Default "".')]
 Options = Annotated[
     dict[str, Any],
-    says("Ollama options: temperature, seed, num_predict, num_ctx, top_k, top_p, stop … Default {}."),
+    says("Ollama options: temperature, seed, num_predict, num_ctx, stop … Default {}."),
 ]
 Format = Annotated[str, says('"json" for any JSON. Default "".')]
 Schema = Annotated[dict[str, Any], says("JSON Schema that the answer must fit. Default {}.")]
-Think = Annotated[str, says('true, false, low, medium, high or max. "" (default): as the model does.')]
-KeepAlive = Annotated[str, says('How long the model stays loaded: 10m, 0, -1. Default "": 5m.')]
+Think = Annotated[str, says('true, false, low, medium, high or max. "" (default): its own way.')]
+KeepAlive = Annotated[str, says('How long the model stays loaded: 10m, 1h, 0. Default "": 5m.')]
 Truncate = Annotated[bool, says("true: cut a prompt that is too long. false (default): refuse it.")]
 
 _IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
@@ -142,10 +143,25 @@ async def ollama_generate(
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
 
+@chat.tool("Compare local models", comparison)
+async def ollama_compare(
+    app: App,
+    prompt: Annotated[str, says("What each model is asked.")],
+    models: Annotated[list[str], says("Installed models, at most 8.")],
+    system: System = "",
+    options: Options = _NOTHING,
+    wait_s: WaitS = 0.0,
+    ctx: Context[Any, Any] | None = None,
+) -> Comparison:
+    """Ask several models that run on this machine the same, and see answers and speeds side by side."""
+    ask = chat_ask(prompt=prompt, system=system, options=options, limits=app.settings.limits)
+    return await answered(app, partial(app.comparer.run, ask, models), ctx, wait_s)
+
+
 Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
 
 
-@chat.tool("Wait for an answer", outcome)
+@chat.tool("Wait for an answer", outcome, at_once=True)
 async def ollama_continue(
     app: App,
     handle: Handle,
@@ -153,7 +169,7 @@ async def ollama_continue(
     partial: Annotated[bool, says("true: what is written so far, at once. Default false.")] = False,
     page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
     ctx: Context[Any, Any] | None = None,
-) -> Answer | Vectors | Unfinished:
+) -> Outcome:
     """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer.
 
     From Python: `app` and `ctx` are as for `ollama_chat`; `page` is for results of MCP only.
@@ -166,19 +182,18 @@ async def ollama_continue(
         StillRunning: `wait_s` has passed once more.
     """
     reply = app.replies.find(handle, principal())
-    return reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+    found = reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+    if isinstance(found, Answer):
+        found.handle = reply.handle
+    return found
 
 
 @chat.tool(
     "Stop an answer",
     stopped,
-    hints=ToolAnnotations(
-        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-    ),
+    at_once=True,
 )
-async def ollama_cancel(
-    app: App, handle: Handle, ctx: Context[Any, Any] | None = None
-) -> Answer | Vectors | Unfinished:
+async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None = None) -> Outcome:
     """Stop an answer that is still running; what was written is kept for a while.
 
     From Python: `app` is as for `ollama_chat`; `ctx` has no effect.

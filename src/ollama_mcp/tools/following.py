@@ -6,8 +6,10 @@ import asyncio
 import math
 import weakref
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
+import anyio
 from mcp.server.mcpserver import Context
 
 from ollama_mcp.app import App
@@ -22,6 +24,7 @@ from ollama_mcp.tools.results import text_of
 
 T = TypeVar("T")
 
+_LOOK_S = 0.5
 FORM = "ollama-mcp/progress"
 """The `_meta` key by which one call chooses its form of progress: status or text."""
 
@@ -65,6 +68,7 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
             found = await reply.wait(wait_s if 0 < wait_s < math.inf else None)
     except StillRunning:
         if app.replies.keep(reply):
+            await _find_out(reply)
             raise
         return await watched(app, reply, ctx, math.inf)  # no room for one more handle: the call has to wait
     except OllamaError as error:
@@ -74,6 +78,13 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
     if wait_s and isinstance(found, Answer) and len(text_of(found)) > caller_of(ctx).page(app.settings):
         found.handle = reply.handle if app.replies.keep(reply) else ""
     return found
+
+
+async def _find_out(reply: Reply[Any]) -> None:
+    """Find out where a Reply is from which nothing has come yet; only progress has looked so far."""
+    if reply.first_at is None and reply.look is not None:
+        with suppress(OllamaError), anyio.move_on_after(_LOOK_S):
+            await reply.look()
 
 
 def _reported(app: App, reply: Reply[Any], ctx: Context[Any, Any] | None) -> Any:

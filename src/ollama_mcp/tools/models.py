@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel
 
 from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed, example
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.parameters import check_kind
+from ollama_mcp.management import Loaded, Unloaded
+from ollama_mcp.parameters import check_kind, parse_keep_alive
 from ollama_mcp.replies.overview import Status
 from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.status import StatusReport, status_report
+from ollama_mcp.tools.stock import ModelCard, Shown, done, shown
 from ollama_mcp.tools.tables import columns, size_of
-from ollama_mcp.tools.toolset import Toolset, says
+from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 models: Toolset = Toolset("models")
 
@@ -122,7 +126,7 @@ def _no_capability(wanted: str, instead: Iterable[str]) -> InvalidArgument:
     return InvalidArgument(f'no model can have the capability "{wanted[:40]}"', f"Send {names}.")
 
 
-@models.tool("List local models", table, Annotated[CallToolResult, ModelTable])
+@models.tool("List local models", table, Annotated[CallToolResult, ModelTable], at_once=True)
 async def ollama_list_models(
     app: App,
     capability: Annotated[
@@ -146,7 +150,44 @@ async def ollama_list_models(
     return having(await app.catalog.listed(), wanted)
 
 
-@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport])
+Name = Annotated[str, says("Model name.")]
+_IN_MEMORY = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
+
+
+@models.tool("Show a model", shown, Annotated[CallToolResult, ModelCard])
+async def ollama_show_model(
+    app: App,
+    model: Name,
+    part: Annotated[
+        Literal["", "template", "system", "license", "messages", "metadata"],
+        says('A long part to add. Default "".'),
+    ] = "",
+    ctx: Context[Any, Any] | None = None,
+) -> Shown:
+    """Show what an installed model is and can do, how large it is, and how it is loaded."""
+    return await app.shelf.summary(model), part
+
+
+@models.tool("Load a model", done, hints=_IN_MEMORY)
+async def ollama_load_model(
+    app: App,
+    model: Name,
+    keep_alive: Annotated[str, says('How long it stays: 10m, 1h. Default "": 5m.')] = "",
+    wait_s: WaitS = 0.0,
+    ctx: Context[Any, Any] | None = None,
+) -> Loaded:
+    """Load a model into memory, so that the next call of it need not wait."""
+    load = partial(app.shelf.load, model, keep_alive=parse_keep_alive(keep_alive))
+    return await answered(app, load, ctx, wait_s)
+
+
+@models.tool("Unload a model", done, hints=_IN_MEMORY)
+async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | None = None) -> Unloaded:
+    """Take a model out of memory; it stays installed."""
+    return await app.shelf.unload(model)
+
+
+@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport], at_once=True)
 async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
     """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write.
 

@@ -27,6 +27,7 @@ class Tool:
         annotations: Hints for the client.
         elsewhere: Names that callers put here and that belong elsewhere, with where.
         meanwhile: What its output schema requires also of a result that is a handle; None without a schema.
+        at_once: Whether it never waits for a model's turn: its calls may pass those that do.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -36,11 +37,17 @@ class Tool:
     annotations: ToolAnnotations
     elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
     meanwhile: Mapping[str, Any] | None = None
+    at_once: bool = False
 
     @property
     def name(self) -> str:
         """The name under which it is called."""
         return self.function.__name__
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return self.annotations.read_only_hint is True
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,12 @@ class Toolset:
         hints: ToolAnnotations | None = None,
         elsewhere: Mapping[str, str] | None = None,
         meanwhile: Mapping[str, Any] | None = None,
+        at_once: bool = False,
     ) -> Callable[[Function], Function]:
         """Add the decorated function to this toolset; without `hints` it reads and changes nothing."""
 
         def add(function: Function) -> Function:
-            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile)
+            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile, at_once)
             self.tools.append(tool)
             return function
 
@@ -80,7 +88,7 @@ def says(description: str) -> FieldInfo:
 
 WaitS = Annotated[
     float,
-    says("Seconds to wait before a handle comes instead. 0: no limit. Default: what your client allows."),
+    says("Seconds until a handle comes instead; 0: never. Default: by your client."),
 ]
 
 
