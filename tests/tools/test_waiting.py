@@ -1,6 +1,7 @@
 """How long a call waits, by who called it and where; and what is said of the line that it waits in."""
 
 import asyncio
+import random
 import re
 from typing import Any
 
@@ -246,3 +247,35 @@ def test_a_place_that_is_stuck_is_named_with_the_way_to_free_it(at):
         assert d.now() - began == pytest.approx(301, abs=1)
 
     at(work)
+
+
+def test_whatever_is_given_up_or_stopped_and_when_no_turn_is_lost(at):
+    chance = random.Random(7)
+
+    async def one(d: Any, number: int) -> None:
+        await asyncio.sleep(chance.uniform(0, 60))
+        result = await d.call(prompt=str(number), wait_s=chance.choice([0, 0.5, 3]))
+        while d.text(result).startswith("STILL RUNNING"):
+            handle = d.handle(result)
+            await asyncio.sleep(chance.uniform(0, 5))
+            if chance.random() < 0.3:
+                await d.call("ollama_cancel", handle=handle)
+                return
+            result = await d.cont(handle, wait_s=chance.choice([0, 0.5, 3]))
+        assert d.text(result).startswith(("BUSY: ", "word0"))
+
+    async def work(d: Any) -> None:
+        d.fake.script(Script(tokens=WORDS, delay=0.3))
+        tasks = [asyncio.create_task(one(d, number)) for number in range(150)]
+        for task in chance.sample(tasks, 60):
+            asyncio.get_running_loop().call_later(chance.uniform(0, 90), task.cancel)
+        for found in await asyncio.gather(*tasks, return_exceptions=True):
+            assert found is None or isinstance(found, asyncio.CancelledError)
+        await asyncio.sleep(16 * 60)  # what nobody has continued is stopped by then
+        (line,) = d.app.gate.statistics()
+        assert (line.running, line.waiting, d.app.replies.in_flight) == (0, 0, 0)
+        assert line.refused
+        assert d.app.replies.running("") == []
+        assert await asyncio.gather(*(d.call(wait_s=0) for _ in range(3)))
+
+    at(work, OLLAMA_MCP_PARALLEL="3", OLLAMA_MCP_QUEUE="10")
