@@ -27,7 +27,7 @@ _PATIENCE_S = 300
 async def desk(mode: str, **environment: str) -> AsyncIterator[tuple[FakeOllama, App, Client]]:
     with anyio.fail_after(_PATIENCE_S):
         async with FakeOllama() as fake:
-            app = App.create(load({"OLLAMA_HOST": fake.url, "OLLAMA_MCP_RETRIES": "0", **environment}))
+            app = App.create(load({"OLLAMA_HOST": fake.url, **environment}))
             async with Client(create_server(app), mode=mode) as client:
                 await client.list_tools()
                 yield fake, app, client

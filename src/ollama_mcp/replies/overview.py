@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import anyio
@@ -26,6 +26,8 @@ from ollama_mcp.wire import RunningModel
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""
 _CLOCK_S = 5.0
+_VERSION, _PS = replace(VERSION, once=True), replace(PS, once=True)
+"""Not tried again: the reason is told at once, and the next status looks anew."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ class Overview:
 
     async def _look(self) -> Seen:
         with anyio.move_on_after(_CLOCK_S):
-            version = (await self._client.call(VERSION)).version
-            return Seen(time.monotonic(), version, (await self._client.call(PS)).models)
+            version = (await self._client.call(_VERSION)).version
+            return Seen(time.monotonic(), version, (await self._client.call(_PS)).models)
         raise clock_ran_out("idle", self._client.address)
 
     def _speeds(self) -> dict[str, float]:
