@@ -14,6 +14,7 @@ from ollama_mcp.replies import Replies, Reply, Retention, State, StillRunning
 from ollama_mcp.replies.answer import Answer, EmbeddingStats, Stats, Unfinished, Vectors
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.testing import Script
+from ollama_mcp.wire import ToolCall
 
 HOUR = 3600.0
 
@@ -211,6 +212,16 @@ def test_text_counts_in_bytes(virtually):
         assert not is_kept(replies, first)
 
     virtually(run)
+
+
+def test_all_that_belongs_to_an_answer_counts():
+    call = ToolCall.model_validate({"function": {"name": "f", "arguments": {"a": "\ud800" + "x" * 5000}}})
+    for answer in (
+        Answer("x" * 5000, stats=Stats("m")),
+        Answer("", thinking="x" * 5000, stats=Stats("m")),
+        Answer("", tool_calls=[call], stats=Stats("m")),
+    ):
+        assert 5000 < answer.size < 25_000
 
 
 def test_what_had_a_handle_is_there_once_more_however_large_it_is(virtually):
