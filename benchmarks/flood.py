@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from child import Child, running
 
@@ -29,9 +30,9 @@ ADMITTED = 4 + 64
 """Calls that run and wait by default; all others are refused."""
 
 
-async def outcome(child: Child) -> str:
+async def outcome(child: Child, arguments: dict[str, Any]) -> str:
     """One call: what became of it."""
-    result = await child.call("ollama_chat", PROMPT)
+    result = await child.call("ollama_chat", arguments)
     return result["content"][0]["text"].split(":")[0] if result.get("isError") else "run"
 
 
@@ -68,11 +69,11 @@ def told(waits: list[float]) -> str:
     )
 
 
-async def flood(child: Child, fake: FakeOllama, calls: int) -> None:
+async def flood(child: Child, fake: FakeOllama, calls: int, arguments: dict[str, Any]) -> None:
     """All calls, with status calls meanwhile."""
     before, burst, admitted = child.rss_mb, list[float](), list[float]()
     begun = time.perf_counter()
-    pending = [asyncio.create_task(outcome(child)) for _ in range(calls)]
+    pending = [asyncio.create_task(outcome(child, arguments)) for _ in range(calls)]
     async with asking(child, burst):
         for answered in islice(asyncio.as_completed(pending), max(calls - ADMITTED, 0)):
             await answered
@@ -88,22 +89,24 @@ async def flood(child: Child, fake: FakeOllama, calls: int) -> None:
 
 
 HANGS = Script(hold_after_tokens=0)
-BACKENDS = (
-    ("Ollama writes", Script(tokens=["a"] * 4, hold_after_tokens=2), ("/api/chat",)),
-    ("Ollama hangs, also where its status is asked", HANGS, ("/api/chat", "/api/version", "/api/ps")),
+EVERYTHING = ("/api/chat", "/api/version", "/api/ps", "/api/show", "/api/tags")
+CASES = (
+    ("Ollama writes", Script(tokens=["a"] * 4, hold_after_tokens=2), ("/api/chat",), PROMPT),
+    ("Ollama hangs, whatever it is asked", HANGS, EVERYTHING, PROMPT),
+    ("Ollama hangs, and the calls name no model", HANGS, EVERYTHING, {"prompt": "Hi", "wait_s": 0}),
 )
 
 
 async def main(calls: int) -> None:
     """Flood a server whose Ollama answers, and one whose Ollama hangs."""
-    for name, script, paths in BACKENDS:
+    for name, script, paths, arguments in CASES:
         print(name)
         async with FakeOllama() as fake, running(OURS, fake.url) as child:
             await child.request("tools/list")
             await child.chat(PROMPT)
             for path in paths:
                 fake.script(script, path=path)
-            await flood(child, fake, calls)
+            await flood(child, fake, calls, arguments)
 
 
 if __name__ == "__main__":

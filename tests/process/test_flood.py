@@ -26,8 +26,8 @@ def call(call_id: Any, tool: str, **arguments: Any) -> dict[str, Any]:
     return {"id": call_id, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
 
 
-def crowd(count: int) -> list[dict[str, Any]]:
-    return [call(number, "ollama_chat", prompt="x", model="llama3.2:3b", wait_s=0) for number in range(count)]
+def crowd(count: int, model: str = "llama3.2:3b") -> list[dict[str, Any]]:
+    return [call(number, "ollama_chat", prompt="x", model=model, wait_s=0) for number in range(count)]
 
 
 def outcome(message: dict[str, Any]) -> str:
@@ -50,16 +50,18 @@ def writing(fake: FakeOllama) -> None:
     fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), path="/api/chat")
 
 
-@pytest.mark.parametrize("backend", [writing, hanging])
+@pytest.mark.parametrize(
+    ("backend", "model"), [(writing, "llama3.2:3b"), (hanging, "llama3.2:3b"), (hanging, "")]
+)
 def test_each_call_of_a_crowd_is_run_or_busy_and_a_status_passes_it(
-    serve: Any, fake: FakeOllama, backend: Callable[[FakeOllama], None]
+    serve: Any, fake: FakeOllama, backend: Callable[[FakeOllama], None], model: str
 ):
     child = serve()
     child.call("warm")
     child.result_of("warm")
     backend(fake)
     before = memory_mib(child, "VmRSS:")
-    child.send(*crowd(CALLS))
+    child.send(*crowd(CALLS, model))
     sent: dict[str, float] = {}
     for number in range(STATUSES):
         sent[f"status {number}"] = child.send(call(f"status {number}", "ollama_status"))

@@ -132,7 +132,8 @@ class Embedder:
             OllamaError: Any of the tree; one bad text fails all.
         """
         _check_dimensions(ask.dimensions)
-        run = await self._begin(ask, reply)
+        with self._gate.looking_up(ask.model):
+            run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
             vectors = await self._vectors(run)
