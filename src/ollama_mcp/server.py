@@ -11,7 +11,7 @@ from mcp.server.mcpserver import MCPServer
 
 from ollama_mcp import __version__
 from ollama_mcp.app import App
-from ollama_mcp.tools import TOOLSETS
+from ollama_mcp.tools import AT_ONCE, TOOLSETS
 from ollama_mcp.tools.binding import publish
 from ollama_mcp.tools.toolset import Tool
 
@@ -85,7 +85,8 @@ def register(
         TypeError: The host is not an `MCPServer` of mcp 2.
     """
     _require_mcp_server(host)
-    _refuse_unknown("tool of OLLAMA_MCP_RATE:", [name for name in app.settings.rate if name], _every())
+    limited = [name for name in app.settings.rate if name]
+    _refuse_unknown("tool of OLLAMA_MCP_RATE:", limited, [name for name in _every() if name not in AT_ONCE])
     if not _PREFIX.fullmatch(prefix):
         why = (
             f"at most {_LONGEST} characters can"

@@ -420,7 +420,7 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_RETRIES", "retries", _count(0), "2",
           "How often a request is sent again that was refused, or that found Ollama busy."),
     Field("OLLAMA_MCP_RATE", "rate", _rates, "",
-          "Most calls in a time: 60/min for all tools together, ollama_chat=10/min for one. Empty: any."),
+          "Most calls in a time: 60/min for all that may wait for a model, ollama_chat=10/min for one."),
     Field("OLLAMA_MCP_BURST", "burst", _count(1), "10", "Calls that may come at once under OLLAMA_MCP_RATE."),
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
           "What is logged on stderr. Prompts only at DEBUG."),

@@ -197,7 +197,7 @@ def test_an_answer_can_be_stopped_and_its_text_is_kept(at):
         assert d.text(await d.cont(handle, partial=True)).endswith("\nword0 word1 ")
         again = await d.cont(handle)
         assert again.is_error
-        assert "stopped by ollama_cancel" in d.text(again)
+        assert "stopped, as its caller wished" in d.text(again)
         assert d.text(await d.call("ollama_cancel", handle=handle)) == d.text(result)
 
     at(work)

@@ -40,12 +40,24 @@ async def test_arguments_that_are_refused_are_not_counted(limited):
         assert not (await client.call_tool("ollama_chat", {"prompt": "x"})).is_error
 
 
+async def test_what_is_answered_at_once_is_not_counted(limited):
+    limited.limit.admit("ollama_chat")
+    limited.limit.admit("ollama_chat")
+    async with Client(create_server(limited)) as client:
+        assert (await client.call_tool("ollama_chat", {"prompt": "x"})).is_error
+        for _ in range(5):
+            assert not (await client.call_tool("ollama_status", {})).is_error
+            unknown = await client.call_tool("ollama_continue", {"handle": "0" * 32})
+            assert unknown.content[0].text.startswith("UNKNOWN_HANDLE: ")
+
+
 async def test_a_direct_call_is_the_authors_own(limited):
     for _ in range(5):
         assert await ollama_chat(limited, "x")
 
 
-def test_a_tool_that_does_not_exist_is_refused_at_the_start():
-    app = App.create(load({"OLLAMA_MCP_RATE": "ollama_chta=1/s"}))
-    with pytest.raises(ValueError, match=r"ollama_chta.*there are ollama_chat"):
+@pytest.mark.parametrize("name", ["ollama_chta", "ollama_status"])
+def test_a_tool_that_does_not_exist_or_is_not_counted_is_refused_at_the_start(name):
+    app = App.create(load({"OLLAMA_MCP_RATE": f"{name}=1/s"}))
+    with pytest.raises(ValueError, match=rf"{name}.*there are ollama_chat"):
         create_server(app)

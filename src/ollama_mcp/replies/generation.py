@@ -126,11 +126,11 @@ class Generator:
             run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
-            return await self._answer(run, await self._fitting(run, await self._first_draft(run)))
+            return await self._answer(run, await self._written(run))
 
-    async def _first_draft(self, run: _Run) -> _Draft:
+    async def _written(self, run: _Run) -> _Draft:
         try:
-            return await self._draft(run)
+            return await self._fitting(run, await self._draft(run))
         except ModelNotFound:
             self._catalog.forget(run.model)
             raise await self._catalog.missing(run.model) from None

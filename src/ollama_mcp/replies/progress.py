@@ -32,6 +32,8 @@ QUIET_S = 0.1
 SPACING_S = 0.1
 HEARTBEAT_S = 5.0
 GAP_S = 0.075
+_IN_LINE_S = 1.0
+"""Between two looks at the place in line, which moves without a token."""
 _LOOK_S = 1.0
 STEP = 0.001
 
@@ -103,7 +105,7 @@ class Relay:
         """Until the next report: at once for the first token, else when there is news, else a heartbeat."""
         reply = self._reply
         if count == 0 and reply.count == 0:
-            with anyio.move_on_after(HEARTBEAT_S):
+            with anyio.move_on_after(HEARTBEAT_S if reply.ticket is None else _IN_LINE_S):
                 await reply.begun.wait()
             return
         for _ in range(round(HEARTBEAT_S / SPACING_S)):

@@ -206,7 +206,7 @@ class Replies:
 def _unclaimed(reply: Reply[Any], seconds: float) -> Timeout:
     return Timeout(
         f"the answer was stopped, since nobody had asked for it for {_minutes(seconds)}",
-        "Call the first tool again, and then ollama_continue until the answer is there.",
+        "Call the first tool again, and ask by the handle until the answer is there.",
         partial_text=reply.text,
         clock="unclaimed",
     )

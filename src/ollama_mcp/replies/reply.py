@@ -249,7 +249,7 @@ class Reply(Generic[T]):
         """Stop the work at a caller's word, who is told so if they ask again."""
         await self.cancel(
             StreamBroken(
-                "the answer was stopped by ollama_cancel",
+                "the answer was stopped, as its caller wished",
                 "Call the first tool again.",
                 partial_text=self.text,
             )

@@ -100,7 +100,8 @@ def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable
     @functools.wraps(tool.function)
     async def guarded(app: App, /, **arguments: Any) -> Result:
         try:
-            app.limit.admit(tool.name, principal())
+            if not tool.at_once:  # asking for what is there already must not be too often
+                app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
             return _page(tool.render(found), found, app, arguments, continue_as)
         except Asking as asking:
