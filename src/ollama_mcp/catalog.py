@@ -7,8 +7,8 @@ and the model invents an answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -147,6 +147,17 @@ class Catalog:
             return model_is_broken(listed)
         local = [model for model in installed if self._settings.cloud or not is_cloud_name(model)]
         return model_not_found(name, nearest(name, local), local[0] if local else "", setting)
+
+    @asynccontextmanager
+    async def explaining(self, name: str) -> AsyncGenerator[None]:
+        """Around a call of a model: what went wrong is told with what can be known of the model now."""
+        try:
+            yield
+        except ModelNotFound:
+            self.forget(name)
+            raise await self.missing(name) from None
+        except Timeout as error:
+            raise await self.named_stuck(name, error) from None
 
     async def named_stuck(self, name: str, error: Timeout) -> Timeout:
         """The same TIMEOUT; where the model is loaded and yet says nothing, the remedy is to unload it.

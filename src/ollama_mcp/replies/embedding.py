@@ -17,18 +17,15 @@ from ollama_mcp.errors import (
     BadUpstream,
     ContextOverflow,
     InvalidArgument,
-    ModelNotFound,
     NotOllama,
-    OllamaError,
-    Timeout,
-    Upstream,
 )
 from ollama_mcp.guards import Gate
 from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.options import Options
 from ollama_mcp.parameters import check_kind
 from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
-from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
+from ollama_mcp.replies.context import Need, Windows
+from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.settings import Settings
 from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
@@ -112,6 +109,11 @@ class _Run:
     def model(self) -> str:
         return self.choice.model.name
 
+    def grow(self, window: int) -> None:
+        """Ask for a larger window from now on."""
+        self.grown = True
+        self.options = (self.options or Options()).model_copy(update={"num_ctx": window})
+
 
 class Embedder:
     """Runs EmbeddingAsks."""
@@ -122,6 +124,7 @@ class Embedder:
         self._client = client
         self._catalog = catalog
         self._windows = windows
+        self._growing = Growing(catalog, windows, settings)
         self._gate = gate
         self._settings = settings
 
@@ -136,17 +139,9 @@ class Embedder:
             run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
-            vectors = await self._vectors(run)
+            async with self._catalog.explaining(run.model):
+                vectors = await self._batches(run)
         return Vectors(vectors, self._stats(run, vectors), list(reply.notes), ask.form)
-
-    async def _vectors(self, run: _Run) -> list[list[float]]:
-        try:
-            return await self._batches(run)
-        except ModelNotFound:
-            self._catalog.forget(run.model)
-            raise await self._catalog.missing(run.model) from None
-        except Timeout as error:
-            raise await self._catalog.named_stuck(run.model, error) from None
 
     async def _batches(self, run: _Run) -> list[list[float]]:
         vectors: list[list[float]] = []
@@ -168,41 +163,17 @@ class Embedder:
         return _Run(ask, choice, reply, Options(**options) if options else None)
 
     async def _batch(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
-        kept = self._windows.of(run.model)
-        try:
-            return await self._send(run, batch)
-        except ContextOverflow as error:
-            need = await self._need(run, error, batch)
-        except Upstream as error:
-            if kept and did_not_load(error) and run.options and kept == run.options.num_ctx:
-                self._windows.give_up(run.model, kept, None)
-            raise
-        own = run.choice.model.max_context
-        limit = window_limit(own, self._settings.max_context)
-        window = None if run.grown else grown_window(need, limit)
-        refusal = overflow(run.model, need, limit=limit, model_max=own, what=_longest(batch, run.batches))
-        if window is None:
-            raise refusal
-        return await self._batch_in_grown(run, batch, window, refusal)
+        attempt = Attempt(
+            send=partial(self._send, run, batch),
+            need=partial(self._need, run, batch),
+            grow=run.grow,
+            window=run.options.num_ctx if run.options else None,
+            is_final=run.grown,
+            what=_longest(batch, run.batches),
+        )
+        return await self._growing.run(run.choice.model, run.reply, attempt)
 
-    async def _batch_in_grown(
-        self, run: _Run, batch: Sequence[str], window: int, refusal: OllamaError
-    ) -> EmbedResponse:
-        kept = self._windows.of(run.model)
-        window = self._windows.keep(run.model, window)
-        run.grown = True
-        run.options = (run.options or Options()).model_copy(update={"num_ctx": window})
-        run.reply.notes.append(f"window grown to {window}")
-        self._catalog.forget_window(run.model)
-        try:
-            return await self._send(run, batch)
-        except (ContextOverflow, Upstream) as error:
-            if not did_not_load(error):
-                raise
-            self._windows.give_up(run.model, window, kept)
-            raise refusal from error
-
-    async def _need(self, run: _Run, error: ContextOverflow, batch: Sequence[str]) -> Need:
+    async def _need(self, run: _Run, batch: Sequence[str], error: ContextOverflow) -> Need:
         window = error.details.get("window") or (run.options.num_ctx if run.options else None)
         return Need(
             tokens=error.details.get("tokens"),

@@ -8,7 +8,7 @@ from functools import partial
 
 from ollama_mcp.catalog import Catalog, Choice
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.errors import ContextOverflow, ModelNotFound, OllamaError, Timeout, Truncated, Upstream
+from ollama_mcp.errors import ContextOverflow, OllamaError, Truncated, Upstream
 from ollama_mcp.guards import Gate
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
@@ -17,11 +17,8 @@ from ollama_mcp.replies.context import (
     Need,
     Windows,
     cut_window,
-    did_not_load,
-    grown_window,
-    overflow,
-    window_limit,
 )
+from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.judge import judge
 from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply, State
@@ -102,6 +99,11 @@ class _Run:
         """Whether the caller chose the window; an operator's default may grow."""
         return self.ask.request.options is not None and self.ask.request.options.num_ctx is not None
 
+    def grow(self, window: int) -> None:
+        """Ask for a larger window from now on."""
+        self.grown = True
+        self.request = _with_window(self.request, window)
+
 
 class Generator:
     """Runs Asks. Holds no state of its own but the windows that models have grown to."""
@@ -112,6 +114,7 @@ class Generator:
         self._client = client
         self._catalog = catalog
         self._windows = windows
+        self._growing = Growing(catalog, windows, settings)
         self._gate = gate
         self._settings = settings
 
@@ -126,16 +129,9 @@ class Generator:
             run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
-            return await self._answer(run, await self._written(run))
-
-    async def _written(self, run: _Run) -> _Draft:
-        try:
-            return await self._fitting(run, await self._draft(run))
-        except ModelNotFound:
-            self._catalog.forget(run.model)
-            raise await self._catalog.missing(run.model) from None
-        except Timeout as error:
-            raise await self._catalog.named_stuck(run.model, error) from None
+            async with self._catalog.explaining(run.model):
+                draft = await self._fitting(run, await self._draft(run))
+            return await self._answer(run, draft)
 
     async def _begin(self, ask: Ask, reply: Reply[Answer]) -> _Run:
         settings = self._settings
@@ -158,38 +154,15 @@ class Generator:
     # --- streaming, with a window that grows once -----------------------------------------------
 
     async def _draft(self, run: _Run) -> _Draft:
-        kept, before = self._windows.of(run.model), run.reply.count
-        try:
-            return await self._stream(run)
-        except ContextOverflow as error:
-            need = await self._need(run, error)
-        except Upstream as error:
-            untouched = run.reply.count == before
-            if kept and kept == _num_ctx(run.request) and untouched and did_not_load(error):
-                self._windows.give_up(run.model, kept, None)
-            raise
-        window = None if run.window_given or run.grown else grown_window(need, self._window_limit(run))
-        if window is None:
-            raise self._overflow(run, need)
-        return await self._stream_in_grown(run, need, window)
-
-    async def _stream_in_grown(self, run: _Run, need: Need, window: int) -> _Draft:
-        kept, before = self._windows.of(run.model), run.reply.count
-        window = self._windows.keep(run.model, window)
-        run.grown = True
-        run.request = _with_window(run.request, window)
-        run.reply.notes.append(f"window grown to {window}")
-        self._catalog.forget_window(run.model)
-        try:
-            return await self._stream(run)
-        except (ContextOverflow, Upstream) as error:
-            if run.reply.count != before or not did_not_load(error):
-                raise
-            self._windows.give_up(run.model, window, kept)
-            raise self._overflow(run, need) from error
-
-    def _window_limit(self, run: _Run) -> int:
-        return window_limit(run.choice.model.max_context, self._settings.max_context)
+        attempt = Attempt(
+            send=partial(self._stream, run),
+            need=partial(self._need, run),
+            grow=run.grow,
+            window=_num_ctx(run.request),
+            is_final=run.grown,
+            is_given=run.window_given,
+        )
+        return await self._growing.run(run.choice.model, run.reply, attempt)
 
     async def _need(self, run: _Run, error: ContextOverflow) -> Need:
         window = error.details.get("window") or run.asked_window
@@ -198,15 +171,6 @@ class Generator:
             size=prompt_bytes(run.request),
             answer=_limit(run.request),
             window=window or await self._catalog.window(run.model),
-        )
-
-    def _overflow(self, run: _Run, need: Need) -> ContextOverflow:
-        return overflow(
-            run.model,
-            need,
-            limit=self._window_limit(run),
-            model_max=run.choice.model.max_context,
-            given=run.window_given,
         )
 
     async def _stream(self, run: _Run) -> _Draft:

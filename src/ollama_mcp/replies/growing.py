@@ -1,0 +1,91 @@
+"""A request whose prompt does not fit is sent once more, in a larger window; beyond that it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from ollama_mcp.catalog import Catalog, Model
+from ollama_mcp.errors import ContextOverflow, Upstream
+from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
+from ollama_mcp.replies.reply import Reply
+from ollama_mcp.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attempt(Generic[T]):
+    """A request as it stands.
+
+    Attributes:
+        send: Sends it.
+        need: What it needs, once it did not fit.
+        grow: Gives it a larger window, and whatever is sent after it.
+        window: The window that it asks for; None for the server's own.
+        is_final: Whether its window has grown already, so that it does not grow again.
+        is_given: Whether the caller chose the window, which then is left alone.
+        what: What may not fit.
+    """
+
+    send: Callable[[], Awaitable[T]]
+    need: Callable[[ContextOverflow], Awaitable[Need]]
+    grow: Callable[[int], None]
+    window: int | None
+    is_final: bool
+    is_given: bool = False
+    what: str = "the prompt"
+
+
+class Growing:
+    """Makes Attempts, and remembers what windows models have grown to."""
+
+    def __init__(self, catalog: Catalog, windows: Windows, settings: Settings) -> None:
+        self._catalog = catalog
+        self._windows = windows
+        self._settings = settings
+
+    async def run(self, model: Model, reply: Reply[Any], attempt: Attempt[T]) -> T:
+        """Send it; where it does not fit, send it in a larger window, if there may be one.
+
+        Raises:
+            ContextOverflow: It does not fit, and will not.
+            OllamaError: Any other failure of what is sent.
+        """
+        kept, before = self._windows.of(model.name), reply.count
+        try:
+            return await attempt.send()
+        except ContextOverflow as error:
+            need = await attempt.need(error)
+        except Upstream as error:
+            if kept and kept == attempt.window and reply.count == before and did_not_load(error):
+                self._windows.give_up(model.name, kept, None)
+            raise
+        return await self._again(model, reply, attempt, need)
+
+    async def _again(self, model: Model, reply: Reply[Any], attempt: Attempt[T], need: Need) -> T:
+        limit = window_limit(model.max_context, self._settings.max_context)
+        refusal = overflow(
+            model.name,
+            need,
+            limit=limit,
+            model_max=model.max_context,
+            given=attempt.is_given,
+            what=attempt.what,
+        )
+        window = None if attempt.is_given or attempt.is_final else grown_window(need, limit)
+        if window is None:
+            raise refusal
+        kept, before = self._windows.of(model.name), reply.count
+        window = self._windows.keep(model.name, window)
+        attempt.grow(window)
+        reply.notes.append(f"window grown to {window}")
+        self._catalog.forget_window(model.name)
+        try:
+            return await attempt.send()
+        except (ContextOverflow, Upstream) as error:
+            if reply.count != before or not did_not_load(error):
+                raise
+            self._windows.give_up(model.name, window, kept)
+            raise refusal from error
