@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ollama_mcp.errors import OllamaError as OllamaError
     from ollama_mcp.replies.reply import StillRunning as StillRunning
     from ollama_mcp.server import create_server as create_server
+    from ollama_mcp.server import offer as offer
     from ollama_mcp.server import register as register
     from ollama_mcp.settings import Backend as Backend
     from ollama_mcp.settings import Settings as Settings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.chat import ollama_compare as ollama_compare
     from ollama_mcp.tools.chat import ollama_continue as ollama_continue
     from ollama_mcp.tools.chat import ollama_generate as ollama_generate
+    from ollama_mcp.tools.completion import complete_models as complete_models
     from ollama_mcp.tools.embeddings import ollama_embeddings as ollama_embeddings
     from ollama_mcp.tools.embeddings import ollama_rank as ollama_rank
     from ollama_mcp.tools.manage import ollama_copy_model as ollama_copy_model
@@ -53,7 +55,9 @@ _ROOMS = {
     "OllamaError": "errors",
     "Settings": "settings",
     "StillRunning": "replies.reply",
+    "complete_models": "tools.completion",
     "create_server": "server",
+    "offer": "server",
     "ollama_cancel": "tools.chat",
     "ollama_chat": "tools.chat",
     "ollama_compare": "tools.chat",
@@ -82,7 +86,9 @@ __all__ = [
     "Settings",
     "StillRunning",
     "__version__",
+    "complete_models",
     "create_server",
+    "offer",
     "ollama_cancel",
     "ollama_chat",
     "ollama_compare",

@@ -11,8 +11,10 @@ from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.guards import Gate, RateLimit
 from ollama_mcp.loops import PerLoop
+from ollama_mcp.management.installed import InstalledNames
 from ollama_mcp.management.shelf import Shelf
 from ollama_mcp.management.transfers import Transfers
+from ollama_mcp.management.warming import Warmer
 from ollama_mcp.replies import Replies, Retention
 from ollama_mcp.replies.comparing import Comparer
 from ollama_mcp.replies.context import Windows
@@ -39,6 +41,8 @@ class App:
     comparer: Comparer
     transfers: Transfers
     shelf: Shelf
+    warmer: Warmer
+    names: InstalledNames
     replies: Replies
     gate: Gate
     limit: RateLimit
@@ -71,6 +75,7 @@ class App:
         replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
         generator = Generator(client, catalog, windows, gate, settings)
         embedder = Embedder(client, catalog, windows, gate, settings)
+        shelf = Shelf(client, catalog, windows, settings)
         return cls(
             settings=settings,
             client=client,
@@ -80,7 +85,9 @@ class App:
             ranker=Ranker(embedder),
             comparer=Comparer(generator),
             transfers=Transfers(client, catalog, settings),
-            shelf=Shelf(client, catalog, windows, settings),
+            shelf=shelf,
+            warmer=Warmer(shelf, replies, settings.warm),
+            names=InstalledNames(catalog, replies, settings),
             replies=replies,
             gate=gate,
             limit=RateLimit(settings.rate, settings.burst),
@@ -105,6 +112,10 @@ class App:
         self.users.here().pop()
         if not self.users.here():
             await self.aclose()
+
+    def warm_up(self) -> None:
+        """Begin to load the models of OLLAMA_MCP_WARM in the background; returns at once."""
+        self.warmer.begin()
 
     async def aclose(self) -> None:
         """Cancel what is generated and close the connections, on this event loop, whoever uses them."""

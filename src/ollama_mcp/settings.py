@@ -142,6 +142,7 @@ class Settings:
     tools: tuple[str, ...] = ()
     read_only: bool = False
     roots: tuple[Path, ...] = ()
+    warm: tuple[str, ...] = ()
     registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
     max_pull_gb: float = 20.0
     progress: str = "status"
@@ -332,6 +333,11 @@ def _model(value: Any) -> str:
     return check_name(_text(value)) if _text(value) else ""
 
 
+def _models(value: Any) -> tuple[str, ...]:
+    named = cast("list[Any]", value) if isinstance(value, list) else _text(value).replace(",", " ").split()
+    return tuple(dict.fromkeys(check_name(_text(name)) for name in named))
+
+
 def _time(value: Any) -> KeepAlive:
     found = parse_keep_alive(value)
     if found is None:
@@ -378,6 +384,8 @@ FIELDS: tuple[Field[Any], ...] = (
           "Model of a call that names none; else one that is loaded, else the newest."),
     Field("OLLAMA_MCP_EMBEDDING_MODEL", "embedding_model", _model, "",
           "The same for embeddings."),
+    Field("OLLAMA_MCP_WARM", "warm", _models, "",
+          "Models to load in the background once a client has come, e.g. llama3.2,nomic-embed-text."),
     Field("OLLAMA_MCP_OPTIONS", "options", _options, "{}", 'Default options, e.g. {"temperature": 0.2}.'),
     Field("OLLAMA_MCP_SYSTEM", "system", _text, "", "Default system prompt."),
     Field("OLLAMA_MCP_KEEP_ALIVE", "keep_alive", parse_keep_alive, "",

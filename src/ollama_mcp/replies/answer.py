@@ -150,12 +150,21 @@ Form = Literal["summary", "full", "base64"]
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors in the order of the texts. Iterates over, and has the length of, the vectors."""
+    """Vectors in the order of the texts. Iterates over, and has the length of, the vectors.
+
+    Attributes:
+        vectors: Themselves.
+        stats: The numbers of the call.
+        notes: What the caller should know.
+        form: How the caller wants to see them.
+        uri: Where they can be read for a while, where they are kept; "" where they are not.
+    """
 
     vectors: list[list[float]]
     stats: EmbeddingStats
     notes: list[str] = field(default_factory=list[str])
     form: Form = "summary"
+    uri: str = ""
 
     @property
     def size(self) -> int:

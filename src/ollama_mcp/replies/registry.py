@@ -141,13 +141,32 @@ class Replies:
         """
         reply = self._held.here().kept.get(handle.strip().strip("\"'").lower())
         if reply is None or reply.principal != principal:
-            raise UnknownHandle(
-                "no answer is kept under this handle",
-                f"Call the first tool again; answers are kept for {_minutes(self._retention.kept_s)} after "
-                "their end, the last ones only.",
-            )
+            raise self._unknown()
         reply.asked_at = time.monotonic()
         return reply
+
+    def result(self, handle: str, principal: str, kind: type[T]) -> T:
+        """What a Reply that a caller has kept ended as, where that is of a kind.
+
+        Raises:
+            UnknownHandle: As of `find`, or it is of another kind, or not there yet.
+        """
+        reply = self.find(handle, principal)
+        found = reply.so_far() if reply.state is State.DONE else None
+        if not isinstance(found, kind):
+            raise self._unknown()
+        return found
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether so many bytes may be kept at all: what nobody may ask for is not worth more."""
+        return size <= self._retention.most_bytes
+
+    def _unknown(self) -> UnknownHandle:
+        return UnknownHandle(
+            "no answer is kept under this handle",
+            f"Call the first tool again; answers are kept for {_minutes(self._retention.kept_s)} after "
+            "their end, the last ones only.",
+        )
 
     def _make_room(self, kept: dict[str, Reply[Any]]) -> None:
         """Let go of the oldest finished that are too many or too much; of the last one only if too many."""

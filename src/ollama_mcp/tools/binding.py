@@ -54,7 +54,7 @@ class PublishedTool(SDKTool):
         except OllamaError as error:
             return failure(error)
         except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
-            return failure(_internal(self.name))
+            return failure(internal(self.name))
 
     def _set_clock(self, checked: dict[str, Any], context: Context[Any, Any]) -> None:
         """A call must return before its client gives up, if there is a tool that gets the rest."""
@@ -111,7 +111,7 @@ def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable
         except OllamaError as error:
             return offered(error, continue_as)
         except (Exception, SystemExit):  # noqa: BLE001 - as above: the SDK would wrap it in words of its own
-            return failure(_internal(tool.name))
+            return failure(internal(tool.name))
 
     whole = inspect.signature(tool.function, eval_str=True)
     guarded.__signature__ = whole.replace(return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]
@@ -128,7 +128,8 @@ def _page(
     return paged(result, found, arguments.get("page", 1), size, continue_as)
 
 
-def _internal(name: str) -> InternalError:
+def internal(name: str) -> InternalError:
+    """The failure for what is being handled and should never have been; its traceback is logged."""
     error = InternalError()
     _log.exception("error %s in %s", error.error_id, name)
     return error

@@ -7,7 +7,8 @@ import math
 import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import anyio
 from mcp.server.mcpserver import Context
@@ -16,9 +17,10 @@ from ollama_mcp.app import App
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Reply, StillRunning
-from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.answer import Answer, Vectors
 from ollama_mcp.replies.progress import STEP, Send, reported
 from ollama_mcp.settings import Settings
+from ollama_mcp.tools.addresses import vectors_uri
 from ollama_mcp.tools.caller import caller_of, meta_of, principal, wants_progress
 from ollama_mcp.tools.results import text_of
 
@@ -77,6 +79,8 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
         raise
     if wait_s and isinstance(found, Answer) and len(text_of(found)) > caller_of(ctx).page(app.settings):
         found.handle = reply.handle if app.replies.keep(reply) else ""
+    if wait_s and isinstance(found, Vectors):
+        return cast("T", _addressed(app, reply, found, ctx))
     return found
 
 
@@ -85,6 +89,13 @@ async def _find_out(reply: Reply[Any]) -> None:
     if reply.first_at is None and reply.look is not None:
         with suppress(OllamaError), anyio.move_on_after(_LOOK_S):
             await reply.look()
+
+
+def _addressed(app: App, reply: Reply[Any], found: Vectors, ctx: Context[Any, Any] | None) -> Vectors:
+    """Vectors of which only the shape is told, with where the numbers are, if the server offers that."""
+    uri = vectors_uri(ctx, app, reply.handle) if found.form == "summary" and found.vectors else ""
+    is_kept = uri and app.replies.has_room_for(found.size) and app.replies.keep(reply)
+    return replace(found, uri=uri) if is_kept else found
 
 
 def _reported(app: App, reply: Reply[Any], ctx: Context[Any, Any] | None) -> Any:

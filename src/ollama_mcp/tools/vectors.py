@@ -36,7 +36,7 @@ def report(found: Vectors) -> CallToolResult:
         data["vectors"] = [_packed(vector) for vector in found.vectors]
         data["encoding"] = "base64 of little-endian float32"
     else:
-        data |= _summary(found.vectors)
+        data |= _summary(found.vectors) | ({"vectors_uri": found.uri} if found.uri else {})
     return facts(_text(found, data), data, {STATS: stats.as_data(), NOTES: found.notes})
 
 
@@ -63,12 +63,20 @@ def _text(found: Vectors, data: dict[str, Any]) -> str:
         lines += [f"{place}: {text}" for place, text in enumerate(data["vectors"])]
     else:
         lines += _compared(data["similarity"], stats.count)
+        lines += _numbers(found)
     return "\n".join(lines)
+
+
+def _numbers(found: Vectors) -> list[str]:
+    """How to get them."""
+    if found.uri:
+        return [f"The numbers are kept for a while as the resource {found.uri}"]
+    return [] if len(found.vectors) > 1 else ['Send vectors="full" or "base64" for the numbers.']
 
 
 def _compared(rows: list[list[float]], count: int) -> list[str]:
     if not rows:
-        return ['Send vectors="full" or "base64" for the numbers.']
+        return []
     some = f" of the first {_MOST_COMPARED}" if count > _MOST_COMPARED else ""
     table = [f"{place:>3}  " + " ".join(f"{x:6.3f}" for x in row) for place, row in enumerate(rows)]
     return [f"Cosine similarity{some}:", *table]

@@ -1,0 +1,137 @@
+"""Resources: what is installed, what goes on, and vectors that no model has to read, as JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver.resources import FunctionResource
+from mcp_types import CallToolResult
+from pydantic_core import to_json
+
+from ollama_mcp.app import App
+from ollama_mcp.errors import InvalidArgument, ModelNotFound, OllamaError, UnknownHandle
+from ollama_mcp.plain import clean, clean_text
+from ollama_mcp.replies.answer import Vectors
+from ollama_mcp.tools import AT_ONCE
+from ollama_mcp.tools.addresses import JSON, VECTORS, PublishedTemplate, template
+from ollama_mcp.tools.binding import internal
+from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.models import table
+from ollama_mcp.tools.status import status_report
+from ollama_mcp.tools.stock import shown
+
+SCHEME = "ollama://"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One resource, or one template of them.
+
+    Attributes:
+        name: For programs; the kind of a template, too.
+        path: Behind the scheme; a variable in braces is a parameter of `read`.
+        needs: Tools without which it is not there; reading it counts as a call of the last one.
+        title: For people.
+        says: The description.
+        read: Returns the JSON text.
+    """
+
+    name: str
+    path: str
+    needs: tuple[str, ...]
+    title: str
+    says: str
+    read: Callable[..., Awaitable[str]]
+
+
+async def _models(app: App) -> str:
+    return _as_json(table(await app.catalog.listed()))
+
+
+async def _model(app: App, name: str) -> str:
+    return _as_json(shown((await app.shelf.summary(name), "")))
+
+
+async def _status(app: App) -> str:
+    return _as_json(status_report(await app.overview.status(principal())))
+
+
+async def _vectors(app: App, id: str) -> str:  # noqa: A002 - the variable's name in the URI
+    found = app.replies.result(id, principal(), Vectors)
+    return await anyio.to_thread.run_sync(vectors_json, found)
+
+
+# Vectors are kept only where ollama_continue is, like all that outlives its call.
+SOURCES = (
+    Source("models", "models", ("ollama_list_models",), "Local models",
+           "The models that are installed in Ollama on this machine, with what each can do.", _models),
+    Source("status", "status", ("ollama_status",), "What goes on",
+           "Whether Ollama answers, what is loaded, what runs and waits.", _status),
+    Source("model", "models/{name}", ("ollama_show_model",), "One local model",
+           "What an installed model is and can do, and how it is loaded.", _model),
+    Source(VECTORS, "embeddings/{id}", ("ollama_embeddings", "ollama_continue"), "Vectors",
+           "The numbers of vectors that ollama_embeddings has made, where it named this address.", _vectors),
+)  # fmt: skip
+
+
+def resources(
+    app: App, tools: Mapping[str, str], prefix: str = ""
+) -> tuple[list[FunctionResource], list[PublishedTemplate]]:
+    """The resources and the templates that belong to the tools of a server.
+
+    Args:
+        app: What they tell of.
+        tools: Those tools: our names, and theirs on that server.
+        prefix: Put before each path and name.
+    """
+    offered = [source for source in SOURCES if tools.keys() >= set(source.needs)]
+    fixed = [_fixed(app, source, prefix) for source in offered if "{" not in source.path]
+    return fixed, [_variable(app, source, prefix) for source in offered if "{" in source.path]
+
+
+def _fixed(app: App, source: Source, prefix: str) -> FunctionResource:
+    return FunctionResource(
+        uri=SCHEME + prefix + source.path,
+        name=prefix + source.name,
+        title=source.title,
+        description=source.says,
+        mime_type=JSON,
+        fn=partial(_told, app, source),
+    )
+
+
+def _variable(app: App, source: Source, prefix: str) -> PublishedTemplate:
+    uri, read = SCHEME + prefix + source.path, partial(_told, app, source)
+    return template(app, source.name, uri, prefix + source.name, source.title, source.says, read)
+
+
+async def _told(app: App, source: Source, **variables: str) -> str:
+    """Read it; every failure is told in our words, which the SDK takes from a `ResourceError` only."""
+    try:
+        if source.needs[-1] not in AT_ONCE:  # as for tools
+            app.limit.admit(source.needs[-1], principal())
+        return await source.read(app, **variables)
+    except (ModelNotFound, UnknownHandle, InvalidArgument) as error:
+        raise ResourceNotFoundError(clean_text(str(error))) from error
+    except OllamaError as error:
+        raise ResourceError(clean_text(str(error))) from error
+    except (Exception, SystemExit) as error:  # the top, as in a tool
+        raise ResourceError(str(internal(source.path))) from error
+
+
+def _as_json(result: CallToolResult) -> str:
+    """The structured half of a tool's result, on many lines: some clients show nothing of a long one."""
+    return json.dumps(result.structured_content, ensure_ascii=False, indent=1)
+
+
+def vectors_json(found: Vectors) -> str:
+    """All numbers, a vector a line."""
+    stats = found.stats
+    head = {"model": stats.model, "count": stats.count, "dimensions": stats.dimensions}
+    rows = (to_json(vector, inf_nan_mode="null").decode() for vector in found.vectors)
+    return json.dumps(clean(head), ensure_ascii=False)[:-1] + ', "vectors": [\n' + ",\n".join(rows) + "\n]}"
