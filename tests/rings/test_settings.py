@@ -26,6 +26,7 @@ WRONG = {
     "OLLAMA_MCP_CA_FILE": ("/no/such/file", "file that exists"),
     "OLLAMA_MCP_CHAT_MODEL": ("a b", "model name"),
     "OLLAMA_MCP_EMBEDDING_MODEL": ("..", "model name"),
+    "OLLAMA_MCP_WARM": ("llama3.2, a:b:c", "model name"),
     "OLLAMA_MCP_OPTIONS": ('{"temprature": 1}', "temperature"),
     "OLLAMA_MCP_KEEP_ALIVE": ("soon", "seconds"),
     "OLLAMA_MCP_THINK": ("lots", "medium"),
@@ -152,6 +153,7 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_CA_FILE": str(pem),
             "OLLAMA_MCP_CHAT_MODEL": "qwen3:8b",
             "OLLAMA_MCP_EMBEDDING_MODEL": "nomic-embed-text",
+            "OLLAMA_MCP_WARM": "qwen3:8b, nomic-embed-text,qwen3:8b",
             "OLLAMA_MCP_OPTIONS": '{"max_tokens": 5}',
             "OLLAMA_MCP_SYSTEM": "Be brief.",
             "OLLAMA_MCP_KEEP_ALIVE": "2d",
@@ -203,6 +205,7 @@ def test_every_setting_reaches_its_place(tmp_path):
         retries=1,
     )
     assert (found.chat_model, found.embedding_model) == ("qwen3:8b", "nomic-embed-text")
+    assert found.warm == ("qwen3:8b", "nomic-embed-text")
     assert found.defaults == ModelDefaults({"num_predict": 5}, "Be brief.", "48h", think=False)
     assert (found.rate, found.burst) == ({"": Rate(60, 60.0), "ollama_chat": Rate(1, 1.0)}, 3)
     assert (found.max_context, found.cloud, found.progress, found.log_level) == (8192, True, "text", "DEBUG")
