@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
+from ollama_mcp.files.mapping import Mapper
 from ollama_mcp.guards import Gate, RateLimit
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.shelf import Shelf
@@ -33,6 +34,7 @@ class App:
     catalog: Catalog
     generator: Generator
     embedder: Embedder
+    mapper: Mapper
     transfers: Transfers
     shelf: Shelf
     replies: Replies
@@ -65,12 +67,14 @@ class App:
         catalog, windows = Catalog(client, settings), Windows()
         gate = Gate(settings.parallel, settings.queue)
         replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
+        generator = Generator(client, catalog, windows, gate, settings)
         return cls(
             settings=settings,
             client=client,
             catalog=catalog,
-            generator=Generator(client, catalog, windows, gate, settings),
+            generator=generator,
             embedder=Embedder(client, catalog, windows, gate, settings),
+            mapper=Mapper(generator, catalog, settings),
             transfers=Transfers(client, catalog, settings),
             shelf=Shelf(client, catalog, windows, settings),
             replies=replies,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -109,7 +109,7 @@ _LISTS = {
 """Arguments that are lists: the limit of their length, how it is told, what to do."""
 
 
-def check_length(limits: Limits, name: str, items: Sequence[Any]) -> None:
+def check_length(limits: Limits, name: str, items: Sized) -> None:
     """Check how long an argument that is a list may be, before any of its items is read.
 
     Raises:

@@ -50,7 +50,7 @@ def place_of(path: str, roots: Sequence[Path]) -> Place:
         StorageError: It cannot be looked at.
     """
     missing: InvalidArgument | None = None
-    for root, names in _readings(path, roots):
+    for root, names in readings(path, roots):
         try:
             return _Walk(roots).to(root, names)
         except InvalidArgument as error:
@@ -63,8 +63,13 @@ def outside() -> Forbidden:
     return Forbidden("that file is in none of the folders that are allowed", "Name a file under one of them.")
 
 
-def _readings(path: str, roots: Sequence[Path]) -> list[tuple[Path, list[str]]]:
-    """The folders that a path may begin at, each with the names that follow."""
+def readings(path: str, roots: Sequence[Path]) -> list[tuple[Path, list[str]]]:
+    """The folders that a path may begin at, without links, each with the names that follow.
+
+    Raises:
+        Forbidden: It begins outside of all of them.
+        InvalidArgument: It cannot be a path.
+    """
     if not path.strip() or "\0" in path or len(path) > _MOST_CHARACTERS:
         raise InvalidArgument("there is a path that cannot be one", "Name a file under an allowed folder.")
     try:

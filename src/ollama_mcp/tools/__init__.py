@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ollama_mcp.tools.chat import chat
 from ollama_mcp.tools.embeddings import embeddings
+from ollama_mcp.tools.files import files
 from ollama_mcp.tools.models import models
 from ollama_mcp.tools.toolset import Toolset
 
-TOOLSETS: dict[str, Toolset] = {toolset.name: toolset for toolset in (chat, embeddings, models)}
+TOOLSETS: dict[str, Toolset] = {toolset.name: toolset for toolset in (chat, embeddings, models, files)}
 """Every toolset by its name, in the order in which clients see them."""

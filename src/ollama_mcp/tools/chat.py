@@ -9,13 +9,15 @@ from mcp.server.mcpserver import Context
 from mcp_types import ToolAnnotations
 
 from ollama_mcp.app import App
+from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
 from ollama_mcp.replies.asks import chat_ask, generate_ask
+from ollama_mcp.tools.attaching import with_files
 from ollama_mcp.tools.caller import principal
 from ollama_mcp.tools.following import answered, watched
 from ollama_mcp.tools.handles import outcome, stopped
 from ollama_mcp.tools.results import words
-from ollama_mcp.tools.toolset import Toolset, WaitS, says
+from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
 
 chat: Toolset = Toolset("chat")
 
@@ -78,6 +80,7 @@ async def ollama_chat(
     think: Think = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
+    files: Files = _NO_TEXTS,
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
@@ -87,6 +90,7 @@ async def ollama_chat(
         schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
         limits=app.settings.limits,
     )  # fmt: skip
+    ask = await with_files(app, ask, files, ctx)
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
 
@@ -106,6 +110,7 @@ async def ollama_generate(
     template: Annotated[str, says('Template instead of the model\'s own. Default "".')] = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
+    files: Files = _NO_TEXTS,
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
@@ -115,6 +120,7 @@ async def ollama_generate(
         format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
         truncate=truncate, limits=app.settings.limits,
     )  # fmt: skip
+    ask = await with_files(app, ask, files, ctx)
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
 
@@ -129,7 +135,7 @@ async def ollama_continue(
     partial: Annotated[bool, says("true: what is written so far, at once. Default false.")] = False,
     page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
     ctx: Context[Any, Any] | None = None,
-) -> Answer | Vectors | Unfinished:
+) -> Answer | Vectors | Mapped | Unfinished:
     """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer."""
     reply = app.replies.find(handle, principal())
     return reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
@@ -144,7 +150,7 @@ async def ollama_continue(
 )
 async def ollama_cancel(
     app: App, handle: Handle, ctx: Context[Any, Any] | None = None
-) -> Answer | Vectors | Unfinished:
+) -> Answer | Vectors | Mapped | Unfinished:
     """Stop an answer that is still running; what was written is kept for a while."""
     reply = app.replies.find(handle, principal())
     await reply.stop()

@@ -13,22 +13,26 @@ from typing import Any, assert_never
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Reply, StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.tools.mapped import map_report, row_pages
 from ollama_mcp.tools.results import failure, said, words
 from ollama_mcp.tools.vectors import report
 
 REPLY = "ollama-mcp/reply"
 
 
-def outcome(found: Answer | Vectors | Unfinished) -> CallToolResult:
+def outcome(found: Answer | Vectors | Mapped | Unfinished) -> CallToolResult:
     """Whatever a Reply ended as, or has so far."""
     match found:
         case Answer():
             return words(found)
         case Vectors():
             return report(found)
+        case Mapped():
+            return map_report(found)
         case Unfinished():
             return _unfinished(found)
         case _:
@@ -73,7 +77,7 @@ def _unfinished(found: Unfinished) -> CallToolResult:
     return said(f"UNFINISHED: the text below is not the whole answer, {rest}.\n{text}")
 
 
-def stopped(found: Answer | Vectors | Unfinished) -> CallToolResult:
+def stopped(found: Answer | Vectors | Mapped | Unfinished) -> CallToolResult:
     """That an answer was stopped, or had ended before."""
     if not isinstance(found, Unfinished):
         return said("It had ended already, and its handle still has the whole answer.")
@@ -106,16 +110,33 @@ def paged(result: CallToolResult, handle: str, number: int, size: int, continue_
     found = pages(block.text if isinstance(block, TextContent) else "", size)
     if number == len(found) == 1:
         return result
-    if not 1 <= number <= len(found):
-        raise InvalidArgument(f"there is no page {number}", f'Send "page" from 1 to {len(found)}.')
+    head = _page_head(handle, number, len(found), continue_as)
+    result.content = [TextContent(type="text", text=clean_text(f"{head}\n{found[number - 1]}"))]
+    return _with_page(result, handle, number, len(found))
+
+
+def paged_rows(found: Mapped, number: int, size: int, continue_as: str) -> CallToolResult:
+    """As `paged`, with whole rows, in the text and in the structured data."""
+    groups = row_pages(found, size)
+    if number == len(groups) == 1:
+        return map_report(found)
+    head = _page_head(found.handle, number, len(groups), continue_as)
+    return _with_page(map_report(found, groups[number - 1], head), found.handle, number, len(groups))
+
+
+def _page_head(handle: str, number: int, count: int, continue_as: str) -> str:
+    if not 1 <= number <= count:
+        raise InvalidArgument(f"there is no page {number}", f'Send "page" from 1 to {count}.')
     rest = (
         f'Call {continue_as} with handle="{handle}" and page={number + 1} for the next one.'
-        if number < len(found)
+        if number < count
         else "This is the last one."
     )
-    text = f"page {number} of {len(found)}. {rest}\n{found[number - 1]}"
-    result.content = [TextContent(type="text", text=clean_text(text))]
-    result.meta = (result.meta or {}) | {REPLY: {"handle": handle, "page": number, "pages": len(found)}}
+    return f"page {number} of {count}. {rest}"
+
+
+def _with_page(result: CallToolResult, handle: str, number: int, count: int) -> CallToolResult:
+    result.meta = (result.meta or {}) | {REPLY: {"handle": handle, "page": number, "pages": count}}
     return result
 
 
