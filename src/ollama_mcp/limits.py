@@ -176,12 +176,21 @@ def _check_pixels(limits: Limits, picture: Picture, name: str) -> None:
 
 
 def check_file_size(limits: Limits, name: str, size: int) -> None:
-    """Check how much text comes from files.
+    """Check the size of one file of text, before it is read.
 
     Raises:
         TooLarge: It is over `file_size`.
     """
-    _check(limits, "file_size", size, f"{name} has {{}} bytes", "Name smaller files.")
+    _check(limits, "file_size", size, f"{_literal(name)} has {{}} bytes", "Name smaller files.")
+
+
+def check_file_sizes(limits: Limits, size: int) -> None:
+    """Check how much text the files of one call have together.
+
+    Raises:
+        TooLarge: It is over `file_size`.
+    """
+    _check(limits, "file_size", size, "the files have {} bytes together", "Name fewer, in several calls.")
 
 
 def check_image_size(limits: Limits, name: str, size: int) -> None:
@@ -190,7 +199,11 @@ def check_image_size(limits: Limits, name: str, size: int) -> None:
     Raises:
         TooLarge: It is over `images_size`.
     """
-    _check(limits, "images_size", size, f"{name} has {{}} bytes", "Scale it down.")
+    _check(limits, "images_size", size, f"{_literal(name)} has {{}} bytes", "Scale it down.")
+
+
+def _literal(name: str) -> str:
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def check_texts(limits: Limits, texts: Sequence[str]) -> None:

@@ -14,11 +14,13 @@ from mcp_types import Tool
 
 from ollama_mcp import App, create_server
 from ollama_mcp.server import INSTRUCTIONS
-from ollama_mcp.settings import load
+from ollama_mcp.settings import Settings, load
 from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
 
+CHANGE = {"ollama_cancel", "ollama_map_files"}
+PARAMETERS = {tool.name: tool.parameters(Settings()) for toolset in TOOLSETS.values() for tool in toolset}
 FUNCTIONS = {tool.name: tool.function for toolset in TOOLSETS.values() for tool in toolset}
 SNAPSHOTS = runpy.run_path(str(Path(__file__).parent.parent / "snapshots" / "accept.py"))
 _DEFAULT = re.compile(r'(?P<before>\S+) \(default\)|Default (?P<after>""|\{\}|\[\]|[\w-]+)')
@@ -62,7 +64,7 @@ async def test_names_titles_and_hints_are_what_every_client_can_take(tools: list
         assert re.fullmatch(r"[a-z][a-z0-9_]{0,36}", tool.name)
         assert tool.title
         assert tool.annotations is not None
-        assert tool.annotations.read_only_hint is (tool.name != "ollama_cancel")
+        assert tool.annotations.read_only_hint is (tool.name not in CHANGE)
         assert tool.annotations.destructive_hint is not True
 
 
@@ -88,10 +90,14 @@ async def test_every_parameter_is_described_with_the_default_that_it_has(tools: 
             assert (name in tool.input_schema.get("required", [])) == (default is Parameter.empty)
 
 
-async def test_no_parameter_of_the_function_is_hidden_but_app_and_ctx(tools: list[Tool]):
+async def test_no_parameter_is_hidden_but_app_and_ctx_and_what_the_operator_has_not_allowed(
+    tools: list[Tool],
+):
     for tool in tools:
         published = ["app", *tool.input_schema["properties"], "ctx"]
-        assert published == list(signature(FUNCTIONS[tool.name]).parameters)
+        assert published == list(PARAMETERS[tool.name])
+        hidden = signature(FUNCTIONS[tool.name]).parameters.keys() - set(published)
+        assert hidden <= {"files", "output"}
 
 
 async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(tools: list[Tool]):
@@ -103,7 +109,7 @@ async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(to
 
 async def test_only_tools_that_return_facts_publish_an_output_schema(tools: list[Tool]):
     facts = {tool.name for tool in tools if tool.output_schema is not None}
-    assert facts == {"ollama_embeddings", "ollama_list_models", "ollama_status"}
+    assert facts == {"ollama_embeddings", "ollama_list_models", "ollama_map_files", "ollama_status"}
 
 
 async def test_the_list_is_the_same_for_every_server_and_every_time(offline: Client, tools: list[Tool]):

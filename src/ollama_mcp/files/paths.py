@@ -70,7 +70,7 @@ def readings(path: str, roots: Sequence[Path]) -> list[tuple[Path, list[str]]]:
         Forbidden: It begins outside of all of them.
         InvalidArgument: It cannot be a path.
     """
-    if not path.strip() or "\0" in path or len(path) > _MOST_CHARACTERS:
+    if not path.strip() or "\0" in path or len(path) > _MOST_CHARACTERS or not _can_be_name(path):
         raise InvalidArgument("there is a path that cannot be one", "Name a file under an allowed folder.")
     try:
         given = Path(path).expanduser()
@@ -83,6 +83,14 @@ def readings(path: str, roots: Sequence[Path]) -> list[tuple[Path, list[str]]]:
     if not found:
         raise outside()
     return found
+
+
+def _can_be_name(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
 
 
 def _below(path: Path, root: Path) -> list[str] | None:

@@ -17,7 +17,7 @@ from ollama_mcp.files.opening import open_place
 from ollama_mcp.files.paths import Place, place_of, told
 from ollama_mcp.files.visible import visible
 from ollama_mcp.images import is_picture
-from ollama_mcp.limits import Limits, check_file_size, check_image_size, check_length
+from ollama_mcp.limits import Limits, check_file_size, check_file_sizes, check_image_size, check_length
 
 _HEAD = 512
 """Bytes by which a picture is known."""
@@ -55,7 +55,7 @@ async def read_files(paths: Sequence[str], roots: Sequence[Path], limits: Limits
     for path in paths:
         contents.append(await read_file(path, roots, limits))
         size += len(contents[-1].text.encode())
-        check_file_size(limits, "the files together", size)
+        check_file_sizes(limits, size)
         check_length(limits, "images", [content for content in contents if content.image])
     return contents
 
