@@ -1,4 +1,4 @@
-"""One prompt over many files: a row for each, what was answered is not asked again, nothing is overwritten."""
+"""One prompt over many files: a row for each; what was answered is not asked again."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from ollama_mcp.files import answers
 from ollama_mcp.files.answers import Memory, Output, output_folders
 from ollama_mcp.files.mapping import map_ask
 from ollama_mcp.settings import Settings
-from ollama_mcp.testing import Model, Script, chat_lines
+from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio
 
@@ -58,16 +58,17 @@ async def test_a_file_that_fails_is_a_row_and_not_the_end(bench, root, tmp_path)
     assert found.counts == {"answered": 2, "failed": len(rows) - 2}
     assert {name: row.error.partition(":")[0] for name, row in rows.items() if row.error} == {
         "bad.txt": "INVALID_ARGUMENT", "empty.txt": "INVALID_ARGUMENT", "gone.txt": "INVALID_ARGUMENT",
-        f"{root}/out.txt": "FORBIDDEN", "/etc/passwd": "FORBIDDEN", "p.txt": "CAPABILITY",
+        "pipe.txt": "INVALID_ARGUMENT", "out.txt": "FORBIDDEN", "/etc/passwd": "FORBIDDEN",
+        "p.txt": "CAPABILITY",
     }  # fmt: skip
-    assert "6 failed" in reply.summary()
+    assert "7 failed" in reply.summary()
 
 
 async def test_a_model_that_fails_for_one_file_answers_for_the_others(bench, root):
     fill(root, 3)
     with anyio.fail_after(10):
         async with bench(OLLAMA_MCP_PARALLEL="1", OLLAMA_MCP_RETRIES="0") as b:
-            b.fake.script(Script(status=500, body=b'{"error": "no"}'), path="/api/chat")
+            b.fake.script(Script(status=500, body={"error": "no"}), path="/api/chat", times=1)
             found = await b.map()
     assert statuses(found) == ["failed", "answered", "answered"]
     assert found.rows[0].error.startswith("UPSTREAM")
@@ -115,9 +116,8 @@ async def test_a_cancelled_call_goes_on_where_it_was(bench, root):
     fill(root, 8)
     with anyio.fail_after(10):
         async with bench(OLLAMA_MCP_PARALLEL="1") as b:
-            b.fake.script(Script(lines=chat_lines("yes")), path="/api/chat")
-            b.fake.script(Script(lines=chat_lines("yes")), path="/api/chat")
-            b.fake.script(Script(delay_first=60), path="/api/chat")
+            yes = Script(tokens=["yes"])
+            b.fake.script(yes, yes, Script(hold_after_tokens=0), yes, path="/api/chat")
             reply = b.begin()
             while len(b.prompts) < 3:
                 await anyio.sleep(0.01)
@@ -194,7 +194,7 @@ async def test_answers_are_new_files_whose_names_tell_what_they_came_from(bench,
     fill(root, 2)
     with anyio.fail_after(10):
         async with bench() as b:
-            b.fake.script(*[Script(lines=chat_lines("An answer."))] * 3, path="/api/chat")
+            b.fake.script(Script(tokens=["An answer."]), path="/api/chat")
             found = await b.map(files=["**/*.txt"], output="sums/first")
             again = await b.map(files=["**/*.txt"], output="sums/first")
             assert len(b.prompts) == 3
@@ -228,7 +228,7 @@ async def test_answers_that_fit_a_schema_are_json_files(bench, root, out):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     with anyio.fail_after(10):
         async with bench() as b:
-            b.fake.script(Script(lines=chat_lines('{"a": 1}')), path="/api/chat")
+            b.fake.script(Script(tokens=['{"a": 1}']), path="/api/chat")
             found = await b.map(schema=schema, output=".")
     assert found.rows[0].written.endswith(".json")
     assert files_of(out) == {found.rows[0].written: '{"a": 1}'}
@@ -238,7 +238,7 @@ async def test_half_an_answer_is_told_and_not_kept_as_a_whole_one(bench, root, o
     fill(root, 1)
     with anyio.fail_after(10):
         async with bench() as b:
-            b.fake.script(*[Script(lines=chat_lines("Half", done_reason="length"))] * 2, path="/api/chat")
+            b.fake.script(Script(tokens=["Half"], done_reason="length"), path="/api/chat")
             found = await b.map(output="x")
             assert statuses(await b.map(output="x")) == ["cut"]
     (row,) = found.rows
@@ -251,7 +251,7 @@ async def test_an_empty_answer_is_no_answer(bench, root, out):
     fill(root, 1)
     with anyio.fail_after(10):
         async with bench() as b:
-            b.fake.script(Script(lines=chat_lines("")), path="/api/chat")
+            b.fake.script(Script(tokens=[""]), path="/api/chat")
             found = await b.map(output="x")
     assert found.rows[0].error.startswith("UPSTREAM: the model answered nothing")
     assert files_of(out) == {}
@@ -273,8 +273,8 @@ def test_files_are_written_only_where_the_operator_allows_it():
 
 @pytest.mark.parametrize(
     "name",
-    ["..", "../x", "a/../b", "/etc", "a//b", "a\0", "a\nb", "C:", "a:b", ".hidden", "a/.git", "~", "a\\b", "x.",
-     "x ", "é", "a" * 65, "a/b/c/d/e", "*", "con|", "\u202e", "-x"],
+    ["..", "../x", "a/../b", "/etc", "a//b", "a\0", "a\nb", "C:", "a:b", ".hidden", "a/.git", "~", "a\\b",
+     "x.", "x ", "é", "a" * 65, "a/b/c/d/e", "*", "con|", "\u202e", "-x"],
 )  # fmt: skip
 def test_a_folder_for_answers_has_a_plain_name(name):
     try:

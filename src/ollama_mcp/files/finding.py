@@ -58,19 +58,20 @@ def _meant(pattern: str, roots: Sequence[Path], skipped: Path | None) -> Iterato
     for root, parts in readings(pattern, roots):
         if ".." in parts:
             raise InvalidArgument('a pattern has ".." in it', "Send it without.")
-        for path in _walked(root, parts):
-            if skipped is None or not path.is_relative_to(skipped):
-                yield _placed(str(path), roots)
+        for place in _walked(root, parts):
+            if skipped is None or not place.path.is_relative_to(skipped):
+                yield _placed(str(place.path), roots, place)
 
 
-def _placed(path: str, roots: Sequence[Path]) -> Place | str:
+def _placed(path: str, roots: Sequence[Path], otherwise: Place | None = None) -> Place | str:
+    """Where it is; a link that leads nowhere is where it was found, and will not be opened."""
     try:
         return place_of(path, roots)
     except OllamaError:
-        return path
+        return otherwise or path
 
 
-def _walked(root: Path, parts: Sequence[str]) -> Iterator[Path]:
+def _walked(root: Path, parts: Sequence[str]) -> Iterator[Place]:
     """The files of a folder that fit; no link to a folder is followed, and nothing is looked at in vain."""
     looked_at = 0
     for folder, folders, names in _folders(root):
@@ -81,7 +82,7 @@ def _walked(root: Path, parts: Sequence[str]) -> Iterator[Path]:
                 f"a pattern looks through more than {MOST_LOOKED_AT} files", "Send a narrower one."
             )
         folders[:] = sorted(name for name in folders if _leads_on(parts, (*below, name)))
-        yield from (Path(folder, name) for name in sorted(names) if _fits(parts, (*below, name)))
+        yield from (Place(root, (*below, name)) for name in sorted(names) if _fits(parts, (*below, name)))
 
 
 def _folders(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
