@@ -183,7 +183,7 @@ def test_what_is_visible_stays_so_and_nothing_is_added(text):
 
 
 def mark_of(text: str) -> str:
-    return re.search(r"<file-([0-9a-f]{32})>", text)[1]
+    return re.search(r"<file-([0-9a-f]{32}) name=", text)[1]
 
 
 def test_every_fence_has_a_mark_of_its_own():
