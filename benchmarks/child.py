@@ -66,10 +66,16 @@ class Child:
         await self.request("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=info)
         self._send(method="notifications/initialized")
 
+    async def call(
+        self, tool: str, arguments: Mapping[str, Any], *, progress: bool = False
+    ) -> dict[str, Any]:
+        """Call a tool; returns its result, also where that is an error."""
+        meta = {"_meta": {"progressToken": self._last + 1}} if progress else {}
+        return await self.request("tools/call", name=tool, arguments=dict(arguments), **meta)
+
     async def chat(self, arguments: Mapping[str, Any], *, progress: bool = False) -> str:
         """Call ollama_chat; returns the answer's text."""
-        meta = {"_meta": {"progressToken": self._last + 1}} if progress else {}
-        result = await self.request("tools/call", name="ollama_chat", arguments=dict(arguments), **meta)
+        result = await self.call("ollama_chat", arguments, progress=progress)
         text = result["content"][0]["text"]
         if result.get("isError"):
             raise RuntimeError(text)
@@ -93,14 +99,25 @@ class Child:
     @property
     def rss_mb(self) -> float:
         """Resident memory in MB."""
+        return self._memory_mb("VmRSS:")
+
+    @property
+    def peak_mb(self) -> float:
+        """The most that its resident memory has been, in MB."""
+        return self._memory_mb("VmHWM:")
+
+    def _memory_mb(self, name: str) -> float:
         lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:"))
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
 @asynccontextmanager
-async def running(command: Sequence[str], ollama: str) -> AsyncGenerator[Child]:
+async def running(
+    command: Sequence[str], ollama: str, settings: Mapping[str, str] | None = None
+) -> AsyncGenerator[Child]:
     """Start a server that uses this Ollama, open a session, and end it afterwards."""
-    child = await Child.start(command, {"OLLAMA_HOST": ollama, "PATH": os.environ["PATH"]})
+    base = {"OLLAMA_HOST": ollama, "PATH": os.environ["PATH"]}
+    child = await Child.start(command, base | dict(settings or {}))
     try:
         await child.initialize()
         yield child

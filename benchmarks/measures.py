@@ -6,9 +6,9 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ DIRECT = [sys.executable, str(Path(__file__).with_name("direct.py"))]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server to measure: its name, its command, and what its ollama_chat takes."""
+    """A server to measure: its name, its command, its settings, and what its ollama_chat takes."""
 
     name: str
     command: list[str]
     arguments: dict[str, Any]
     asks_ollama: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ async def all_running(servers: Sequence[Contestant], fake: FakeOllama) -> AsyncG
     answer(fake, TOKENS)
     async with AsyncExitStack() as stack:
         children = {
-            server.name: await stack.enter_async_context(running(server.command, fake.url))
+            server.name: await stack.enter_async_context(running(server.command, fake.url, server.settings))
             for server in servers
         }
         for server in servers:

@@ -21,10 +21,14 @@ from ollama_mcp.testing import FakeOllama
 
 HERE = Path(__file__).parent
 PROMPT = {"prompt": "Hi", "model": "llama3.2:3b"}
-OURS = Contestant("ours", [str(Path(sys.executable).with_name("ollama-mcp"))], PROMPT)
+UNHELD = {"OLLAMA_MCP_PARALLEL": "32"}
+"""The others let all calls in at once; ours has four of a model run, unless told."""
+OURS = Contestant("ours", [str(Path(sys.executable).with_name("ollama-mcp"))], PROMPT, settings=UNHELD)
 FLOOR = Contestant("floor", [sys.executable, str(HERE / "floor.py")], PROMPT)
 BARE = Contestant("bare", [sys.executable, str(HERE / "bare.py")], PROMPT, asks_ollama=False)
-WITHOUT = Contestant("without speed", [sys.executable, str(HERE / "without_speed.py")], PROMPT)
+WITHOUT = Contestant(
+    "without speed", [sys.executable, str(HERE / "without_speed.py")], PROMPT, settings=UNHELD
+)
 
 WANTED = {
     "start to initialize, ms": ("bare", "<= 1.10"),

@@ -50,10 +50,11 @@ async def main() -> None:
         async with Client(make_server(app), mode="legacy") as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
             print("tools:", ", ".join(names))
-            assert names == ["local_ollama_chat", "local_ollama_generate", "recipe"]
+            ours = ["chat", "generate", "continue", "cancel"]
+            assert names == [*(f"local_ollama_{name}" for name in ours), "recipe"]
 
-            ours = await client.call_tool("local_ollama_chat", {"prompt": "Is rye bread sour?"})
-            assert ours.content == [TextContent(text="You said: Is rye bread sour?")]
+            answer = await client.call_tool("local_ollama_chat", {"prompt": "Is rye bread sour?"})
+            assert answer.content == [TextContent(text="You said: Is rye bread sour?")]
 
             fake.script(Script(tokens=["Rye, ", "water, ", "time."], delay=0.2))
             yours = await client.call_tool("recipe", {"dish": "rye bread"}, progress_callback=watch)

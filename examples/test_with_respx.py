@@ -14,7 +14,7 @@ from ollama_mcp import App, OllamaClient, ollama_list_models
 from ollama_mcp.endpoints import CHAT, TAGS
 from ollama_mcp.errors import RateLimited, Unreachable
 from ollama_mcp.settings import load
-from ollama_mcp.wire import ChatRequest, Message
+from ollama_mcp.wire import ChatRequest, Message, Options
 
 pytestmark = pytest.mark.anyio
 URL = "http://ollama.test:11434"
@@ -34,7 +34,8 @@ async def test_an_answer_is_streamed(respx_mock: respx.MockRouter) -> None:
     route.respond(
         text="".join(json.dumps(line) + "\n" for line in lines), content_type="application/x-ndjson"
     )
-    request = ChatRequest(model="qwen3:8b", messages=[Message(role="user", content="A headline!")])
+    question = Message(role="user", content="A headline!")
+    request = ChatRequest(model="qwen3:8b", messages=[question], options=Options(temperature=0.0))
     async with OllamaClient(URL) as client, client.stream(CHAT, request) as chunks:
         assert "".join([chunk.text async for chunk in chunks]) == "Bread rises"
     assert json.loads(route.calls.last.request.content)["model"] == "qwen3:8b"

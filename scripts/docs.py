@@ -21,7 +21,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 def tools_table() -> str:
     """Every tool with its parameters."""
-    server = create_server(App.create(Settings()))
+    server = create_server(App.create(Settings(toolsets=("all",))))
     published = {tool.name: tool for tool in asyncio.run(server.list_tools())}
     rows = ["| toolset | tool | what it does | parameters |", "|---|---|---|---|"]
     for toolset in TOOLSETS.values():

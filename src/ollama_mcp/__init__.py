@@ -1,7 +1,15 @@
 """Local models for every MCP client and every MCP server: Ollama's API as well-behaved MCP tools.
 
-Everything public is importable from here and loaded at first use: `OllamaClient` does not cost the
-import of mcp.
+What most programs need is importable from here, and loaded at first use: `OllamaClient` does not cost the
+import of mcp. The rest of what is public:
+
+    ollama_mcp.settings     load(environment) -> Settings; SettingsError, Backend, Clocks
+    ollama_mcp.endpoints    a row for each endpoint, for the client: CHAT, TAGS, EMBED …
+    ollama_mcp.wire         their requests and answers: ChatRequest, Message, Options …
+    ollama_mcp.errors       the tree of failures under OllamaError
+    ollama_mcp.testing      a server that is not there: FakeOllama, Script, Model, Recorder …
+
+Other modules can change with any version.
 """
 
 from __future__ import annotations
@@ -13,14 +21,28 @@ if TYPE_CHECKING:
     from ollama_mcp.app import App as App
     from ollama_mcp.client import OllamaClient as OllamaClient
     from ollama_mcp.errors import OllamaError as OllamaError
+    from ollama_mcp.replies.reply import StillRunning as StillRunning
     from ollama_mcp.server import create_server as create_server
     from ollama_mcp.server import register as register
     from ollama_mcp.settings import Backend as Backend
     from ollama_mcp.settings import Settings as Settings
+    from ollama_mcp.tools.chat import ollama_cancel as ollama_cancel
     from ollama_mcp.tools.chat import ollama_chat as ollama_chat
+    from ollama_mcp.tools.chat import ollama_compare as ollama_compare
+    from ollama_mcp.tools.chat import ollama_continue as ollama_continue
     from ollama_mcp.tools.chat import ollama_generate as ollama_generate
     from ollama_mcp.tools.embeddings import ollama_embeddings as ollama_embeddings
+    from ollama_mcp.tools.embeddings import ollama_rank as ollama_rank
+    from ollama_mcp.tools.manage import ollama_copy_model as ollama_copy_model
+    from ollama_mcp.tools.manage import ollama_create_model as ollama_create_model
+    from ollama_mcp.tools.manage import ollama_delete_model as ollama_delete_model
+    from ollama_mcp.tools.manage import ollama_pull_model as ollama_pull_model
+    from ollama_mcp.tools.manage import ollama_push_model as ollama_push_model
     from ollama_mcp.tools.models import ollama_list_models as ollama_list_models
+    from ollama_mcp.tools.models import ollama_load_model as ollama_load_model
+    from ollama_mcp.tools.models import ollama_show_model as ollama_show_model
+    from ollama_mcp.tools.models import ollama_status as ollama_status
+    from ollama_mcp.tools.models import ollama_unload_model as ollama_unload_model
 
 __version__ = "0.1.0"
 
@@ -30,11 +52,25 @@ _ROOMS = {
     "OllamaClient": "client",
     "OllamaError": "errors",
     "Settings": "settings",
+    "StillRunning": "replies.reply",
     "create_server": "server",
+    "ollama_cancel": "tools.chat",
     "ollama_chat": "tools.chat",
+    "ollama_compare": "tools.chat",
+    "ollama_continue": "tools.chat",
+    "ollama_copy_model": "tools.manage",
+    "ollama_create_model": "tools.manage",
+    "ollama_delete_model": "tools.manage",
     "ollama_embeddings": "tools.embeddings",
     "ollama_generate": "tools.chat",
     "ollama_list_models": "tools.models",
+    "ollama_load_model": "tools.models",
+    "ollama_pull_model": "tools.manage",
+    "ollama_push_model": "tools.manage",
+    "ollama_rank": "tools.embeddings",
+    "ollama_show_model": "tools.models",
+    "ollama_status": "tools.models",
+    "ollama_unload_model": "tools.models",
     "register": "server",
 }
 
@@ -44,12 +80,26 @@ __all__ = [
     "OllamaClient",
     "OllamaError",
     "Settings",
+    "StillRunning",
     "__version__",
     "create_server",
+    "ollama_cancel",
     "ollama_chat",
+    "ollama_compare",
+    "ollama_continue",
+    "ollama_copy_model",
+    "ollama_create_model",
+    "ollama_delete_model",
     "ollama_embeddings",
     "ollama_generate",
     "ollama_list_models",
+    "ollama_load_model",
+    "ollama_pull_model",
+    "ollama_push_model",
+    "ollama_rank",
+    "ollama_show_model",
+    "ollama_status",
+    "ollama_unload_model",
     "register",
 ]
 

@@ -15,11 +15,13 @@ from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.shelf import Shelf
 from ollama_mcp.management.transfers import Transfers
 from ollama_mcp.replies import Replies, Retention
+from ollama_mcp.replies.comparing import Comparer
 from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
 from ollama_mcp.replies.generation import Generator
 from ollama_mcp.replies.overview import Overview
-from ollama_mcp.settings import Settings, load
+from ollama_mcp.replies.ranking import Ranker
+from ollama_mcp.settings import Settings, own
 
 if TYPE_CHECKING:
     import httpx
@@ -34,6 +36,8 @@ class App:
     catalog: Catalog
     generator: Generator
     embedder: Embedder
+    ranker: Ranker
+    comparer: Comparer
     mapper: Mapper
     transfers: Transfers
     shelf: Shelf
@@ -55,25 +59,28 @@ class App:
         """Build an App.
 
         Args:
-            settings: Those of the process's environment by default.
+            settings: Those of the process's environment by default, whose warnings are logged.
             client: A client of the caller's own.
             transport: An httpx transport instead of the network, for tests and other HTTP stacks.
 
         Raises:
             SettingsError: The environment has a bad setting.
         """
-        settings = load() if settings is None else settings
+        settings = own() if settings is None else settings
         client = client or OllamaClient(settings.backend, transport=transport)
         catalog, windows = Catalog(client, settings), Windows()
         gate = Gate(settings.parallel, settings.queue)
         replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
         generator = Generator(client, catalog, windows, gate, settings)
+        embedder = Embedder(client, catalog, windows, gate, settings)
         return cls(
             settings=settings,
             client=client,
             catalog=catalog,
             generator=generator,
-            embedder=Embedder(client, catalog, windows, gate, settings),
+            embedder=embedder,
+            ranker=Ranker(embedder),
+            comparer=Comparer(generator),
             mapper=Mapper(generator, catalog, settings),
             transfers=Transfers(client, catalog, settings),
             shelf=Shelf(client, catalog, windows, settings),

@@ -8,6 +8,7 @@ answer whose text is not text is not an answer.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
@@ -19,7 +20,31 @@ from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.plain import clean
 
 
-class Request(BaseModel):
+class _Body(BaseModel):
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Say in the docstring which fields there are: `help()` shows those of pydantic as noise."""
+        fields = "\n".join(f"    {name}: {_field(cls, name)}" for name in cls.model_fields)
+        if fields:
+            cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\nFields:\n{fields}"
+
+
+def _field(model: type[BaseModel], name: str) -> str:
+    """A field as it was written, with its default: `bool = True`.
+
+    >>> class Pull(Request):
+    ...     model: str
+    ...     stream: bool = True
+    >>> _field(Pull, "model"), _field(Pull, "stream")
+    ('str', 'bool = True')
+    """
+    written = next(found[name] for base in model.__mro__ if name in (found := inspect.get_annotations(base)))
+    kind = written if isinstance(written, str) else getattr(written, "__name__", str(written))
+    field = model.model_fields[name]
+    return kind if field.is_required() or field.default_factory else f"{kind} = {field.default!r}"
+
+
+class Request(_Body):
     """What we send. Fields that are None are left out, so that the server's own default holds."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True, allow_inf_nan=False)
@@ -50,7 +75,7 @@ class Upload:
     size: int
 
 
-class Response(BaseModel):
+class Response(_Body):
     """What comes back."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)

@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.client.failures import WITHOUT, lacks, model_not_found
+from ollama_mcp.client.failures import WITHOUT, lacks, model_is_broken, model_not_found
 from ollama_mcp.endpoints import PS, SHOW, TAGS, VERSION
 from ollama_mcp.errors import (
     BadUpstream,
@@ -137,8 +137,14 @@ class Catalog:
         return model
 
     async def missing(self, name: str, setting: str = "") -> OllamaError:
-        """MODEL_NOT_FOUND, with the installed names that look alike; `setting` where that named it."""
+        """MODEL_NOT_FOUND, with the installed names that look alike; `setting` where that named it.
+
+        A model that is in the list, and yet not found, has lost a part of its files.
+        """
         installed = [info.name for info in await self._installed_if_told()]
+        listed = next((model for model in installed if canonical(model) == canonical(name)), "")
+        if listed:
+            return model_is_broken(listed)
         local = [model for model in installed if self._settings.cloud or not is_cloud_name(model)]
         return model_not_found(name, nearest(name, local), local[0] if local else "", setting)
 
@@ -224,10 +230,9 @@ class Catalog:
             return []
 
     def _nothing_fits(self, needs: list[str]) -> OllamaError:
-        example = next((_EXAMPLES[need] for need in needs if need in _EXAMPLES), "llama3.2")
         return ModelNotFound(
             f"no local model with {' and '.join(needs)} is installed",
-            f"Install one, for example with `ollama pull {example}`{_leave_out(needs)}.",
+            f"Install one, for example with `ollama pull {example(needs)}`{_leave_out(needs)}.",
         )
 
     async def _fitting(
@@ -337,6 +342,17 @@ class Catalog:
             return await self._look_up(info.name)
         except OllamaError:
             return Model(info.name, frozenset(), 0, is_cloud)
+
+
+def example(needs: Iterable[str]) -> str:
+    """A small model of Ollama's library that has it; "" where none is known.
+
+    >>> example(["completion", "vision"]), example(["audio"])
+    ('gemma3', '')
+    """
+    wanted = list(needs)
+    any_model = "llama3.2" if "completion" in wanted else ""
+    return next((_EXAMPLES[need] for need in wanted if need in _EXAMPLES), any_model)
 
 
 def _leave_out(needs: list[str]) -> str:

@@ -205,9 +205,13 @@ class Timeout(BackendError):
 
 
 class Upstream(BackendError):
-    """Ollama says that it failed: before the answer (HTTP 5xx) or in the middle of it."""
+    """Ollama says that it failed: before the answer (HTTP 5xx) or in the middle of it.
+
+    The next call gets a model that is loaded anew, and so can succeed.
+    """
 
     code = "UPSTREAM"
+    retryable = True
 
 
 class BadUpstream(BackendError):

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 from ollama_mcp.errors import InvalidArgument
@@ -42,6 +42,8 @@ class Host:
     path: str = ""
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
+    remark: str = field(default="", repr=False, compare=False)
+    """What was made of a strange address, where that may not be what is meant."""
 
     @property
     def url(self) -> str:
@@ -117,12 +119,12 @@ def _scheme(scheme: str) -> str:
     if scheme in _SCHEME_PORTS:
         return scheme
     shown = f"the scheme {scheme!r}" if _SCHEME.match(scheme) else "another scheme than http"
-    raise InvalidArgument(f"OLLAMA_HOST has {shown}", "Use http:// or https://, or no scheme at all.")
+    raise InvalidArgument(f"the address has {shown}", "Use http:// or https://, or no scheme at all.")
 
 
 def _not_an_address() -> InvalidArgument:
     return InvalidArgument(
-        "OLLAMA_HOST is not an address", "Use a form such as 127.0.0.1:11434 or https://gpu-box."
+        "that is not an address of a server", "Use a form such as 127.0.0.1:11434 or https://gpu-box."
     )
 
 
@@ -130,11 +132,11 @@ def _parse_rest(scheme: str, rest: str, *, explicit: bool) -> Host:
     authority, slash, path = rest.partition("/")
     userinfo, at, authority = authority.rpartition("@")
     username, _, password = userinfo.partition(":") if at else ("", "", "")
-    name, port_text = _split_port(authority)
-    name = _host_name(name) if name else _LOOPBACK[4]
+    written, port_text = _split_port(authority)
+    name = _host_name(written) if written else _LOOPBACK[4]
     if name == "ollama.com" and not explicit:
         scheme, explicit = "https", True
-    return Host(
+    host = Host(
         scheme=scheme,
         hostname=name,
         port=_port(port_text, _SCHEME_PORTS[scheme] if explicit else DEFAULT_PORT),
@@ -142,6 +144,26 @@ def _parse_rest(scheme: str, rest: str, *, explicit: bool) -> Host:
         username=unquote(username),
         password=unquote(password),
     )
+    return replace(host, remark=_remark(host, written, port_text))
+
+
+def _remark(host: Host, written: str, port: str) -> str:
+    """What was made of a strange address.
+
+    >>> parse_host("gpu:99999").remark
+    'its port is no number from 1 to 65535; http://gpu:11434 is called'
+    >>> parse_host("http://http://gpu").remark
+    'http is the name of the machine in http://http:80//gpu, which is called'
+    >>> parse_host("8080").remark
+    'a number alone is a machine: http://0.0.31.144:11434 is called; a port is written :8080'
+    """
+    if port and not _port(port, 0):
+        return f"its port is no number from 1 to 65535; {host.url} is called"
+    if host.hostname in _SCHEME_PORTS and host.path.startswith("//"):
+        return f"{host.hostname} is the name of the machine in {host.url}, which is called"
+    if written.isascii() and _port(written, 0):
+        return f"a number alone is a machine: {host.url} is called; a port is written :{written}"
+    return ""
 
 
 def _split_port(authority: str) -> tuple[str, str]:
@@ -182,7 +204,7 @@ def _host_name(name: str) -> str:
     address = _as_address(name)
     if name in _METADATA_NAMES or (address is not None and _is_unsafe(address)):
         raise InvalidArgument(
-            f"OLLAMA_HOST {name} is a link-local or metadata address", "Name the machine that runs Ollama."
+            f"{name} is a link-local or metadata address", "Name the machine that runs Ollama."
         )
     if address is None:
         return _checked_name(name)

@@ -103,6 +103,7 @@ _LISTS = {
     "messages": ("messages", '"messages" has {} messages', _FEWER_MESSAGES),
     "images": ("images", "there are {} images", "Send fewer, in several calls."),
     "input": ("texts", '"input" has {} texts', "Send them in several calls."),
+    "candidates": ("texts", '"candidates" has {} texts', "Send them in several calls."),
     "tools": ("tools", '"tools" has {} tools', "Send only those that the question needs."),
     "files": ("files", "there are {} files", "Name fewer, in several calls."),
 }

@@ -68,6 +68,7 @@ class Shared:
         flight = flights.get(key)
         if flight is None:
             flight = flights[key] = _Flight(asyncio.get_running_loop().create_task(work()))
+            flight.task.add_done_callback(_asked)
         flight.waiting += 1
         try:
             await asyncio.wait([flight.task])
@@ -79,5 +80,22 @@ class Shared:
                 flight.task.cancel()
         error = flight.task.exception()
         if error is not None:
-            raise copy.copy(error) from None
+            raise own_copy(error) from None
         return cast("T", flight.task.result())
+
+
+def own_copy(error: BaseException) -> BaseException:
+    """The same failure for one of those whom it reaches, with the place where it happened.
+
+    As it is where it cannot be copied: some exceptions cannot be made of what they say of themselves.
+    """
+    try:
+        return copy.copy(error).with_traceback(error.__traceback__)
+    except TypeError:
+        return error
+
+
+def _asked(task: asyncio.Task[Any]) -> None:
+    """Asking for the exception tells asyncio that nobody else has to: all may have gone."""
+    if not task.cancelled():
+        task.exception()

@@ -100,7 +100,7 @@ def parse_options(raw: Mapping[str, Any]) -> tuple[Options, list[str]]:
     {'num_predict': 8, 'temperature': 0.0}
     """
     notes = [f"option {name} was dropped: Ollama retired it" for name in raw if name in RETIRED]
-    given = {ALIASES.get(k, k): v for k, v in raw.items() if k not in RETIRED and v is not None}
+    given = {ALIASES.get(k, str(k)): v for k, v in raw.items() if k not in RETIRED and v is not None}
     for name in given:
         _known(name)
     try:

@@ -6,7 +6,8 @@ import base64
 import binascii
 import math
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.wire import KeepAlive, Think
@@ -24,6 +25,37 @@ _THINK_WORDS: dict[str, Think] = {
     "true": True, "on": True, "yes": True, "false": False, "off": False, "no": False, "none": False,
     "low": "low", "medium": "medium", "high": "high", "max": "max",
 }  # fmt: skip
+
+
+def check_kind(name: str, value: Any, kind: type[Any], of: type[Any] | None = None) -> None:
+    """Refuse a value of another kind, which a program can send and JSON's check would have told.
+
+    Args:
+        name: The argument.
+        value: What was sent.
+        kind: str, bool, int, Mapping or Sequence, which a text is not here.
+        of: The kind of a Sequence's items.
+
+    Raises:
+        InvalidArgument: It is not of that kind.
+    """
+    is_text, is_bool = isinstance(value, str), isinstance(value, bool)
+    if not isinstance(value, kind) or (is_text and kind is not str) or (is_bool and kind is int):
+        raise InvalidArgument(
+            f'"{name}" is of the kind {type(cast("object", value)).__name__}',
+            f'Send "{name}" as {_WANTED[kind]}.',
+        )
+    for place, item in enumerate(cast("Sequence[object]", value) if of else ()):
+        check_kind(f"{name}[{place}]", item, cast("type[Any]", of))
+
+
+_WANTED: dict[type[Any], str] = {
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    Mapping: "an object",
+    Sequence: "a list",
+}
 
 
 def parse_keep_alive(value: Any) -> KeepAlive | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import logging
 import os
 import re
 import tomllib
@@ -27,6 +28,8 @@ from ollama_mcp.parameters import KeepAlive, parse_keep_alive, parse_think
 from ollama_mcp.wire import Think
 
 T = TypeVar("T")
+
+_log = logging.getLogger("ollama_mcp")
 
 
 class SettingsError(Exception):
@@ -68,6 +71,7 @@ class Backend:
         clocks: See `Clocks`.
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
+        setting: What names `host`, for the remedies; "" where that is the program itself.
         swift: Whether aiohttp is to be used, where it is installed, for plain HTTP to this machine. The
             command does; in a library it would pass by whatever takes httpx's place in a test.
     """
@@ -80,6 +84,7 @@ class Backend:
     clocks: Clocks = Clocks()
     max_connections: int = 64
     retries: int = 2
+    setting: str = field(default="", compare=False)
     swift: bool = False
 
     @property
@@ -133,6 +138,9 @@ class Settings:
     max_context: int = 32768
     limits: Limits = USUAL
     cloud: bool = False
+    toolsets: tuple[str, ...] = ("chat", "embeddings", "models")
+    tools: tuple[str, ...] = ()
+    read_only: bool = False
     registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
     max_pull_gb: float = 20.0
     roots: tuple[Path, ...] = ()
@@ -157,6 +165,12 @@ class Settings:
     def takes_files(self) -> bool:
         """Whether files of this machine may be read at all."""
         return bool(self.roots) or self.client_roots
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is taken, and may not be what is meant: a line each."""
+        remark = self.backend.host.remark
+        return (*self.unknown, *([f"OLLAMA_HOST: {remark}"] if remark else []))
 
     def defaults_for(self, model: str) -> ModelDefaults:
         """What a call of that model gets that does not say otherwise."""
@@ -230,6 +244,13 @@ def _gigabytes(value: Any) -> float:
     if not 0 <= size < 1e6 or isinstance(value, bool):
         raise ValueError("a number of gigabytes, 0 or more")
     return size
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    named = cast("list[Any]", value) if isinstance(value, list) else _text(value).replace(",", " ").split()
+    if not all(isinstance(name, str) and name.strip().isidentifier() for name in named):
+        raise ValueError("names with commas between, such as chat,models")
+    return tuple(name.strip() for name in named)
 
 
 def _registries(value: Any) -> tuple[str, ...]:
@@ -392,6 +413,11 @@ FIELDS: tuple[Field[Any], ...] = (
           "Longest keep_alive that a caller gets: 10m, 2h, forever. More is lowered."),
     *_limit_fields(),
     Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
+    Field("OLLAMA_MCP_TOOLSETS", "toolsets", _names, "chat,embeddings,models",
+          "Groups of tools: chat, embeddings, models, manage, files; or all."),
+    Field("OLLAMA_MCP_TOOLS", "tools", _names, "", "Single tools beside those, e.g. ollama_pull_model."),
+    Field("OLLAMA_MCP_READ_ONLY", "read_only", _bool, "0",
+          "1 leaves out every tool that changes something, whatever else is set."),
     Field("OLLAMA_MCP_REGISTRIES", "registries", _registries, DEFAULT_REGISTRY,
           "Hosts that models may be pulled from and pushed to, e.g. registry.ollama.ai,hf.co."),
     Field("OLLAMA_MCP_MAX_PULL_GB", "max_pull_gb", _gigabytes, "20",
@@ -439,16 +465,17 @@ _PER_MODEL = ("options", "system", "keep_alive", "think")
 # --- reading all of it -------------------------------------------------------------------------
 
 
-def load(environment: Mapping[str, str] | None = None) -> Settings:
+def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, str] | None = None) -> Settings:
     """Read the settings of this process.
 
     Args:
         environment: Variables; those of the process by default.
+        flags: Values by variable that win over it, as from a command line.
 
     Raises:
         SettingsError: Any value is wrong; every one is named.
     """
-    variables = os.environ if environment is None else environment
+    variables = {**(os.environ if environment is None else environment), **(flags or {})}
     problems: list[str] = []
     table = _read_file(variables.get("OLLAMA_MCP_CONFIG", ""), problems)
     values = dict(_values(variables, table, problems))
@@ -459,6 +486,18 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError([*problems, *unknown])
     values.setdefault("cache", _cache_folder(variables))
     return _build(values, per_model, unknown)
+
+
+def own() -> Settings:
+    """The settings of this process, for programs that have our code in them; their warnings are logged.
+
+    Raises:
+        SettingsError: As for `load`.
+    """
+    settings = load()
+    for warning in settings.warnings:
+        _log.warning("%s", warning)
+    return settings
 
 
 def _cache_folder(variables: Mapping[str, str]) -> Path:
@@ -545,13 +584,16 @@ def _strangers(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    known = [entry.variable for entry in FIELDS]
-    for name in variables:
-        if name.startswith("OLLAMA_MCP_") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            yield f"{name} is no setting" + (f"; {close[0]} is meant?" if close else "")
+    ours = "OLLAMA_MCP_"
+    known = [entry.variable.removeprefix(ours) for entry in FIELDS if entry.variable.startswith(ours)]
+    for name in (variable.removeprefix(ours) for variable in variables if variable.startswith(ours)):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+            yield f"{ours}{name} is no setting" + (f"; {ours}{close[0]} is meant?" if close else "")
 
 
+_ALIKE = 0.75
+"""Of 1: one letter wrong in a short name, two or three in a long one."""
 _LIMITS = {f"max_{limit.name}": limit.name for limit in fields(Limits)}
 _CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
 _BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
@@ -561,7 +603,10 @@ def _build(
     values: dict[str, Any], per_model: Mapping[str, ModelDefaults], unknown: tuple[str, ...]
 ) -> Settings:
     clocks = Clocks(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
-    backend = replace(Backend(clocks=clocks), **{key: values.pop(key) for key in _BACKEND if key in values})
+    backend = replace(
+        Backend(clocks=clocks, setting="OLLAMA_HOST"),
+        **{key: values.pop(key) for key in _BACKEND if key in values},
+    )
     limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})
     defaults = ModelDefaults(**{key: values.pop(key) for key in _PER_MODEL if key in values})
     return Settings(

@@ -1,6 +1,7 @@
 """The JSON that Ollama speaks: one model a request and one a response, as in its `api/types.go`.
 
-`bodies` says how strict they are.
+`bodies` says how strict they are. Plain objects are taken where a model is (`options={"seed": 1}`), as JSON
+is; type checkers want the model: `Options(seed=1)`, `Message(role="user", content="…")`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pydantic_core
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from ollama_mcp.bodies import Line, Request, Response
-from ollama_mcp.options import Options
+from ollama_mcp.options import Options as Options  # noqa: PLC0414 - public here, too
 
 
 def _no_boolean(value: Any) -> Any:

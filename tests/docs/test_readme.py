@@ -91,6 +91,15 @@ def test_a_program_in_readme_runs(program: str, tmp_path: Path) -> None:
         run(*(["-m", "pytest"] if "def test_" in program else []), file, cwd=tmp_path, OLLAMA_HOST=fake.url)
 
 
+def test_the_test_in_readme_passes_where_trio_is_installed(tmp_path: Path) -> None:
+    # As anyio's own fixture does there; that the second loop is none here makes no difference.
+    conftest = 'import pytest\n@pytest.fixture(params=["asyncio", "trio"])\ndef anyio_backend(request):\n'
+    (tmp_path / "conftest.py").write_text(conftest + "    return request.param\n", encoding="utf-8")
+    file = tmp_path / "test_program.py"
+    file.write_text(next(block for block in blocks("python") if "def test_" in block), encoding="utf-8")
+    run("-m", "pytest", file, cwd=tmp_path)
+
+
 @pytest.mark.anyio
 async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_words(
     monkeypatch: pytest.MonkeyPatch,
@@ -116,7 +125,8 @@ async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_wo
                 fake.busy(times=None)
                 failed = await client.call_tool("summary", {"text": "…"})
                 assert failed.is_error
-                assert "BUSY: Ollama is busy" in failed.content[0].text
+                told = "Error executing tool summary: BUSY: Ollama is busy"
+                assert failed.content[0].text.startswith(told)
 
 
 def test_the_settings_file_in_readme_is_one(tmp_path: Path) -> None:

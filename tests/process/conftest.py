@@ -20,7 +20,6 @@ PATIENCE = 10
 
 MODERN = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "pipes", "version": "1"},
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 
@@ -73,6 +72,7 @@ class Child:
 
     def __init__(self, *args: str, cwd: Path, **environment: str) -> None:
         self.version = ""
+        self.info = {"name": "pipes", "version": "1"}
         self.process = subprocess.Popen(
             [str(COMMAND), *args],
             stdin=subprocess.PIPE,
@@ -97,7 +97,8 @@ class Child:
 
     def request(self, call_id: Any, method: str, **params: Any) -> float:
         if self.version == "2026-07-28":
-            params["_meta"] = MODERN | params.get("_meta", {})
+            said = MODERN | {"io.modelcontextprotocol/clientInfo": self.info}
+            params["_meta"] = said | params.get("_meta", {})
         return self.send({"id": call_id, "method": method, "params": params})
 
     def answer_to(self, call_id: Any) -> Line:
@@ -105,14 +106,14 @@ class Child:
 
     # What a client says.
 
-    def open(self, version: str) -> dict[str, Any]:
-        """Begin in the way of that version; returns what the server says of itself."""
+    def open(self, version: str, name: str = "pipes") -> dict[str, Any]:
+        """Begin in the way of that version, as that client; returns what the server says of itself."""
         self.version = version
+        self.info = {"name": name, "version": "1"}
         if version == "2026-07-28":
             self.request("open", "server/discover")
             return self.answer_to("open").message["result"]
-        info = {"name": "pipes", "version": "1"}
-        self.request("open", "initialize", protocolVersion=version, capabilities={}, clientInfo=info)
+        self.request("open", "initialize", protocolVersion=version, capabilities={}, clientInfo=self.info)
         result = self.answer_to("open").message["result"]
         self.send({"method": "notifications/initialized"})
         return result
@@ -131,6 +132,12 @@ class Child:
         message = self.answer_to(call_id).message
         assert "result" in message, message
         return message["result"]
+
+    def text_of(self, call_id: Any) -> str:
+        """The text of a result that is no error."""
+        result = self.result_of(call_id)
+        assert not result.get("isError"), result
+        return result["content"][0]["text"]
 
     def progress_of(self, call_id: Any) -> list[Line]:
         return [
@@ -198,9 +205,9 @@ def start(tmp_path: Path, fake: FakeOllama) -> Iterator[Callable[..., Child]]:
 def serve(start: Callable[..., Child]) -> Callable[..., Child]:
     """Start it and greet it."""
 
-    def serve(version: str = "2025-11-25", **environment: str) -> Child:
+    def serve(version: str = "2025-11-25", name: str = "pipes", **environment: str) -> Child:
         child = start(**environment)
-        child.open(version)
+        child.open(version, name)
         return child
 
     return serve

@@ -1,5 +1,8 @@
 """The command line: what is printed, where, and with which status."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,43 @@ def test_a_setting_with_a_misspelt_name_is_a_warning(start: Any):
     child.open("2025-11-25")
     assert child.finish() == 0
     assert any("OLLAMA_MCP_CHAT_MODEL is meant" in line.message for line in child.err.rest())
+
+
+def test_a_strange_address_is_a_warning_that_says_what_was_made_of_it(start: Any, fake: FakeOllama):
+    child = start(OLLAMA_HOST=f"{fake.url}//", OLLAMA_MCP_CONNECT_TIMEOUT="1")
+    child.open("2025-11-25")
+    assert child.finish() == 0
+    assert not [line for line in child.err.rest() if "OLLAMA_HOST" in line.message]
+    child = start(OLLAMA_HOST="127.0.0.1:abc")
+    child.open("2025-11-25")
+    assert child.finish() == 0
+    assert any("http://127.0.0.1:11434 is called" in line.message for line in child.err.rest())
+
+
+def test_in_a_terminal_it_says_that_it_waits_for_a_client(start: Any):
+    person, terminal = os.openpty()
+    os.write(person, b"\x04")  # Ctrl-D
+    with os.fdopen(person, "rb", 0):
+        found = subprocess.run(
+            [sys.executable, "-m", "ollama_mcp"], stdin=terminal, capture_output=True, timeout=20, check=True
+        )
+        os.close(terminal)
+    assert found.stdout == b""
+    assert found.stderr.decode().splitlines() == [
+        "ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`"
+    ]
+
+
+def test_the_demo_without_its_extra_says_just_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
+    monkeypatch.setattr("ollama_mcp.cli.embedded.find_spec", lambda name: None)
+    monkeypatch.setenv("OLLAMA_MCP_CACHE", str(tmp_path))
+    assert main(["demo", "--embedded"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "needs xllamacpp, gguf, numpy" in said.err
+    assert "ollama-mcp[embedded]" in said.err
 
 
 # --- the log -----------------------------------------------------------------------------------
@@ -212,6 +252,27 @@ def test_doctor_shows_every_setting_in_force(doctor: Any):
     ):
         assert f"OLLAMA_MCP_{text}" in out
     assert "! OLLAMA_MCP_MAX_CONTEKST is no setting" in out
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"OLLAMA_MCP_RATE": "chat=10/min"}, "OLLAMA_MCP_RATE: chat"),
+        ({"OLLAMA_MCP_LOG_FILE": "no/such/folder/server.log"}, "OLLAMA_MCP_LOG_FILE"),
+    ],
+)
+def test_doctor_finds_what_the_server_does_not_start_with(doctor: Any, setting: dict[str, str], named: str):
+    status, out = doctor(**setting)
+    assert status == 1
+    (problem,) = problems(out)
+    assert named in problem
+    assert "A chat works." in out
+    assert "The server does not start" in out
+
+
+def test_doctor_says_what_was_made_of_a_strange_address(doctor: Any):
+    _, out = doctor(OLLAMA_HOST="http://127.0.0.1:99999")
+    assert "! OLLAMA_HOST: its port is no number from 1 to 65535; http://127.0.0.1:80 is called" in out
 
 
 def problems(out: str) -> list[str]:

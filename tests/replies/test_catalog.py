@@ -275,6 +275,16 @@ async def test_a_name_that_is_not_installed_comes_with_those_that_look_alike(ben
     assert "ollama pull qwen3:7b" in error.remedy
 
 
+async def test_a_model_that_is_listed_and_not_found_is_to_be_installed_anew(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("qwen3:8b", CHAT)) as b:
+            b.fake.script(Script(status=404, body={"error": "model 'qwen3:8b' not found"}), path="/api/show")
+            with pytest.raises(ModelNotFound, match="Ollama lists the model") as caught:
+                await b.chat(model="Qwen3:8b")
+    assert "alike" not in str(caught.value)
+    assert caught.value.remedy.startswith("Install it anew with `ollama pull qwen3:8b`")
+
+
 async def test_a_name_that_is_not_installed_is_told_also_where_the_list_fails(bench):
     with anyio.fail_after(5):
         async with bench() as b:

@@ -103,12 +103,12 @@ async def test_what_the_settings_say_goes_with_the_request(bench):
 # --- texts that are nothing --------------------------------------------------------------------
 
 
-async def test_no_texts_are_no_vectors_and_no_request(bench):
+async def test_no_texts_are_refused_without_a_request(bench):
     with anyio.fail_after(5):
         async with bench(model()) as b:
-            found = await b.embed()
-            assert b.sent(EMBED) == []
-    assert (len(found), found.stats.count, found.stats.dimensions) == (0, 0, 0)
+            with pytest.raises(InvalidArgument, match="nothing to embed"):
+                await b.embed()
+            assert b.fake.requests == []
 
 
 async def test_an_empty_text_beside_others_has_its_vector(bench):

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from ollama_mcp import errors
+from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import (
     BLOB_EXISTS,
     CHAT,
@@ -22,6 +23,7 @@ from ollama_mcp.endpoints import (
     TAGS,
     VERSION,
 )
+from ollama_mcp.settings import Settings
 from ollama_mcp.testing import Exchange, Script, Wait
 from ollama_mcp.wire import (
     ChatRequest,
@@ -56,6 +58,19 @@ async def heard(client, endpoint=CHAT, body=ASK) -> tuple[str, errors.OllamaErro
     return text, None
 
 
+async def test_a_row_goes_with_its_verb_and_its_request(fake, client):
+    wrong = [
+        (lambda: client.call(CHAT, ASK), r"/api/chat is asked with stream\(\), not with call\(\)"),
+        (lambda: ask(client, TAGS, None), r"/api/tags is asked with call\(\), not with stream\(\)"),
+        (lambda: client.call(SHOW, {"model": "x"}), "/api/show takes a ShowRequest, not a dict"),
+        (lambda: client.call("/api/tags"), "a row of ollama_mcp.endpoints, not a str"),
+    ]
+    for go, text in wrong:
+        with pytest.raises(TypeError, match=text):
+            await go()
+    assert fake.requests == []
+
+
 # --- no connection, no byte --------------------------------------------------------------------
 
 
@@ -72,9 +87,39 @@ async def test_a_server_that_is_down_is_unreachable_by_its_address_without_useri
     assert caught.value.retryable
 
 
-async def test_a_name_that_does_not_exist_is_unreachable(connect):
-    with pytest.raises(errors.Unreachable):
+async def test_a_name_that_does_not_exist_is_unreachable_and_named(connect):
+    with pytest.raises(errors.Unreachable, match=r"the name no-such-host\.invalid .*cannot be resolved"):
         await connect("http://no-such-host.invalid:1", connect=2).call(TAGS)
+
+
+async def test_the_remedy_names_the_variable_only_where_that_was_asked(monkeypatch):
+    with pytest.raises(errors.Unreachable) as caught:
+        await OllamaClient("127.0.0.1:1").call(TAGS)
+    assert "OLLAMA_HOST" not in str(caught.value)
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:2")
+    monkeypatch.setenv("OLLAMA_MCP_RETRIES", "0")
+    with pytest.raises(errors.Unreachable, match=r"127\.0\.0\.1:2.*set OLLAMA_HOST"):
+        await OllamaClient().call(TAGS)
+
+
+async def test_an_address_given_wins_over_the_environment_and_is_not_called_by_its_name(monkeypatch, fake):
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
+    async with OllamaClient(fake.url) as client:
+        assert await client.call(TAGS)
+    with pytest.raises(errors.InvalidArgument) as caught:
+        OllamaClient("ftp://x")
+    assert "OLLAMA_HOST" not in str(caught.value)
+    with pytest.raises(TypeError, match="Settings"):
+        OllamaClient(Settings())
+
+
+async def test_what_is_no_ollama_is_told_by_who_named_it(monkeypatch, fake):
+    fake.script(Script(status=404, body="<html>"))
+    monkeypatch.setenv("OLLAMA_HOST", fake.url)
+    for client, named in ((OllamaClient(), "Set OLLAMA_HOST"), (OllamaClient(fake.url), "Give the client")):
+        async with client:
+            with pytest.raises(errors.NotOllama, match=named):
+                await client.call(TAGS)
 
 
 async def test_a_port_that_takes_no_connection_runs_out_the_connect_clock(connect):

@@ -78,7 +78,9 @@ def test_every_class_says_what_it_is_for(kind):
 
 def test_what_can_succeed_later_is_retryable():
     retryable = {c.code for c in LEAVES if c.retryable}
-    assert retryable == {"BUSY", "RATE_LIMITED", "UNREACHABLE", "TIMEOUT", "STREAM_BROKEN", "TRUNCATED"}
+    assert retryable == {
+        "BUSY", "RATE_LIMITED", "UNREACHABLE", "TIMEOUT", "UPSTREAM", "STREAM_BROKEN", "TRUNCATED",
+    }  # fmt: skip
 
 
 def check_contract(error: OllamaError) -> None:
@@ -87,6 +89,7 @@ def check_contract(error: OllamaError) -> None:
     assert "\n" not in text
     assert SHAPE.match(text), text
     assert text.startswith(error.code + ": ")
+    assert error.retryable or "ry again" not in error.remedy
     data = error.as_data()
     assert data.keys() >= DATA
     assert data["code"] == error.code

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -88,6 +89,15 @@ def test_the_public_names_are_these():
     assert [name for name in PUBLIC if not hasattr(ollama_mcp, name)] == []
     with pytest.raises(AttributeError, match="nothing"):
         _ = ollama_mcp.nothing
+
+
+def test_help_of_the_package_is_true():
+    rows = re.findall(r"^    (ollama_mcp\.\w+) +(.+)$", ollama_mcp.__doc__, re.MULTILINE)
+    assert len(rows) == 5
+    for module, what in rows:
+        found = importlib.import_module(module)
+        for name in re.findall(r"\b(?:[A-Z]\w+|load)\b", what):
+            assert hasattr(found, name), (module, name)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -99,6 +99,41 @@ def test_never_more_than_the_burst_and_the_rate_and_waiting_is_enough(count, sec
         assert allowed <= burst + count / seconds * (clock.now - begun) + 1e-6
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.floats(0, 5)), max_size=60))
+def test_each_caller_and_tool_has_its_bound_whatever_the_others_do(calls):
+    clock, begun = Clock(), 1000.0
+    limit = RateLimit({"": Rate(2, 1.0), "x": Rate(1, 1.0)}, 3, clock)
+    counts: dict[tuple[str, str], int] = {}
+    for principal, tool, pause in calls:
+        clock.now += pause
+        if not admitted(limit, tool, principal):
+            continue
+        for scope, rate in (("", 2), *([("x", 1)] if tool == "x" else [])):
+            key = (principal, scope)
+            counts[key] = counts.get(key, 0) + 1
+            assert counts[key] <= 3 + rate * (clock.now - begun) + 1e-6
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=40))
+def test_waiting_as_told_is_enough_also_where_two_rates_apply(calls):
+    clock = Clock()
+    limit = RateLimit({"": Rate(7, 60.0), "x": Rate(3, 60.0)}, 2, clock)
+    for principal, tool in calls:
+        try:
+            limit.admit(tool, principal)
+        except RateLimited as told:
+            clock.now += told.retry_after_s
+            limit.admit(tool, principal)
+
+
+def test_a_refused_call_costs_nothing(clock):
+    limit = RateLimit(parse_rates("1/s"), 1, clock)
+    assert admitted(limit)
+    assert not any(admitted(limit) for _ in range(1000))
+    clock.now += 1
+    assert admitted(limit)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

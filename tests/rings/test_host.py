@@ -184,6 +184,36 @@ def test_a_wrong_scheme_is_not_quoted_when_it_could_hold_a_secret():
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "gpu:abc",
+        "gpu:99999",
+        "gpu:0",
+        "http://gpu:-1",
+        "http://http://gpu",
+        "https:8080//x",
+        "8080",
+        "[::1]:x",
+    ],
+)
+def test_what_is_made_of_a_strange_address_is_told(value):
+    host = parse_host(value)
+    assert host.url in host.remark
+
+
+@pytest.mark.parametrize(
+    "value", ["", "0", ":8080", "gpu", "gpu:9/a//b", "http://http", "::1", "[::1]:9", "0x7f.1"]
+)
+def test_an_ordinary_address_has_no_remark(value):
+    assert parse_host(value).remark == ""
+
+
+def test_a_remark_shows_no_secret():
+    assert "secret" not in parse_host("me:secret").remark
+    assert "secret" not in parse_host("http://me:secret@gpu:x").remark
+
+
 HOSTS = st.one_of(
     st.text(),
     st.text(alphabet="0123456789abcdefx.:[]@/%-_ ?#\\", max_size=30),

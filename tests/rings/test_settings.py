@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ollama_mcp.app import App
 from ollama_mcp.guards import Rate
 from ollama_mcp.host import parse_host
 from ollama_mcp.limits import Limits
@@ -393,6 +394,19 @@ def test_a_file_is_found_by_a_tilde(tmp_path, monkeypatch):
 
 
 # --- strangers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["OLLAMA_MCP_FOO", "OLLAMA_MCP_TOOLS", "OLLAMA_MCP_TEMPERATURE"])
+def test_no_setting_is_guessed_that_is_not_close(name):
+    assert load({name: "1"}).unknown == (f"{name} is no setting",)
+
+
+def test_a_program_that_has_our_code_in_it_logs_the_warnings(monkeypatch, caplog):
+    monkeypatch.setenv("OLLAMA_MCP_CHAT_MODLE", "x")
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:abc")
+    App.create()
+    assert "OLLAMA_MCP_CHAT_MODEL is meant" in caplog.messages[0]
+    assert "http://127.0.0.1:11434 is called" in caplog.messages[1]
 
 
 def test_an_unknown_variable_of_ours_is_told_and_not_refused():

@@ -1,6 +1,8 @@
 """The JSON that Ollama speaks: what is sent exactly, what comes back tolerantly."""
 
 import json
+import pydoc
+import re
 from pathlib import Path
 
 import pytest
@@ -347,3 +349,25 @@ def test_every_recorded_object_parses(path):
         unknown = raw.keys() - names(row.response) - {"error"}
         assert not unknown, f"fields that wire does not know: {unknown}"
         assert parsed
+
+
+BODIES = [
+    kind
+    for kind in vars(wire).values()
+    if isinstance(kind, type) and issubclass(kind, wire.Request | wire.Response)
+]
+
+
+@pytest.mark.parametrize("kind", BODIES, ids=lambda kind: kind.__name__)
+def test_help_lists_every_field_with_its_kind(kind):
+    lines = pydoc.render_doc(kind, renderer=pydoc.plaintext).partition("Method resolution order")[0]
+    for name in kind.model_fields:
+        assert re.search(rf"^ \|      {name}: \S", lines, re.MULTILINE), (name, lines)
+
+
+def test_help_shows_defaults_and_the_fields_of_all_requests():
+    assert (
+        "    model: str\n    stream: bool = True\n    options: Options | None = None\n"
+        in wire.ChatRequest.__doc__
+    )
+    assert "    messages: list[Message]" in wire.ChatRequest.__doc__

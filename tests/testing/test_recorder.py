@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ollama_mcp.testing import Exchange, FakeOllama, Recorder, Script, recorder
+from ollama_mcp.testing.__main__ import main
 from ollama_mcp.testing.framing import BadFraming, chunk, read_answer
 
 pytestmark = pytest.mark.anyio
@@ -364,6 +365,22 @@ def test_what_it_cannot_begin_with_is_one_line(options, environment, told, tmp_p
     assert done.returncode in {1, 2}
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["recrod", "--port", "0"], "no command 'recrod', only record"),
+        (["--to", "made"], "--to"),
+        (["--replay", ".", "--tokens", "3"], "--tokens has no effect with --replay"),
+        (["--replay", ".", "--model", "x"], "--model has no effect with --replay"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_a_usage_error(options, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(options)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 def test_from_a_shell(fake_ollama, tmp_path):

@@ -10,6 +10,26 @@ import pytest
 from ollama_mcp.testing import FakeOllama, Request, Script, Wait
 from ollama_mcp.testing.endpoints import respond
 
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"how": "explode"}, "close, reset, silence, error"),
+        ({"delay": -1}, "delay is -1"),
+        ({"delay_first": -0.1}, "delay_first"),
+        ({"status": "500"}, "status is '500'"),
+    ],
+)
+def test_a_script_that_cannot_be_is_refused_where_it_is_written(wrong, told):
+    with pytest.raises((TypeError, ValueError), match=told):
+        Script(**wrong)
+
+
+def test_what_is_no_script_is_refused_where_it_is_given():
+    with pytest.raises(TypeError, match=r"'hello' is no Script"):
+        FakeOllama().script("hello")
+
+
 pytestmark = pytest.mark.anyio
 HELLO = [{"role": "user", "content": "hello"}]
 

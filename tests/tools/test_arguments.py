@@ -5,6 +5,7 @@ import re
 from math import inf, nan
 from typing import Any
 
+import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
@@ -62,6 +63,11 @@ async def test_a_required_argument_that_is_missing_is_named(call, tool, name):
     result = await call(tool)
     assert text_of(result).startswith(f'INVALID_ARGUMENT: "{name}" is missing. Send "{name}", ')
     assert result.meta[ERROR]["code"] == "INVALID_ARGUMENT"
+
+
+async def test_a_name_that_is_like_none_of_ours_is_told_with_the_one_that_is_missing(call):
+    said = text_of(await call("ollama_embeddings", texts=["a"]))
+    assert said.startswith('INVALID_ARGUMENT: "input" is missing, and "texts" is no argument. Send "input", ')
 
 
 async def test_a_required_argument_that_is_null_is_missing(call):
@@ -216,6 +222,17 @@ async def test_a_capability_that_does_not_exist_is_told_with_those_that_do(call,
     result = await call("ollama_list_models", capability=capability)
     assert text_of(result).startswith(f'INVALID_ARGUMENT: no model can have the capability "{capability}"')
     assert meant in text_of(result)
+
+
+async def test_a_misspelt_capability_is_told_before_ollama_is_asked(connect):
+    async with connect(OLLAMA_HOST="127.0.0.1:1", OLLAMA_MCP_RETRIES="0") as client:
+        with anyio.fail_after(5):
+            result = await client.call_tool("ollama_list_models", {"capability": "vison"})
+    assert text_of(result) == 'INVALID_ARGUMENT: no model can have the capability "vison". Send "vision".'
+
+
+async def test_no_texts_to_embed_are_refused(call):
+    assert text_of(await call("ollama_embeddings", input=[])).startswith("INVALID_ARGUMENT: ")
 
 
 A_MESSAGE = 'such as {"role": "user", "content": "…"}'

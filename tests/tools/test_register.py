@@ -10,16 +10,16 @@ from mcp.client import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 
-from ollama_mcp import App, ollama_chat, ollama_embeddings, ollama_list_models, register
-from ollama_mcp.errors import CapabilityMissing, ModelNotFound
+from ollama_mcp import App, ollama_chat, ollama_embeddings, ollama_generate, ollama_list_models, register
+from ollama_mcp.errors import CapabilityMissing, InvalidArgument, ModelNotFound
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
-CHAT = ["ollama_chat", "ollama_generate", "ollama_continue", "ollama_cancel"]
-MODELS = ["ollama_list_models", "ollama_status"]
-OURS = [tool.name for toolset in TOOLSETS.values() for tool in toolset]
+CHAT = [tool.name for tool in TOOLSETS["chat"]]
+MODELS = [tool.name for tool in TOOLSETS["models"]]
+OURS = [tool.name for name in ("chat", "embeddings", "models") for tool in TOOLSETS[name]]
 Talk = Callable[[MCPServer], AbstractAsyncContextManager[Client]]
 
 
@@ -147,8 +147,10 @@ async def test_registering_twice_needs_a_prefix(host, talk, app):
 
 @pytest.mark.parametrize("prefix", ["x y", "ä_", "a/", "x" * 65])
 def test_a_prefix_that_no_name_may_have_is_refused(host, prefix):
-    with pytest.raises(ValueError, match="begin a tool's name"):
+    with pytest.raises(ValueError, match="begin a tool's name") as caught:
         register(host, App.create(), prefix=prefix)
+    if len(prefix) > 64:
+        assert "at most 64 characters" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +205,36 @@ async def test_a_tool_called_directly_raises(app):
         await ollama_chat(app, prompt="hi", model="nobody")
     with pytest.raises(CapabilityMissing):
         await ollama_embeddings(app, ["a"], model="llama3.2:3b")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "named"),
+    [
+        (ollama_chat, {"prompt": 5}, "prompt"),
+        (ollama_chat, {"prompt": "x", "model": None}, "model"),
+        (ollama_chat, {"messages": "x"}, "messages"),
+        (ollama_chat, {"messages": [5]}, "messages[0]"),
+        (ollama_chat, {"prompt": "x", "options": "x"}, "options"),
+        (ollama_chat, {"prompt": "x", "options": {5: 1}}, "5"),
+        (ollama_chat, {"prompt": "x", "schema": [1]}, "schema"),
+        (ollama_chat, {"prompt": "x", "format": 1}, "format"),
+        (ollama_chat, {"prompt": "x", "truncate": "maybe"}, "truncate"),
+        (ollama_chat, {"prompt": "x", "tools": {"name": "x"}}, "tools"),
+        (ollama_generate, {"prompt": None}, "prompt"),
+        (ollama_generate, {"prompt": "x", "images": [b"x"]}, "images[0]"),
+        (ollama_generate, {"prompt": "x", "raw": "maybe"}, "raw"),
+        (ollama_embeddings, {"input": [1]}, "input[0]"),
+        (ollama_embeddings, {"input": 1}, "input"),
+        (ollama_embeddings, {"input": ["x"], "dimensions": "8"}, "dimensions"),
+        (ollama_embeddings, {"input": ["x"], "vectors": "fulll"}, "vectors"),
+        (ollama_list_models, {"capability": None}, "capability"),
+    ],
+)
+async def test_a_value_of_the_wrong_kind_is_told_to_a_program_too(app, fake, function, arguments, named):
+    with pytest.raises(InvalidArgument) as caught:
+        await function(app, **arguments)
+    assert named in str(caught.value)
+    assert fake.requests == []
 
 
 def test_an_app_works_in_one_loop_after_another():

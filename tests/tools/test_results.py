@@ -92,10 +92,26 @@ async def test_the_list_can_be_narrowed_to_a_capability(call):
     assert [entry["name"] for entry in result.structured_content["models"]] == ["nomic-embed-text:latest"]
 
 
-async def test_a_list_of_nothing_says_how_to_install_something(call):
-    result = await call("ollama_list_models", capability="vision")
+@pytest.mark.parametrize(
+    ("capability", "how"),
+    [
+        ("vision", "ollama pull gemma3`"),
+        ("thinking", "ollama pull qwen3`"),
+        ("insert", "ollama pull qwen2.5-coder:1.5b-base`"),
+        ("audio", "https://ollama.com/search"),
+    ],
+)
+async def test_a_list_of_nothing_says_how_to_install_a_model_that_has_it(call, capability, how):
+    result = await call("ollama_list_models", capability=capability)
     assert result.structured_content == {"models": []}
-    assert "ollama pull" in result.content[0].text
+    assert f"No model that has {capability} is installed." in result.content[0].text
+    assert how in result.content[0].text
+
+
+async def test_a_list_of_nothing_at_all_says_how_to_install_a_model(call, fake):
+    fake.models.clear()
+    result = await call("ollama_list_models")
+    assert result.content[0].text == "No model is installed. Install one with `ollama pull llama3.2`."
 
 
 async def test_a_list_with_holes_in_it_is_a_list(client, call, fake):

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 done, 1 it did not work, 2 bad usage or settings."""
     arguments = _parser().parse_args(argv)
     try:
-        settings = load()
+        settings = load(flags=_flags(arguments))
     except SettingsError as error:
         for problem in error.problems:
             print(f"ollama-mcp: {problem}", file=sys.stderr)
@@ -38,10 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ollama-mcp {__version__}")
     parser.set_defaults(command=_serve)
+    _add_choice(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    commands.add_parser("serve", help="serve MCP on stdin and stdout (the default)").set_defaults(
-        command=_serve
-    )
+    serve = commands.add_parser("serve", help="serve MCP on stdin and stdout (the default)")
+    serve.set_defaults(command=_serve)
+    _add_choice(serve)
     doctor = commands.add_parser("doctor", help="say what works, what does not, and what to do about it")
     doctor.set_defaults(command=_doctor)
     demo = commands.add_parser(
@@ -53,6 +54,28 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
     _add_embedded(commands)
     return parser
+
+
+_CHOICES = {
+    "toolsets": "groups of tools with commas between: chat, embeddings, models, manage; or all",
+    "tools": "single tools beside those",
+}
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    """Which tools there are; a flag wins over the setting of the same name."""
+    for name, says in _CHOICES.items():
+        parser.add_argument(f"--{name}", metavar="NAMES", default=argparse.SUPPRESS, help=says)
+    parser.add_argument(
+        "--read-only", action="store_const", const="1", default=argparse.SUPPRESS,
+        help="leave out every tool that changes something, whatever else is said",
+    )  # fmt: skip
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, str]:
+    """The flags as the settings that they stand for."""
+    given = {name: getattr(arguments, name, None) for name in (*_CHOICES, "read_only")}
+    return {f"OLLAMA_MCP_{name.upper()}": value for name, value in given.items() if value is not None}
 
 
 def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]

@@ -20,7 +20,7 @@ from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.app import App
 from ollama_mcp.bodies import Response
-from ollama_mcp.cli.embedded import complain, download, find
+from ollama_mcp.cli.embedded import complain, download, find, require_extra
 from ollama_mcp.cli.output import die_with_the_reader
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable
@@ -115,6 +115,7 @@ async def _embedded(settings: Settings, stack: AsyncExitStack) -> Place:
     except EmbeddedUnavailable:
         if settings.embedded_model:
             raise
+        require_extra()
         print(f"It needs two small models (176 MB), which are downloaded once into {settings.cache}:")
         weights = await anyio.to_thread.run_sync(download, settings)
     engine = await stack.enter_async_context(EmbeddedEngine(weights))

@@ -20,6 +20,7 @@ from ollama_mcp.endpoints import VERSION
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import written
 from ollama_mcp.replies.asks import chat_ask
+from ollama_mcp.server import create_server
 from ollama_mcp.settings import FIELDS, Settings
 
 _REACH_S = 10.0
@@ -28,29 +29,33 @@ _NOT_SET = "(not set)"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; a problem has its remedy."""
+    """One line of the report; a problem has its remedy; with one that stops it, the server does not start."""
 
     text: str
     remedy: str = ""
     is_problem: bool = False
+    stops: bool = False
 
 
 def doctor(settings: Settings) -> int:
-    """Print the report; returns 0 only if a chat works."""
+    """Print the report; returns 0 only if the server starts and a chat works."""
     die_with_the_reader()
     return asyncio.run(_report(settings))
 
 
 async def _report(settings: Settings) -> int:
-    app, works = App.create(settings), False
+    app, works, starts = App.create(settings), False, True
     try:
         async for finding in examine(app):
             works = works or finding.text.startswith("chat")
+            starts = starts and not finding.stops
             _print(finding)
     finally:
         await app.aclose()
     print("A chat works." if works else "A chat does not work yet: see the lines marked with !")
-    return 0 if works else 1
+    if not starts:
+        print("The server does not start: see the lines marked with !")
+    return 0 if works and starts else 1
 
 
 def _print(finding: Finding) -> None:
@@ -62,7 +67,7 @@ def _print(finding: Finding) -> None:
 
 async def examine(app: App) -> AsyncIterator[Finding]:
     """Look at everything that a chat needs, in order; stops at what makes the rest pointless."""
-    for line in _settings_in_force(app.settings):
+    for line in (*_settings_in_force(app.settings), *_refusals(app)):
         yield line
     try:
         with anyio.fail_after(_REACH_S):
@@ -100,17 +105,26 @@ def _settings_in_force(settings: Settings) -> list[Finding]:
     return [
         *found,
         Finding(f"{silent} other settings are not set (README lists them)"),
-        *[Finding(text, "Correct its name, or take it out.", True) for text in settings.unknown],
-        *_log_file(settings),
+        *[Finding(text, "Correct it, or take it out.", is_problem=True) for text in settings.warnings],
     ]
 
 
+def _refusals(app: App) -> list[Finding]:
+    """What the server does not start with."""
+    found = _log_file(app.settings)
+    try:
+        create_server(app)
+    except ValueError as error:
+        found.append(Finding(str(error), "Correct it, or take it out.", is_problem=True, stops=True))
+    return found
+
+
 def _log_file(settings: Settings) -> list[Finding]:
-    """The server does not start with a log that it cannot write."""
     folder = Path(settings.log_file).parent
     if not settings.log_file or (folder.is_dir() and os.access(folder, os.W_OK)):
         return []
-    return [Finding("OLLAMA_MCP_LOG_FILE cannot be written", "Name a file in a folder that exists.", True)]
+    text, remedy = "OLLAMA_MCP_LOG_FILE cannot be written", "Name a file in a folder that exists."
+    return [Finding(text, remedy, is_problem=True, stops=True)]
 
 
 def _shown(key: str, prepared: str | None, settings: Settings) -> str:

@@ -63,13 +63,17 @@ def download(settings: Settings) -> Weights:
     Raises:
         EmbeddedUnavailable: With what is missing and what to do.
     """
-    _require_converter()
+    require_extra()
     draw = _draw if sys.stdout.isatty() else _draw_nothing
     return fetch_weights(settings.cache, _say, draw)
 
 
-def _require_converter() -> None:
-    """Before 176 MB are downloaded, not after."""
+def require_extra() -> None:
+    """Before 176 MB are downloaded, not after.
+
+    Raises:
+        EmbeddedUnavailable: The extra is not installed.
+    """
     missing = [name for name in ("xllamacpp", "gguf", "numpy") if find_spec(name) is None]
     if missing:
         raise EmbeddedUnavailable(

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from ollama_mcp.app import App
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import Settings
+from ollama_mcp.tools import AT_ONCE
 from ollama_mcp.transports.stdio import run_stdio
 
 _log = logging.getLogger("ollama_mcp")
@@ -20,8 +21,11 @@ def serve(settings: Settings) -> int:
     """Serve until the client goes or a signal comes; returns the exit status."""
     if not start_log(settings):
         return 2
-    for problem in settings.unknown:
-        _log.warning("%s", problem)
+    for warning in settings.warnings:
+        _log.warning("%s", warning)
+    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - closed
+        print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
+              file=sys.stderr)  # fmt: skip
     _spare_searches()
     app = App.create(replace(settings, backend=replace(settings.backend, swift=True)))
     try:
@@ -31,7 +35,7 @@ def serve(settings: Settings) -> int:
         return 2
     gc.freeze()  # what is loaded now stays: collecting it again and again stops every call for 60 to 150 ms
     gc.enable()
-    return run_stdio(server, on_stop=app.aclose, line_limit=settings.limits.line)
+    return run_stdio(server, on_stop=app.aclose, line_limit=settings.limits.line, at_once=AT_ONCE)
 
 
 def _spare_searches() -> None:

@@ -28,7 +28,7 @@ from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
 from ollama_mcp.host import Host, parse_host
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.ndjson import STREAM_LIMIT, parse_object, read_objects
-from ollama_mcp.settings import Backend
+from ollama_mcp.settings import Backend, own
 
 if TYPE_CHECKING:
     import httpx
@@ -53,19 +53,25 @@ class OllamaClient:
     Opens nothing until the first call. Runs on asyncio.
 
     Args:
-        backend: The server: settings of a `Backend`, or an address as in OLLAMA_HOST.
+        backend: The server: settings of a `Backend`, or an address as in OLLAMA_HOST. Without it the
+            settings are those of the environment, OLLAMA_HOST first.
         transport: An httpx transport instead of the network (a test double, another HTTP stack).
         http: A pool of the caller's own; it is used as it is, and not closed here.
+
+    Raises:
+        InvalidArgument: The address is none.
+        SettingsError: The environment, where it is asked, has a bad setting.
+        TypeError: `backend` is of another kind.
     """
 
     def __init__(
         self,
-        backend: Backend | str = "",
+        backend: Backend | str | None = None,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self.backend: Backend = Backend(host=parse_host(backend)) if isinstance(backend, str) else backend
+        self.backend: Backend = _backend(backend)
         self._transport = transport
         self._http = http
         self._lanes: PerLoop[Lane] = PerLoop(self._new_lane)
@@ -87,7 +93,9 @@ class OllamaClient:
 
         Raises:
             OllamaError: One of the tree in `errors`; nothing else.
+            TypeError: The endpoint answers in a stream, or its request is another one.
         """
+        _check_row(endpoint, Call, body)
         clock = _clock(endpoint, body)
         async with self._exchange(endpoint, body, path, clock) as answer:
             data = await _read(answer)
@@ -104,7 +112,9 @@ class OllamaClient:
         Raises:
             OllamaError: One of the tree in `errors`; nothing else. An answer that ends without
                 `done` is `Truncated`.
+            TypeError: The endpoint does not answer in a stream, or its request is another one.
         """
+        _check_row(endpoint, Stream, body)
         async with self._exchange(endpoint, body, {}, "first_byte") as answer:
             yield self._lines(endpoint, answer, self._asked(body, endpoint))
 
@@ -148,9 +158,7 @@ class OllamaClient:
                 request = connection.new_request(
                     pool, self.backend, clock, endpoint.method, url, content, headers
                 )
-                async with connection.exchange(
-                    pool, self.backend, clock, request, host.url, between
-                ) as answer:
+                async with connection.exchange(pool, self.backend, clock, request, asked, between) as answer:
                     await self._check_status(answer, asked)
                     yield answer
 
@@ -191,7 +199,9 @@ class OllamaClient:
     def _asked(self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]) -> failures.Asked:
         model = getattr(body, "model", "") or getattr(body, "source", "")
         in_cloud = isinstance(endpoint, Call) and endpoint.cloud
-        return failures.Asked(_CLOUD.url if in_cloud else self.address, str(model), in_cloud)
+        if in_cloud:
+            return failures.Asked(_CLOUD.url, str(model), in_cloud=True)
+        return failures.Asked(self.address, str(model), setting=self.backend.setting)
 
     def _hidden(self, said: Any) -> Any:
         """What a server says, without the secrets that it was sent."""
@@ -221,7 +231,7 @@ class OllamaClient:
     def _greeting(self, data: bytearray, answer: Answer) -> wire.Greeting:
         text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
         if "ollama" not in text.lower():
-            raise failures.not_ollama(self.address, answer.status)
+            raise failures.not_ollama(self.address, answer.status, self.backend.setting)
         return wire.Greeting(text=text)
 
     async def _lines(
@@ -248,6 +258,28 @@ class OllamaClient:
             "Ollama ended the answer before it was complete",
             "Try again; if it stays so, the Ollama server's log says why the model stopped.",
         )
+
+
+def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], body: object) -> None:
+    if not isinstance(endpoint, Call | Stream):
+        raise TypeError(f"an endpoint is a row of ollama_mcp.endpoints, not a {type(endpoint).__name__}")
+    row = cast("Call[Any, Any] | Stream[Any, Any]", endpoint)
+    if not isinstance(row, kind):
+        verb, other = ("stream", "call") if kind is Call else ("call", "stream")
+        raise TypeError(f"{row.path} is asked with {verb}(), not with {other}()")
+    takes: Any = (bytes, Upload) if row.request is bytes else row.request
+    if not isinstance(body, Request if issubclass(row.request, Request) else takes):  # or one's own
+        raise TypeError(f"{row.path} takes a {row.request.__name__}, not a {type(body).__name__}")
+
+
+def _backend(given: object) -> Backend:
+    if given is None:
+        return own().backend
+    if isinstance(given, str):
+        return Backend(host=parse_host(given))
+    if isinstance(given, Backend):
+        return given
+    raise TypeError(f"OllamaClient takes an address or a Backend, not a {type(given).__name__}")
 
 
 async def _reached(
@@ -286,13 +318,13 @@ def _content(body: Request | Upload | bytes | None) -> AsyncIterable[bytes] | by
 def _check_kind(answer: Answer, asked: failures.Asked) -> None:
     """A page or a plain text with status 200 is another service's."""
     if answer.content_type.startswith("text/"):
-        raise failures.not_ollama(asked.address, answer.status)
+        raise failures.not_ollama(asked.address, answer.status, asked.setting)
 
 
 def _check_fields(model: type[Response], raw: dict[str, Any], asked: failures.Asked) -> None:
     """So is an object that has something to say, but nothing that Ollama says."""
     if raw and not raw.keys() & model.model_fields.keys():
-        raise failures.not_ollama(asked.address)
+        raise failures.not_ollama(asked.address, setting=asked.setting)
 
 
 def _basic(host: Host) -> dict[str, str]:

@@ -6,10 +6,12 @@ Imported at the first call, since httpx is not needed to answer `initialize` or 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
@@ -160,7 +162,7 @@ async def exchange(
     backend: Backend,
     clock: Clock,
     request: httpx.Request,
-    address: str,
+    asked: failures.Asked,
     between: str = "idle",
 ) -> AsyncGenerator[Answer]:
     """Send a request and hand out its answer; leaving closes the connection unless the body was read.
@@ -177,11 +179,11 @@ async def exchange(
         with anyio.fail_after(patience):
             response = await pool.send(request, stream=True, follow_redirects=False)
     except TimeoutError:
-        raise failures.clock_ran_out(clock, address) from None
+        raise failures.clock_ran_out(clock, asked.address) from None
     except (httpx.HTTPError, UnicodeError) as error:
-        raise _from_transport(error, clock, address) from error
+        raise _from_transport(error, clock, asked) from error
     request.extensions.get("timeout", {})["read"] = None  # from here on the idle clock runs, not this one
-    answer = Answer(response, address, between, getattr(backend.clocks, between))
+    answer = Answer(response, asked.address, between, getattr(backend.clocks, between))
     try:
         yield answer
     finally:
@@ -189,19 +191,21 @@ async def exchange(
         await response.aclose()
 
 
-def _from_transport(error: httpx.HTTPError | UnicodeError, clock: Clock, address: str) -> OllamaError:
+def _from_transport(
+    error: httpx.HTTPError | UnicodeError, clock: Clock, asked: failures.Asked
+) -> OllamaError:
     """Translate a failure before the first byte of an answer."""
     match error:
         case httpx.TimeoutException():
-            return _too_late(error, clock, address)
+            return _too_late(error, clock, asked.address)
         case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | UnicodeError():
             return failures.not_sendable()
         case httpx.RemoteProtocolError() if _is_garbage(error):
-            return failures.not_ollama(address)
+            return failures.not_ollama(asked.address, setting=asked.setting)
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError() | httpx.CloseError():
             return failures.stream_broken()
         case _:
-            return _unconnected(error, address)
+            return _unconnected(error, asked)
 
 
 def _too_late(error: httpx.TimeoutException, clock: Clock, address: str) -> OllamaError:
@@ -210,11 +214,16 @@ def _too_late(error: httpx.TimeoutException, clock: Clock, address: str) -> Olla
     return failures.clock_ran_out("connect" if isinstance(error, httpx.ConnectTimeout) else clock, address)
 
 
-def _unconnected(error: httpx.HTTPError, address: str) -> OllamaError:
+def _unconnected(error: httpx.HTTPError, asked: failures.Asked) -> OllamaError:
     tls = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
-        return failures.not_trusted(address)
-    return failures.unreachable(address) if tls is None else failures.not_ollama(address)
+        return failures.not_trusted(asked.address)
+    if tls is not None:
+        return failures.not_ollama(asked.address, setting=asked.setting)
+    if any(isinstance(cause, socket.gaierror) for cause in _causes(error)):
+        name = urlsplit(asked.address).hostname or ""
+        return failures.unknown_name(asked.address, name, asked.setting)
+    return failures.unreachable(asked.address, asked.setting)
 
 
 def _is_garbage(error: httpx.RemoteProtocolError) -> bool:

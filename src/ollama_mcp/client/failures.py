@@ -53,12 +53,24 @@ def _quoting(cause: str, text: str) -> str:
 # --- no answer, or half of one --------------------------------------------------------------------
 
 
-def unreachable(address: str) -> OllamaError:
-    """No connection."""
+def unreachable(address: str, setting: str = "") -> OllamaError:
+    """No connection; `setting` is what named the address, where that was no program."""
     return errors.Unreachable(
         f"no Ollama server answers at {address}",
-        "Start it with `ollama serve`, or set OLLAMA_HOST to where it runs.",
+        f"Start it with `ollama serve`, or {_name_instead(setting)} where it runs.",
     )
+
+
+def unknown_name(address: str, name: str, setting: str = "") -> OllamaError:
+    """No address is known for the name of the machine."""
+    return errors.Unreachable(
+        f"the name {name} of {address} cannot be resolved",
+        f"Check the name and the network, or {_name_instead(setting)} where Ollama runs.",
+    )
+
+
+def _name_instead(setting: str) -> str:
+    return f"set {setting} to" if setting else "give the client the address"
 
 
 def clock_ran_out(clock: str, address: str) -> OllamaError:
@@ -114,11 +126,14 @@ def stream_broken() -> OllamaError:
     )
 
 
-def not_ollama(address: str, status: int | None = None) -> OllamaError:
+def not_ollama(address: str, status: int | None = None, setting: str = "") -> OllamaError:
     """Another service, or a very old server."""
+    server = (
+        f"Set {setting} to the Ollama server" if setting else "Give the client the Ollama server's address"
+    )
     return errors.NotOllama(
         f"what answers at {address} does not speak Ollama's API",
-        "Set OLLAMA_HOST to the Ollama server (default port 11434), or update it if it is very old.",
+        f"{server} (default port 11434), or update it if it is very old.",
         upstream_status=status,
     )
 
@@ -132,6 +147,8 @@ class Asked(NamedTuple):
     address: str
     model: str
     in_cloud: bool = False
+    setting: str = ""
+    """What named the address, where that was no program."""
 
 
 def from_status(status: int, body: bytes, retry_after: str | None, asked: Asked) -> OllamaError:
@@ -139,7 +156,9 @@ def from_status(status: int, body: bytes, retry_after: str | None, asked: Asked)
     if 300 <= status < 400:
         return errors.BadUpstream(
             "Ollama's address answered with a redirect, which is not followed",
-            "Set OLLAMA_HOST to the final address.",
+            f"Set {asked.setting} to the final address."
+            if asked.setting
+            else "Give the client the final address.",
             upstream_status=status,
         )
     text, inner = _told((_object(body) or {}).get("error"))
@@ -208,7 +227,7 @@ def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:
             f"what answers at {asked.address} failed with HTTP {status}",
             "Check that the Ollama server runs, and the proxy before it if there is one, then try again.",
         )
-    return not_ollama(asked.address, status)
+    return not_ollama(asked.address, status, asked.setting)
 
 
 def _refused_by_proxy(status: int, asked: Asked) -> OllamaError:
@@ -313,6 +332,16 @@ def model_not_found(
         f"{instead} with `ollama pull {model}`.",
         model=model,
         similar=similar or [],
+    )
+
+
+def model_is_broken(model: str) -> OllamaError:
+    """A model that Ollama lists, and does not find when it is called."""
+    return errors.ModelNotFound(
+        f'Ollama lists the model "{model}", but does not find it when it is called',
+        f"Install it anew with `ollama pull {model}`, or name another one.",
+        model=model,
+        similar=[],
     )
 
 

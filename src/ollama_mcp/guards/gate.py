@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -108,13 +108,14 @@ class _Line:
     def next(self) -> Ticket | None:
         """Take the ticket whose turn it is; its principal goes to the end of the round."""
         while self.waiting:
-            principal, own = next(iter(self.waiting.items()))
-            ticket = own.popleft()
-            del self.waiting[principal]
-            if own:
-                self.waiting[principal] = own
-            if not ticket.granted.done():  # else its waiter is being cancelled
-                return ticket
+            principal = next(iter(self.waiting))
+            own = self.waiting.pop(principal)
+            while own:
+                ticket = own.popleft()
+                if not ticket.granted.done():  # else its waiter is being cancelled
+                    if own:
+                        self.waiting[principal] = own
+                    return ticket
         return None
 
     def turns(self) -> Iterator[Ticket]:
@@ -146,6 +147,31 @@ class Gate:
         self._queue = queue
         self._clock = clock
         self._lines: PerLoop[dict[str, _Line]] = PerLoop(dict[str, _Line])
+        self._lookups: PerLoop[dict[str, _Line]] = PerLoop(dict[str, _Line])
+
+    @contextmanager
+    def looking_up(self, name: str) -> Generator[None]:
+        """Be one of those who do not know yet which line is theirs: as many as may run and wait.
+
+        Where Ollama hangs, nobody comes further, and all who call would wait here.
+
+        Args:
+            name: Of a model, as the caller gave it; "" for whichever is chosen.
+
+        Raises:
+            Busy: So many look it up already that the line would have no room for one more.
+        """
+        lines, key = self._lookups.here(), canonical(name)
+        line = lines.setdefault(key, _Line(name))
+        if len(line.running) >= self._parallel + self._queue:
+            raise self._busy(line, f"{len(line.running)} calls wait for Ollama to say what it has")
+        number = line.begin(self._clock())
+        try:
+            yield
+        finally:
+            del line.running[number]
+            if not line.running:
+                lines.pop(key, None)
 
     @asynccontextmanager
     async def admit(
@@ -175,18 +201,19 @@ class Gate:
     async def _wait(self, line: _Line, principal: str, on_wait: Callable[[Ticket], None] | None) -> int:
         if line.length >= self._queue:
             line.refused += 1
-            raise self._busy(line)
+            raise self._busy(line, f"{len(line.running)} calls of {line.model} run and {line.length} wait")
         ticket = Ticket(line, principal)
         line.join(ticket)
-        if on_wait is not None:
-            on_wait(ticket)
         try:
+            if on_wait is not None:
+                on_wait(ticket)
             return await ticket.granted
         except asyncio.CancelledError:
-            line.leave(ticket)
             if not ticket.granted.cancelled():  # its turn came in the same moment
                 self._end(line, ticket.granted.result())
             raise
+        finally:
+            line.leave(ticket)  # however it ends; once its turn has come it stands there no more
 
     def _end(self, line: _Line, number: int) -> None:
         """One has ended: whoever is next begins at once, so that nobody comes in between."""
@@ -207,10 +234,10 @@ class Gate:
         for key in [key for key, line in lines.items() if not line.running]:
             del lines[key]
 
-    def _busy(self, line: _Line) -> Busy:
+    def _busy(self, line: _Line, crowd: str) -> Busy:
         wait = line.guess_s(self._clock())
         return Busy(
-            f"{len(line.running)} calls of {line.model} run and {line.length} wait, which is the most",
+            f"{crowd}, which is the most",
             f"Try again in about {wait:g} s (an estimate), or name another model; the operator's "
             "OLLAMA_MCP_QUEUE sets how many may wait.",
             retry_after_s=wait,

@@ -102,7 +102,8 @@ class Answer(str):
     @property
     def size(self) -> int:
         """Bytes, about, that it takes."""
-        return sys.getsizeof(str(self)) + sys.getsizeof(self.thinking)
+        calls = repr(self.tool_calls) if self.tool_calls else ""
+        return sum(map(sys.getsizeof, (str(self), self.thinking, calls)))
 
 
 @dataclass(frozen=True)

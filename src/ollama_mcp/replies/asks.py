@@ -24,7 +24,7 @@ from ollama_mcp.limits import (
     check_tools,
 )
 from ollama_mcp.options import Options, parse_options
-from ollama_mcp.parameters import check_image, parse_keep_alive, parse_think
+from ollama_mcp.parameters import check_image, check_kind, parse_keep_alive, parse_think
 from ollama_mcp.replies.schema import check_schema
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.wire import ChatRequest, GenerateRequest, Message
@@ -82,6 +82,8 @@ def chat_ask(
         InvalidArgument: Anything that Ollama would refuse, ignore or misread.
         TooLarge: Anything over a limit.
     """
+    _check_kinds(str, model=model, prompt=prompt, system=system)
+    _check_kinds(Sequence, messages=messages, tools=tools)
     for name, text in (("prompt", prompt), ("system", system)):
         check_text(limits, name, text)
     check_length(limits, "messages", messages)
@@ -124,6 +126,9 @@ def generate_ask(
         InvalidArgument: Anything that Ollama would refuse, ignore or misread.
         TooLarge: Anything over a limit.
     """
+    _check_kinds(str, prompt=prompt, model=model, system=system, suffix=suffix, template=template)
+    _check_kinds(bool, raw=raw)
+    check_kind("images", images, Sequence, str)
     for name, text in (("prompt", prompt), ("system", system), ("suffix", suffix), ("template", template)):
         check_text(limits, name, text)
     shared = _common(limits, **common)
@@ -161,6 +166,9 @@ def _common(
     keep_alive: Any = None,
     truncate: bool = False,
 ) -> _Common:
+    _check_kinds(Mapping, options=options or {}, schema=schema or {})
+    _check_kinds(str, format=format)
+    _check_kinds(bool, truncate=truncate)
     check_options(limits, options or {})
     typed, notes = parse_options(options or {})
     level = parse_think(think)
@@ -181,6 +189,11 @@ def _common(
     if level:
         shared.needs.append("thinking")
     return shared
+
+
+def _check_kinds(kind: type[Any], **given: object) -> None:
+    for name, value in given.items():
+        check_kind(name, value, kind)
 
 
 def _format(value: str) -> str | None:

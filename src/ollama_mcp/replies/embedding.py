@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
-from typing import Any
+from typing import Any, get_args
 
 from ollama_mcp.catalog import Catalog, Choice
 from ollama_mcp.client import OllamaClient
@@ -26,6 +26,7 @@ from ollama_mcp.errors import (
 from ollama_mcp.guards import Gate
 from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.options import Options
+from ollama_mcp.parameters import check_kind
 from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
 from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
 from ollama_mcp.replies.reply import Reply, State
@@ -48,6 +49,9 @@ class EmbeddingAsk:
         dimensions: Length of the vectors; None is the model's own.
         truncate: Whether texts that are too long may be cut.
         form: How the caller wants to see the vectors.
+
+    Raises:
+        InvalidArgument: There is no text, or something is of the wrong kind.
     """
 
     texts: Sequence[str]
@@ -59,6 +63,17 @@ class EmbeddingAsk:
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):  # a sequence, too: of its characters
             object.__setattr__(self, "texts", [self.texts])
+        check_kind("input", self.texts, Sequence, str)
+        check_kind("model", self.model, str)
+        check_kind("truncate", self.truncate, bool)
+        if self.dimensions is not None:
+            check_kind("dimensions", self.dimensions, int)
+        if self.form not in get_args(Form):
+            raise InvalidArgument(
+                f'"vectors" is {str(self.form)[:40]!r}', 'Send "vectors" as "summary", "full" or "base64".'
+            )
+        if not self.texts:
+            raise InvalidArgument("there is nothing to embed", 'Send "input", a list of at least one text.')
 
 
 def embedding_ask(
@@ -117,7 +132,8 @@ class Embedder:
             OllamaError: Any of the tree; one bad text fails all.
         """
         _check_dimensions(ask.dimensions)
-        run = await self._begin(ask, reply)
+        with self._gate.looking_up(ask.model):
+            run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
             vectors = await self._vectors(run)
@@ -290,9 +306,7 @@ def _other_length(length: int, wanted: int) -> BadUpstream:
 
 
 def _bad(what: str) -> BadUpstream:
-    return BadUpstream(
-        f"Ollama sent {what}", "Try again; if it stays so, try another embedding model or update Ollama."
-    )
+    return BadUpstream(f"Ollama sent {what}", "Name another embedding model, or update Ollama.")
 
 
 def similarity(a: Sequence[float], b: Sequence[float]) -> float:

@@ -122,7 +122,8 @@ class Generator:
             OllamaError: Any of the tree; what was written by then is in `partial_text`.
         """
         reply.notes.extend(ask.notes)
-        run = await self._begin(ask, reply)
+        with self._gate.looking_up(ask.request.model):
+            run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
             return await self._answer(run, await self._fitting(run, await self._first_draft(run)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import anyio
@@ -26,6 +26,8 @@ from ollama_mcp.wire import RunningModel
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""
 _CLOCK_S = 5.0
+_VERSION, _PS = replace(VERSION, once=True), replace(PS, once=True)
+"""Not tried again: the reason is told at once, and the next status looks anew."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class _Watch:
     probe: asyncio.Task[Seen] | None = None
     seen: Seen | None = None
 
+    def harvest(self, probe: asyncio.Task[Seen]) -> None:
+        """Take what came, also after the last one who asked had gone."""
+        self.probe = None
+        if not probe.cancelled() and probe.exception() is None:
+            self.seen = probe.result()
+
 
 class Overview:
     """Tells the Status of one App."""
@@ -94,29 +102,17 @@ class Overview:
 
     async def _ask(self, watch: _Watch) -> str:
         """Ask, or wait on for an answer that is still to come; returns why there is none."""
-        self._harvest(watch)  # what came after the last one who asked had gone
         if watch.probe is None:
             watch.probe = self._replies.spawn(self._look())
-        await asyncio.wait([watch.probe], timeout=PATIENCE_S)
-        return self._harvest(watch)
-
-    def _harvest(self, watch: _Watch) -> str:
-        probe = watch.probe
-        if probe is None or not probe.done():
-            return f"no answer within {PATIENCE_S:g} s"
-        watch.probe = None
-        if probe.cancelled():
-            return "the connections were closed"
-        try:
-            watch.seen = probe.result()
-        except OllamaError as error:
-            return f"{error.code}: {error.cause}"
-        return ""
+            watch.probe.add_done_callback(watch.harvest)
+        probe = watch.probe  # several may wait for it, and each tells what came of it
+        await asyncio.wait([probe], timeout=PATIENCE_S)
+        return _trouble(probe)
 
     async def _look(self) -> Seen:
         with anyio.move_on_after(_CLOCK_S):
-            version = (await self._client.call(VERSION)).version
-            return Seen(time.monotonic(), version, (await self._client.call(PS)).models)
+            version = (await self._client.call(_VERSION)).version
+            return Seen(time.monotonic(), version, (await self._client.call(_PS)).models)
         raise clock_ran_out("idle", self._client.address)
 
     def _speeds(self) -> dict[str, float]:
@@ -124,3 +120,17 @@ class Overview:
         for speed in self._replies.recent:
             found.setdefault(speed.model, []).append(speed.tokens_per_s)
         return {model: round(fmean(speeds), 1) for model, speeds in found.items()}
+
+
+def _trouble(probe: asyncio.Task[Seen]) -> str:
+    """Why there is no answer; "" where there is one."""
+    if not probe.done():
+        return f"no answer within {PATIENCE_S:g} s"
+    if probe.cancelled():
+        return "the connections were closed"
+    error = probe.exception()
+    if error is None:
+        return ""
+    if not isinstance(error, OllamaError):
+        raise error
+    return f"{error.code}: {error.cause}"

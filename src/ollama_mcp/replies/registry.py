@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -99,6 +100,8 @@ class Replies:
 
     def _ended(self, held: _Held, reply: Reply[Any], task: asyncio.Task[Any]) -> None:
         held.running.discard(reply)
+        if reply.handle in held.kept:
+            self._watch(reply.handle)
         if reply.state is not State.DONE or not isinstance(answer := task.result(), Answer):
             return
         if answer.stats.tokens_per_s is not None:
@@ -124,12 +127,10 @@ class Replies:
         if reply.handle in kept:
             return True
         kept[reply.handle] = reply
-        self._drop(kept)
+        self._make_room(kept)
         if len(kept) > self._retention.most:
             del kept[reply.handle]
-            return False
-        if not reply.finished:
-            self._watch(reply)
+        self._watch(reply.handle)
         return reply.handle in kept
 
     def find(self, handle: str, principal: str = "") -> Reply[Any]:
@@ -138,37 +139,52 @@ class Replies:
         Raises:
             UnknownHandle: There is none, there is none any more, or it is somebody else's.
         """
-        kept = self._held.here().kept
-        self._drop(kept)
-        reply = kept.get(handle.strip().strip("\"'").lower())
+        reply = self._held.here().kept.get(handle.strip().strip("\"'").lower())
         if reply is None or reply.principal != principal:
             raise UnknownHandle(
                 "no answer is kept under this handle",
                 f"Call the first tool again; answers are kept for {_minutes(self._retention.kept_s)} after "
                 "their end, the last ones only.",
             )
+        reply.asked_at = time.monotonic()
         return reply
 
-    def _drop(self, kept: dict[str, Reply[Any]]) -> None:
-        """Let go of what is too old, and then of the oldest that are too many or too much."""
-        now = time.monotonic()
+    def _make_room(self, kept: dict[str, Reply[Any]]) -> None:
+        """Let go of the oldest finished that are too many or too much; of the last one only if too many."""
         ended = sorted((r.ended_at, handle) for handle, r in kept.items() if r.ended_at is not None)
         size = sum(kept[handle].size for _, handle in ended)
-        for at, handle in ended:
-            is_old = now - at > self._retention.kept_s
-            if is_old or len(kept) > self._retention.most or size > self._retention.most_bytes:
+        for _, handle in ended:
+            is_too_much = size > self._retention.most_bytes and handle != ended[-1][1]
+            if len(kept) > self._retention.most or is_too_much:
                 size -= kept.pop(handle).size
 
-    def _watch(self, reply: Reply[Any]) -> None:
-        """Stop it once nobody has waited for it for so long: no GPU shall work for nobody."""
-        left = reply.asked_at + self._retention.unclaimed_s - time.monotonic()
+    def _watch(self, handle: str) -> None:
+        """Look after a kept Reply: stop it once nobody has asked for so long, drop it so long after its end.
+
+        No GPU shall work for nobody. The timer has the handle alone, so that it holds nothing.
+        """
+        kept, now = self._held.here().kept, time.monotonic()
+        reply = kept.get(handle)
+        if reply is None:
+            return
+        left = self._left(reply, now)
         if reply.finished:
-            return
-        if reply.waiters or left > 0:
-            left = left if left > 0 else self._retention.unclaimed_s
-            asyncio.get_running_loop().call_later(left, self._watch, reply)
-            return
-        self.spawn(reply.cancel(_unclaimed(reply, self._retention.unclaimed_s)))
+            reply.pack()
+            if left <= 0:
+                del kept[handle]
+                return
+        elif left <= 0:
+            self.spawn(reply.cancel(_unclaimed(reply, self._retention.unclaimed_s)))
+            left = self._retention.kept_s
+        asyncio.get_running_loop().call_later(left, self._watch, handle, context=Context())
+
+    def _left(self, reply: Reply[Any], now: float) -> float:
+        """Seconds until something has to be done about a kept Reply, as far as that is known."""
+        if reply.ended_at is not None:
+            return reply.ended_at + self._retention.kept_s - now
+        if reply.waiters:
+            return self._retention.unclaimed_s
+        return reply.asked_at + self._retention.unclaimed_s - now
 
     # --- what can be seen of it -----------------------------------------------------------------
 

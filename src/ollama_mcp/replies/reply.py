@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
 from ollama_mcp.errors import OllamaError, StreamBroken
 from ollama_mcp.guards import Ticket
+from ollama_mcp.loops import own_copy
 from ollama_mcp.replies.answer import Unfinished
 
 T = TypeVar("T")
@@ -106,6 +109,8 @@ class Reply(Generic[T]):
         self._settled: list[str] = []
         self._tail = ""
         self._task: asyncio.Task[T] | None = None
+        self._result: T | None = None
+        self._failure: BaseException | None = None
         self._stopped: OllamaError | None = None
 
     # --- for the one who works ------------------------------------------------------------------
@@ -158,15 +163,22 @@ class Reply(Generic[T]):
             self._settled.append(text)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
+        """Keep what came of it, and nothing else: a task holds the whole call in which it was begun."""
         self.ended_at = time.monotonic()
-        self.ticket = None
+        self.ticket = self._task = None
         if task.cancelled():
             self.state = State.CANCELLED
+        elif (failure := task.exception()) is not None:
+            self.state, self._failure = State.FAILED, failure
+            _let_go(failure)
         else:
-            # Asking for the exception tells asyncio that nobody else has to.
-            self.state = State.DONE if task.exception() is None else State.FAILED
-        if self.state is State.DONE:
+            self.state, self._result = State.DONE, task.result()
             self._written.clear()  # the result has it
+
+    def pack(self) -> None:
+        """Hold, once it has ended, no more than what its handle can be asked for: the text once, in one."""
+        self._written = [self.text]
+        self._settled.clear()
 
     # --- for those who wait and watch -----------------------------------------------------------
 
@@ -192,22 +204,29 @@ class Reply(Generic[T]):
             OllamaError: The work failed, or was cancelled.
             StillRunning: It has not ended in that time.
         """
-        if self._task is None:
+        if self._task is None and not self.finished:
             raise RuntimeError("this Reply was not started")
         self.waiters += 1
         try:
-            await asyncio.wait([self._task], timeout=within)
+            if self._task is not None:
+                await asyncio.wait([self._task], timeout=within)
         finally:
             self.waiters -= 1
             self.asked_at = time.monotonic()
-        return self._outcome(self._task)
+        return self._outcome()
 
-    def _outcome(self, task: asyncio.Task[T]) -> T:
-        if not task.done():
+    def _outcome(self) -> T:
+        if not self.finished:
             raise StillRunning(self)
-        if task.cancelled():
-            raise self._broken_off()
-        return task.result()
+        failure = self.failure
+        if failure is not None:
+            raise own_copy(failure)  # there may be others, and this one may ask again
+        return cast("T", self._result)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why there will be no result; None while it goes on, and where there is one."""
+        return self._broken_off() if self.state is State.CANCELLED else self._failure
 
     def _broken_off(self) -> OllamaError:
         return self._stopped or StreamBroken(
@@ -218,13 +237,11 @@ class Reply(Generic[T]):
 
     def so_far(self) -> T | Unfinished:
         """The result, or what there is of it until it is there, or where there will be none."""
-        task, failure = self._task, None
-        if task is not None and task.done():
-            failure = self._broken_off() if task.cancelled() else task.exception()
-            if failure is None:
-                return task.result()
-            if not isinstance(failure, OllamaError):
-                raise failure
+        if self.state is State.DONE:
+            return cast("T", self._result)
+        failure = self.failure
+        if failure is not None and not isinstance(failure, OllamaError):
+            raise failure
         text = failure.partial_text if failure is not None and failure.partial_text else self.text
         return Unfinished(text, self.summary(), self.handle, failure)
 
@@ -264,9 +281,9 @@ class Reply(Generic[T]):
     @property
     def size(self) -> int:
         """Bytes, about, that it holds on to."""
-        if self.state is State.DONE and self._task is not None:
-            return getattr(self._task.result(), "size", 0)
-        return sum(map(len, self._written))
+        if self.state is State.DONE:
+            return getattr(self._result, "size", 0)
+        return sum(map(sys.getsizeof, self._written))
 
     def text_since(self, mark: int) -> tuple[str, int]:
         """The text of the answer that was settled since `mark`, and the next mark."""
@@ -312,6 +329,13 @@ class Reply(Generic[T]):
         if elapsed > 0.2 and self.count > 1:
             parts.append(f"{(self.count - 1) / elapsed:.0f} {self.unit}/s")
         return ["thinking", *parts] if self.state is State.THINKING else parts
+
+
+def _let_go(failure: BaseException | None) -> None:
+    """Let go of what the frames hold in which it happened, such as the request with its images."""
+    while failure is not None:
+        traceback.clear_frames(failure.__traceback__)
+        failure = failure.__cause__ or failure.__context__
 
 
 def ordinal(number: int) -> str:

@@ -23,7 +23,10 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line of the fake."""
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m ollama_mcp.testing", description=__doc__, formatter_class=as_written
+        prog="python -m ollama_mcp.testing",
+        description=__doc__,
+        formatter_class=as_written,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", default="0.33.0", help="the Ollama to pretend to be")
     parser.add_argument("--model", action="append", help="a chat model to have (again for more)")
@@ -34,7 +37,17 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         "--replay", metavar="DIR", help="answer by the recordings in this folder, and only so"
     )
     _add_common(parser)
-    return parser.parse_args(argv)
+    if argv and not argv[0].startswith("-"):
+        parser.error(f"there is no command {argv[0]!r}, only record")
+    given = parser.parse_args(argv)
+    made_up = [name for name in _MADE_UP if getattr(given, name) != parser.get_default(name)]
+    if given.replay and made_up:
+        parser.error(f"--{made_up[0]} has no effect with --replay, which answers by its recordings only")
+    return given
+
+
+_MADE_UP = ("version", "model", "tokens", "rate", "parallel")
+"""Options of what is made up, and not recorded."""
 
 
 def record_arguments(argv: list[str]) -> argparse.Namespace:

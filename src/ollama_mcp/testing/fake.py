@@ -89,6 +89,9 @@ class FakeOllama(World, Listener):
 
         Returns:
             The rule, whose `used` counts the requests that it has answered.
+
+        Raises:
+            TypeError: One of them is no script.
         """
         paths = [path] if isinstance(path, str) else path
         return self.scripts.add([first, *then], paths=paths, method=method, model=model, times=times)

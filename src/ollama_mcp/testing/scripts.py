@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from ollama_mcp.testing import go
 from ollama_mcp.testing.answers import (
@@ -29,6 +29,10 @@ from ollama_mcp.testing.models import short_name
 GENERATION = frozenset({"/api/chat", "/api/generate"})
 MODEL_RUNS = GENERATION | {"/api/embed", "/api/embeddings"}
 """The endpoints that run a model, which are those that can be busy."""
+
+
+Ending: TypeAlias = Literal["close", "reset", "silence", "error"]
+"""How a script breaks off."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,20 @@ class Script:
 
     cut_after_tokens: int | None = None
     cut_after_bytes: int | None = None
-    how: Literal["close", "reset", "silence", "error"] = "close"
+    how: Ending = "close"
     error: str = "an error was encountered while running the model: unexpected EOF"
     missing_done: bool = False
     blank_lines: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse at once what would fail, or do nothing, when a client asks."""
+        if self.how not in get_args(Ending):
+            raise ValueError(f"how is {self.how!r}, not one of {', '.join(get_args(Ending))}")
+        for name in ("load_delay", "delay_first", "delay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, which is before its time")
+        if self.status is not None and not isinstance(self.status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"status is {self.status!r}, not a number such as 503")
 
     @property
     def generates(self) -> bool:
@@ -185,6 +199,9 @@ class ScriptBook:
         times: int | None,
     ) -> Rule:
         """Put a rule on top."""
+        for script in scripts:
+            if not isinstance(script, Script) and not callable(script):
+                raise TypeError(f"{script!r} is no Script: Script(tokens=[…]) answers with a text")
         wanted = short_name(model) if model else None
         rule = Rule(scripts, paths or _meant(scripts), method, wanted, times)
         self._rules.append(rule)

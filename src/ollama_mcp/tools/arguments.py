@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter
@@ -63,7 +63,7 @@ class ArgumentCheck:
         notes = self._place_strangers({n: v for n, v in given.items() if n not in known}, known)
         self._move_schema(known)
         checked = {n: _converted(n, value, self._kind(n), self.settings.limits) for n, value in known.items()}
-        self._complete(checked)
+        self._complete(checked, given.keys() - self._names())
         return checked, notes
 
     def _is_absent(self, name: str, value: Any) -> bool:
@@ -116,11 +116,17 @@ class ArgumentCheck:
         options = sorted(option_names()) if "options" in self._parameters else []
         return [*self._parameters, *options]
 
-    def _complete(self, checked: Mapping[str, Any]) -> None:
+    def _complete(self, checked: Mapping[str, Any], strangers: Collection[str]) -> None:
+        """Tell what is missing; a name that is none of ours is told with it, for it may be what was meant."""
         for name, parameter in self._parameters.items():
             if parameter.default is Parameter.empty and name not in checked:
                 wanted = _wanted(name, self._kind(name))
-                raise InvalidArgument(f'"{name}" is missing', f'Send "{name}", {wanted}.')
+                raise InvalidArgument(f'"{name}" is missing{_beside(strangers)}', f'Send "{name}", {wanted}.')
+
+
+def _beside(strangers: Collection[str]) -> str:
+    names = ", ".join(f'"{_one_line(name)}"' for name in sorted(strangers)[:3])
+    return f", and {names} is no argument" if names else ""
 
 
 def _plain(name: str) -> str:

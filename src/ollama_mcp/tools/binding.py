@@ -11,20 +11,23 @@ from typing import Any
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool as SDKTool
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, InputRequiredResult
 from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import InternalError, OllamaError
 from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.replies import StillRunning
-from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.answer import Answer, Unfinished
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
+from ollama_mcp.tools.asking import Asking
 from ollama_mcp.tools.caller import caller_of, principal
 from ollama_mcp.tools.handles import offered, paged, paged_rows, still_running
 from ollama_mcp.tools.results import failure, noted
 from ollama_mcp.tools.toolset import Tool, slim
+
+Result = CallToolResult | InputRequiredResult
 
 _log = logging.getLogger(__name__)
 
@@ -42,12 +45,13 @@ class PublishedTool(SDKTool):
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
-    ) -> CallToolResult:
+    ) -> Result:
         """Check the arguments and call the function; every failure is a result."""
         try:
             checked, notes = self.check.check(arguments)
             self._set_clock(checked, context)
-            return noted(await super().run(checked, context, convert_result), notes)
+            result = await super().run(checked, context, convert_result)
+            return noted(result, notes) if isinstance(result, CallToolResult) else result
         except OllamaError as error:
             return failure(error)
         except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
@@ -70,7 +74,7 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
         continue_as: Name there of the tool that gets what was not finished; "" where there is none.
     """
     bound = bind(tool, app, continue_as)
-    plain = SDKTool.from_function(bound, name, tool.title, annotations=tool.annotations)
+    plain = SDKTool.from_function(bound, name, tool.title, _description(tool), annotations=tool.annotations)
     output = plain.fn_metadata.output_schema
     if output is not None:
         plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
@@ -83,18 +87,25 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
     return PublishedTool(**fields)
 
 
-def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable[CallToolResult]]:
+def _description(tool: Tool) -> str:
+    """The first paragraph of the docstring; the rest is for those who call the function from Python."""
+    return " ".join((inspect.getdoc(tool.function) or "").partition("\n\n")[0].split())
+
+
+def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable[Result]]:
     """Return the tool as a method of the App: its schema has no `app`, and it never raises.
 
     The host's lifespan is not read, so the same tool works on our server and on anybody's.
     """
 
     @functools.wraps(tool.function)
-    async def guarded(app: App, /, **arguments: Any) -> CallToolResult:
+    async def guarded(app: App, /, **arguments: Any) -> Result:
         try:
             app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
             return _page(tool.render(found), found, app, arguments, continue_as)
+        except Asking as asking:
+            return asking.request
         except StillRunning as running:
             return still_running(running, continue_as, tool.meanwhile)
         except OllamaError as error:
@@ -111,12 +122,12 @@ def _page(
     result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
     """The page that was asked for, where what was found is too long for one result."""
-    if not isinstance(found, Answer | Mapped) or not found.handle:
+    if not isinstance(found, Answer | Unfinished | Mapped) or not found.handle:
         return result
     number, size = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
     if isinstance(found, Mapped):
         return paged_rows(found, number, size, continue_as)
-    return paged(result, found.handle, number, size, continue_as)
+    return paged(result, found, number, size, continue_as)
 
 
 def _internal(name: str) -> InternalError:

@@ -6,32 +6,32 @@ from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
-from mcp_types import ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.files.mapping import Mapped
-from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import chat_ask, generate_ask
+from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.tools.attaching import with_files
 from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.compared import comparison
 from ollama_mcp.tools.following import answered, watched
-from ollama_mcp.tools.handles import outcome, stopped
+from ollama_mcp.tools.handles import Outcome, outcome, stopped
 from ollama_mcp.tools.results import words
 from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
 
 chat: Toolset = Toolset("chat")
 
 Objects = list[dict[str, Any]]
-Model = Annotated[str, says('Model name. "" (default): the configured, a loaded or the newest one.')]
+Model = Annotated[str, says('Model name. "" (default): configured, loaded or newest.')]
 System = Annotated[str, says('System prompt. Default "".')]
 Options = Annotated[
     dict[str, Any],
-    says("Ollama options: temperature, seed, num_predict, num_ctx, top_k, top_p, stop … Default {}."),
+    says("Ollama options: temperature, seed, num_predict, num_ctx, stop … Default {}."),
 ]
 Format = Annotated[str, says('"json" for any JSON. Default "".')]
 Schema = Annotated[dict[str, Any], says("JSON Schema that the answer must fit. Default {}.")]
-Think = Annotated[str, says('true, false, low, medium, high or max. "" (default): as the model does.')]
-KeepAlive = Annotated[str, says('How long the model stays loaded: 10m, 0, -1. Default "": 5m.')]
+Think = Annotated[str, says('true, false, low, medium, high or max. "" (default): its own way.')]
+KeepAlive = Annotated[str, says('How long the model stays loaded: 10m, 1h, 0. Default "": 5m.')]
 Truncate = Annotated[bool, says("true: cut a prompt that is too long. false (default): refuse it.")]
 
 _IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
@@ -84,7 +84,21 @@ async def ollama_chat(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
-    """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text."""
+    """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text.
+
+    From Python: `app` is `App.create()`. With `ctx`, the `Context` of a tool of yours, the model's progress
+    is that of your tool; progress must not go down, and ours counts tokens from 1, so report none of your
+    own before. Without a `wait_s` (seconds) the call lasts as long as the answer; cancelling it stops the
+    model.
+
+    Returns:
+        The text: a str that has `stats`, `thinking`, `tool_calls` and `notes`, too.
+
+    Raises:
+        OllamaError: There is no answer; `partial_text` has what was written. Any of the tree in
+            `ollama_mcp.errors`, such as `InvalidArgument`, before the model is asked.
+        StillRunning: `wait_s` has passed. The model goes on, `reply.handle` is for `ollama_continue`.
+    """
     ask = chat_ask(
         model=model, prompt=prompt, messages=messages, system=system, options=options, format=format,
         schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
@@ -114,7 +128,17 @@ async def ollama_generate(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
-    """Complete one text with a model that runs on this machine, in Ollama, without a conversation."""
+    """Complete one text with a model that runs on this machine, in Ollama, without a conversation.
+
+    From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`.
+
+    Returns:
+        The text: a str that has `stats`, `thinking` and `notes`, too.
+
+    Raises:
+        OllamaError: As for `ollama_chat`.
+        StillRunning: As for `ollama_chat`.
+    """
     ask = generate_ask(
         prompt=prompt, model=model, system=system, suffix=suffix, images=images, options=options,
         format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
@@ -124,10 +148,25 @@ async def ollama_generate(
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
 
+@chat.tool("Compare local models", comparison)
+async def ollama_compare(
+    app: App,
+    prompt: Annotated[str, says("What each model is asked.")],
+    models: Annotated[list[str], says("Installed models, at most 8.")],
+    system: System = "",
+    options: Options = _NOTHING,
+    wait_s: WaitS = 0.0,
+    ctx: Context[Any, Any] | None = None,
+) -> Comparison:
+    """Ask several models that run on this machine the same, and see answers and speeds side by side."""
+    ask = chat_ask(prompt=prompt, system=system, options=options, limits=app.settings.limits)
+    return await answered(app, partial(app.comparer.run, ask, models), ctx, wait_s)
+
+
 Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
 
 
-@chat.tool("Wait for an answer", outcome)
+@chat.tool("Wait for an answer", outcome, at_once=True)
 async def ollama_continue(
     app: App,
     handle: Handle,
@@ -135,23 +174,41 @@ async def ollama_continue(
     partial: Annotated[bool, says("true: what is written so far, at once. Default false.")] = False,
     page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
     ctx: Context[Any, Any] | None = None,
-) -> Answer | Vectors | Mapped | Unfinished:
-    """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer."""
+) -> Outcome:
+    """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer.
+
+    From Python: `app` and `ctx` are as for `ollama_chat`; `page` is for results of MCP only.
+
+    Returns:
+        What the call would have returned; with `partial` an `Unfinished`, whose `text` is there so far.
+
+    Raises:
+        OllamaError: As the call would have failed; `UnknownHandle` where nothing of that name is kept.
+        StillRunning: `wait_s` has passed once more.
+    """
     reply = app.replies.find(handle, principal())
-    return reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+    found = reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+    if isinstance(found, Answer):
+        found.handle = reply.handle
+    return found
 
 
 @chat.tool(
     "Stop an answer",
     stopped,
-    hints=ToolAnnotations(
-        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-    ),
+    at_once=True,
 )
-async def ollama_cancel(
-    app: App, handle: Handle, ctx: Context[Any, Any] | None = None
-) -> Answer | Vectors | Mapped | Unfinished:
-    """Stop an answer that is still running; what was written is kept for a while."""
+async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None = None) -> Outcome:
+    """Stop an answer that is still running; what was written is kept for a while.
+
+    From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
+
+    Returns:
+        What there is of it: an `Unfinished`, or the whole where it had ended before.
+
+    Raises:
+        UnknownHandle: Nothing of that name is kept.
+    """
     reply = app.replies.find(handle, principal())
     await reply.stop()
     return reply.so_far()

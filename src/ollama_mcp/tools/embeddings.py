@@ -11,11 +11,15 @@ from mcp_types import CallToolResult
 from ollama_mcp.app import App
 from ollama_mcp.replies.answer import Form, Vectors
 from ollama_mcp.replies.embedding import embedding_ask
+from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.tools.compared import RankReport, ranking_report
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 from ollama_mcp.tools.vectors import VectorReport, report
 
 embeddings: Toolset = Toolset("embeddings")
+
+Model = Annotated[str, says('Embedding model. "" (default): configured, loaded or newest.')]
 
 
 @embeddings.tool(
@@ -27,9 +31,7 @@ embeddings: Toolset = Toolset("embeddings")
 async def ollama_embeddings(
     app: App,
     input: Annotated[list[str], says("Texts to embed; the order is kept.")],  # noqa: A002 - Ollama's name
-    model: Annotated[
-        str, says('Embedding model. "" (default): the configured, a loaded or the newest one.')
-    ] = "",
+    model: Model = "",
     dimensions: Annotated[int, says("Length of the vectors. 0 (default): the model's own.")] = 0,
     truncate: Annotated[
         bool, says("true: cut texts that are too long. false (default): refuse them.")
@@ -40,8 +42,39 @@ async def ollama_embeddings(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Vectors:
-    """Turn texts into vectors with a model that runs on this machine, in Ollama."""
+    """Turn texts into vectors with a model that runs on this machine, in Ollama.
+
+    From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`; the progress counts texts. `vectors`
+    says how a result of MCP shows them, and changes nothing of what is returned.
+
+    Returns:
+        The vectors, a list of floats for each text in their order; iterable, with `stats` and `notes`.
+
+    Raises:
+        OllamaError: One text without its vector fails them all; else as for `ollama_chat`.
+        StillRunning: As for `ollama_chat`.
+    """
     ask = embedding_ask(
         input, model, dimensions or None, truncate=truncate, form=vectors, limits=app.settings.limits
     )
     return await answered(app, partial(app.embedder.run, ask), ctx, wait_s, unit="texts")
+
+
+@embeddings.tool(
+    "Rank texts",
+    ranking_report,
+    Annotated[CallToolResult, RankReport],
+    meanwhile={"ranking": []},
+)
+async def ollama_rank(
+    app: App,
+    query: Annotated[str, says("What is looked for.")],
+    candidates: Annotated[list[str], says("Texts to put in order.")],
+    model: Model = "",
+    top: Annotated[int, says("How many of the best. 0 (default): all.")] = 0,
+    wait_s: WaitS = 0.0,
+    ctx: Context[Any, Any] | None = None,
+) -> Ranking:
+    """Put texts in the order in which their meaning is near to a query."""
+    ask = embedding_ask([query, *candidates], model, limits=app.settings.limits)
+    return await answered(app, partial(app.ranker.run, ask, top), ctx, wait_s, unit="texts")

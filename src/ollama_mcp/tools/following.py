@@ -6,8 +6,10 @@ import asyncio
 import math
 import weakref
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
+import anyio
 from mcp.server.mcpserver import Context
 
 from ollama_mcp.app import App
@@ -24,6 +26,7 @@ from ollama_mcp.tools.results import text_of
 
 T = TypeVar("T")
 
+_LOOK_S = 0.5
 FORM = "ollama-mcp/progress"
 """The `_meta` key by which one call chooses its form of progress: status or text."""
 
@@ -67,6 +70,7 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
             found = await reply.wait(wait_s if 0 < wait_s < math.inf else None)
     except StillRunning:
         if app.replies.keep(reply):
+            await _find_out(reply)
             raise
         return await watched(app, reply, ctx, math.inf)  # no room for one more handle: the call has to wait
     except OllamaError as error:
@@ -80,6 +84,13 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
 
 def _length(found: Answer | Mapped) -> int:
     return len(text_of(found)) if isinstance(found, Answer) else length_of(found)
+
+
+async def _find_out(reply: Reply[Any]) -> None:
+    """Find out where a Reply is from which nothing has come yet; only progress has looked so far."""
+    if reply.first_at is None and reply.look is not None:
+        with suppress(OllamaError), anyio.move_on_after(_LOOK_S):
+            await reply.look()
 
 
 def _reported(app: App, reply: Reply[Any], ctx: Context[Any, Any] | None) -> Any:

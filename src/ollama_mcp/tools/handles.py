@@ -14,23 +14,38 @@ from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.files.mapping import Mapped
+from ollama_mcp.management import Loaded, Transferred
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Reply, StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.replies.comparing import Comparison
+from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.tools.compared import comparison, ranking_report
 from ollama_mcp.tools.mapped import map_report, row_pages
 from ollama_mcp.tools.results import failure, said, words
+from ollama_mcp.tools.stock import done
 from ollama_mcp.tools.vectors import report
 
 REPLY = "ollama-mcp/reply"
 
 
-def outcome(found: Answer | Vectors | Mapped | Unfinished) -> CallToolResult:
+Outcome = Answer | Vectors | Ranking | Comparison | Mapped | Transferred | Loaded | Unfinished
+"""What a Reply ends as, or has so far."""
+
+
+def outcome(found: Outcome) -> CallToolResult:  # noqa: PLR0911 - one for each kind
     """Whatever a Reply ended as, or has so far."""
     match found:
         case Answer():
             return words(found)
         case Vectors():
             return report(found)
+        case Ranking():
+            return ranking_report(found)
+        case Comparison():
+            return comparison(found)
+        case Transferred() | Loaded():
+            return done(found)
         case Mapped():
             return map_report(found)
         case Unfinished():
@@ -77,11 +92,16 @@ def _unfinished(found: Unfinished) -> CallToolResult:
     return said(f"UNFINISHED: the text below is not the whole answer, {rest}.\n{text}")
 
 
-def stopped(found: Answer | Vectors | Mapped | Unfinished) -> CallToolResult:
+def stopped(found: Outcome) -> CallToolResult:
     """That an answer was stopped, or had ended before."""
     if not isinstance(found, Unfinished):
         return said("It had ended already, and its handle still has the whole answer.")
-    return said(f"Stopped ({found.summary}). What was written is kept: its handle and partial=true have it.")
+    if found.failure is None:
+        return said(f"It is being stopped ({found.summary}).")
+    return said(
+        f"It is at its end ({found.summary}): {found.failure.cause}. What was written is kept: its handle "
+        "and partial=true have it."
+    )
 
 
 def offered(error: OllamaError, continue_as: str) -> CallToolResult:
@@ -93,12 +113,14 @@ def offered(error: OllamaError, continue_as: str) -> CallToolResult:
     return failure(error)
 
 
-def paged(result: CallToolResult, handle: str, number: int, size: int, continue_as: str) -> CallToolResult:
+def paged(
+    result: CallToolResult, found: Answer | Unfinished, number: int, size: int, continue_as: str
+) -> CallToolResult:
     """One page of a long text instead of all of it.
 
     Args:
         result: All of it.
-        handle: What finds it again.
+        found: What it is made of, with the handle that finds it again.
         number: Which page, from 1.
         size: Most characters of a page.
         continue_as: Name of the tool that gives the others.
@@ -107,12 +129,17 @@ def paged(result: CallToolResult, handle: str, number: int, size: int, continue_
         InvalidArgument: It has no such page.
     """
     (block,) = result.content
-    found = pages(block.text if isinstance(block, TextContent) else "", size)
-    if number == len(found) == 1:
+    text = block.text if isinstance(block, TextContent) else ""
+    head, more = "", ""
+    if isinstance(found, Unfinished):  # every page says so
+        head, _, text = text.partition("\n")
+        head, more = f"{head}\n", ", partial=true"
+    cut = pages(text, size)
+    if number == len(cut) == 1:
         return result
-    head = _page_head(handle, number, len(found), continue_as)
-    result.content = [TextContent(type="text", text=clean_text(f"{head}\n{found[number - 1]}"))]
-    return _with_page(result, handle, number, len(found))
+    head += _page_head(f'handle="{found.handle}"{more}', number, len(cut), continue_as)
+    result.content = [TextContent(type="text", text=clean_text(f"{head}\n{cut[number - 1]}"))]
+    return _with_page(result, found.handle, number, len(cut))
 
 
 def paged_rows(found: Mapped, number: int, size: int, continue_as: str) -> CallToolResult:
@@ -120,15 +147,15 @@ def paged_rows(found: Mapped, number: int, size: int, continue_as: str) -> CallT
     groups = row_pages(found, size)
     if number == len(groups) == 1:
         return map_report(found)
-    head = _page_head(found.handle, number, len(groups), continue_as)
+    head = _page_head(f'handle="{found.handle}"', number, len(groups), continue_as)
     return _with_page(map_report(found, groups[number - 1], head), found.handle, number, len(groups))
 
 
-def _page_head(handle: str, number: int, count: int, continue_as: str) -> str:
+def _page_head(which: str, number: int, count: int, continue_as: str) -> str:
     if not 1 <= number <= count:
         raise InvalidArgument(f"there is no page {number}", f'Send "page" from 1 to {count}.')
     rest = (
-        f'Call {continue_as} with handle="{handle}" and page={number + 1} for the next one.'
+        f"Call {continue_as} with {which} and page={number + 1} for the next one."
         if number < count
         else "This is the last one."
     )
@@ -159,4 +186,4 @@ def _cut(text: str, size: int) -> int:
         at = text.rfind(end, size // 2, size)
         if at >= 0:
             return at + 1
-    return size
+    return size - 1 if size > 1 and text[size - 1 : size + 1] == "\r\n" else size

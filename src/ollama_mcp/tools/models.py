@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any
+from collections.abc import Iterable
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel
 
 from ollama_mcp.app import App
-from ollama_mcp.catalog import Listed
+from ollama_mcp.catalog import Listed, example
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.management import Loaded, Unloaded
+from ollama_mcp.parameters import check_kind, parse_keep_alive
 from ollama_mcp.replies.overview import Status
 from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.status import StatusReport, status_report
+from ollama_mcp.tools.stock import ModelCard, Shown, done, shown
 from ollama_mcp.tools.tables import columns, size_of
-from ollama_mcp.tools.toolset import Toolset, says
+from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 models: Toolset = Toolset("models")
 
@@ -28,10 +34,16 @@ class ModelTable(BaseModel):
     models: list[dict[str, Any]]
 
 
-def table(rows: list[Listed]) -> CallToolResult:
+class Models(list[Listed]):
+    """The rows of the list, and the capability that all of them have; "" where none was asked for."""
+
+    capability: str = ""
+
+
+def table(rows: Models) -> CallToolResult:
     """The list for people, and the same with digests as data."""
     entries = [_entry(row) for row in rows]
-    return facts(_table(entries), {"models": entries})
+    return facts(_table(entries, rows.capability), {"models": entries})
 
 
 def _entry(row: Listed) -> dict[str, Any]:
@@ -53,10 +65,16 @@ def _entry(row: Listed) -> dict[str, Any]:
 _COLUMNS = ("name", "size", "params", "quant", "window", "can", "modified", "loaded", "where")
 
 
-def _table(entries: list[dict[str, Any]]) -> str:
+def _table(entries: list[dict[str, Any]], capability: str) -> str:
     if not entries:
-        return "No such model is installed. Install one with `ollama pull llama3.2`."
+        return _nothing(capability)
     return columns([_COLUMNS, *(_cells(entry) for entry in entries)])
+
+
+def _nothing(capability: str) -> str:
+    having, model = f" that has {capability}" if capability else "", example([capability or "completion"])
+    how = f"Install one with `ollama pull {model}`." if model else "https://ollama.com/search shows which do."
+    return f"No model{having} is installed. {how}"
 
 
 def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -76,24 +94,39 @@ def _cells(entry: dict[str, Any]) -> tuple[str, ...]:
 CAPABILITIES = ("completion", "vision", "tools", "thinking", "insert", "embedding", "audio")
 
 
-def having(rows: list[Listed], capability: str) -> list[Listed]:
+def asked_for(capability: str) -> str:
+    """The capability that is meant; a new one of Ollama's, which is like none that we know, is left to it.
+
+    Raises:
+        InvalidArgument: It is a misspelt one; the remedy has the right name.
+    """
+    check_kind("capability", capability, str)
+    wanted = capability.strip().lower()
+    close = difflib.get_close_matches(wanted, CAPABILITIES, n=1)
+    if wanted not in CAPABILITIES and close:
+        raise _no_capability(wanted, close)
+    return wanted
+
+
+def having(rows: list[Listed], wanted: str) -> Models:
     """The models that have a capability; all for "".
 
     Raises:
-        InvalidArgument: No model could have it; the remedy has the nearest name.
+        InvalidArgument: No model could have it; the remedy has those that there are.
     """
-    wanted = capability.strip().lower()
-    found = [row for row in rows if not wanted or wanted in row.model.capabilities]
+    found = Models(row for row in rows if not wanted or wanted in row.model.capabilities)
     if not found and wanted and wanted not in CAPABILITIES:
-        close = difflib.get_close_matches(wanted, CAPABILITIES, n=1) or CAPABILITIES
-        raise InvalidArgument(
-            f'no model can have the capability "{wanted[:40]}"',
-            "Send " + " or ".join(f'"{name}"' for name in close) + ".",
-        )
+        raise _no_capability(wanted, CAPABILITIES)
+    found.capability = wanted
     return found
 
 
-@models.tool("List local models", table, Annotated[CallToolResult, ModelTable])
+def _no_capability(wanted: str, instead: Iterable[str]) -> InvalidArgument:
+    names = " or ".join(f'"{name}"' for name in instead)
+    return InvalidArgument(f'no model can have the capability "{wanted[:40]}"', f"Send {names}.")
+
+
+@models.tool("List local models", table, Annotated[CallToolResult, ModelTable], at_once=True)
 async def ollama_list_models(
     app: App,
     capability: Annotated[
@@ -102,11 +135,65 @@ async def ollama_list_models(
     ] = "",
     ctx: Context[Any, Any] | None = None,
 ) -> list[Listed]:
-    """List the models that are installed in Ollama on this machine, the newest first."""
-    return having(await app.catalog.listed(), capability)
+    """List the models that are installed in Ollama on this machine, the newest first.
+
+    From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
+
+    Returns:
+        A list of rows: `info` as Ollama lists it, `model` with what it can do, `running` where it is loaded.
+
+    Raises:
+        InvalidArgument: No model can have that capability.
+        OllamaError: The server does not answer.
+    """
+    wanted = asked_for(capability)
+    return having(await app.catalog.listed(), wanted)
 
 
-@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport])
+Name = Annotated[str, says("Model name.")]
+_IN_MEMORY = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
+
+
+@models.tool("Show a model", shown, Annotated[CallToolResult, ModelCard])
+async def ollama_show_model(
+    app: App,
+    model: Name,
+    part: Annotated[
+        Literal["", "template", "system", "license", "messages", "metadata"],
+        says('A long part to add. Default "".'),
+    ] = "",
+    ctx: Context[Any, Any] | None = None,
+) -> Shown:
+    """Show what an installed model is and can do, how large it is, and how it is loaded."""
+    return await app.shelf.summary(model), part
+
+
+@models.tool("Load a model", done, hints=_IN_MEMORY)
+async def ollama_load_model(
+    app: App,
+    model: Name,
+    keep_alive: Annotated[str, says('How long it stays: 10m, 1h. Default "": 5m.')] = "",
+    wait_s: WaitS = 0.0,
+    ctx: Context[Any, Any] | None = None,
+) -> Loaded:
+    """Load a model into memory, so that the next call of it need not wait."""
+    load = partial(app.shelf.load, model, keep_alive=parse_keep_alive(keep_alive))
+    return await answered(app, load, ctx, wait_s)
+
+
+@models.tool("Unload a model", done, hints=_IN_MEMORY)
+async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | None = None) -> Unloaded:
+    """Take a model out of memory; it stays installed."""
+    return await app.shelf.unload(model)
+
+
+@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport], at_once=True)
 async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
-    """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write."""
+    """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write.
+
+    From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
+
+    Returns:
+        The status; that the server does not answer is its `trouble`, and no failure.
+    """
     return await app.overview.status(principal())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from mcp_types import CallToolResult
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from ollama_mcp.guards import LineStatistics
 from ollama_mcp.replies import Reply
@@ -20,29 +20,25 @@ _FOREVER_S = 100 * 365 * 24 * 3600
 
 
 class StatusReport(BaseModel):
-    """The status as data."""
+    """The status as data; what else there is stands in `status_report`."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     reachable: bool
-    version: str
-    trouble: str
-    loaded: list[dict[str, Any]]
-    queue: list[dict[str, Any]]
-    running: list[dict[str, Any]]
-    tokens_per_s: dict[str, float]
 
 
 def status_report(status: Status) -> CallToolResult:
     """The status for people, and the same as data."""
     seen = status.seen
-    data = StatusReport(
-        reachable=not status.trouble,
-        version=seen.version if seen else "",
-        trouble=_trouble(status),
-        loaded=[_loaded(model) for model in seen.loaded] if seen else [],
-        queue=[_line(line) for line in status.lines],
-        running=[_running(reply) for reply in status.running],
-        tokens_per_s=status.speeds,
-    ).model_dump()
+    data: dict[str, Any] = {
+        "reachable": not status.trouble,
+        "version": seen.version if seen else "",
+        "trouble": _trouble(status),
+        "loaded": [_loaded(model) for model in seen.loaded] if seen else [],
+        "queue": [_line(line) for line in status.lines],
+        "running": [_running(reply) for reply in status.running],
+        "tokens_per_s": status.speeds,
+    }
     return facts("\n\n".join([_server(status), *_tables(data)]), data)
 
 

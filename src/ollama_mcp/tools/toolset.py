@@ -30,6 +30,7 @@ class Tool:
         annotations: Hints for the client.
         elsewhere: Names that callers put here and that belong elsewhere, with where.
         meanwhile: What its output schema requires also of a result that is a handle; None without a schema.
+        at_once: Whether it never waits for a model's turn: its calls may pass those that do.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -39,11 +40,17 @@ class Tool:
     annotations: ToolAnnotations
     elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
     meanwhile: Mapping[str, Any] | None = None
+    at_once: bool = False
 
     @property
     def name(self) -> str:
         """The name under which it is called."""
         return self.function.__name__
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return self.annotations.read_only_hint is True
 
     def parameters(self, settings: Settings | None = None) -> dict[str, Parameter]:
         """Those of the function, without what these settings switch off; all of them without settings."""
@@ -93,11 +100,12 @@ class Toolset:
         hints: ToolAnnotations | None = None,
         elsewhere: Mapping[str, str] | None = None,
         meanwhile: Mapping[str, Any] | None = None,
+        at_once: bool = False,
     ) -> Callable[[Function], Function]:
         """Add the decorated function to this toolset; without `hints` it reads and changes nothing."""
 
         def add(function: Function) -> Function:
-            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile)
+            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile, at_once)
             self.tools.append(tool)
             return function
 
@@ -119,7 +127,7 @@ Files = Annotated[
 ]
 WaitS = Annotated[
     float,
-    says("Seconds to wait before a handle comes instead. 0: no limit. Default: what your client allows."),
+    says("Seconds until a handle comes instead; 0: never. Default: by your client."),
 ]
 
 

@@ -7,37 +7,46 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Self
 
 import anyio
+import anyio.lowlevel
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import JSONRPCMessage, JSONRPCRequest
 
 from ollama_mcp.transports.frames import Refused, decode
+from ollama_mcp.transports.lanes import Lanes, size_of
 from ollama_mcp.transports.lines import LINE_LIMIT, Line, LineSplitter
 from ollama_mcp.transports.outbox import Outbox
 from ollama_mcp.transports.pipes import Stream, post, read_some
 
-_READ_AHEAD = 2
-"""Chunks of lines that the reading thread may be ahead of the server."""
+_READ_AHEAD = 4 * 1024 * 1024
+"""Bytes of lines that the reading thread may be ahead of the server: what is not read cannot pass."""
 
 
 class Inbox(Stream):
-    """What the client writes, as the SDK's read stream."""
+    """What the client writes, as the SDK's read stream.
 
-    def __init__(self, outbox: Outbox, line_limit: int = LINE_LIMIT) -> None:
+    Args:
+        outbox: Where the answers go.
+        line_limit: The largest message that is read, in bytes.
+        at_once: Names of the tools whose calls may pass others that wait.
+    """
+
+    def __init__(self, outbox: Outbox, line_limit: int = LINE_LIMIT, at_once: Collection[str] = ()) -> None:
         self._outbox = outbox  # is told what it owes, and answers what is no message
         self._splitter = LineSplitter(line_limit)
         self._loop = asyncio.get_running_loop()
-        self._lines: deque[Line] = deque()
+        self._lines = Lanes(at_once)
         self._fed = anyio.Event()
         self._emptied = anyio.Event()
-        self._chunks = 0
-        self._permits = threading.Semaphore(_READ_AHEAD)
+        # Each counter has one writing thread, so neither needs a lock.
+        self._read = 0
+        self._taken = 0
+        self._has_room = threading.Event()
         self._closed = False
 
     def pump(self, fd: int, on_eof: Callable[[], object]) -> None:
@@ -49,13 +58,20 @@ class Inbox(Stream):
         on_eof()
 
     def _hand_over(self, lines: list[Line]) -> None:
+        lines = [line for line in lines if not _is_blank(line)]
         if lines:
-            self._permits.acquire()
+            self._wait_for_room()
+            self._read += sum(map(size_of, lines))
             post(self._loop, self._feed, lines)
 
+    def _wait_for_room(self) -> None:
+        self._has_room.clear()
+        if self._read - self._taken > _READ_AHEAD:
+            self._has_room.wait()
+
     def _feed(self, lines: list[Line]) -> None:
-        self._lines.extend(line for line in lines if not _is_blank(line))
-        self._chunks += 1
+        for line in lines:
+            self._lines.add(line)
         self._fed.set()
 
     async def receive(self) -> SessionMessage:
@@ -72,13 +88,22 @@ class Inbox(Stream):
                 await self._outbox.refuse(refused.answer)
 
     async def _next_line(self) -> Line:
+        if self._lines.is_crowded:  # those that are let in go on first, and who may pass can come
+            await anyio.lowlevel.checkpoint()
         while not self._lines:
-            self._use_up()
+            self._emptied.set()
             if self._closed:
                 raise anyio.EndOfStream
             self._fed = anyio.Event()
             await self._fed.wait()
-        return self._lines.popleft()
+        return self._take()
+
+    def _take(self) -> Line:
+        line = self._lines.take()
+        self._taken += size_of(line)
+        if self._read - self._taken <= _READ_AHEAD:
+            self._has_room.set()
+        return line
 
     def _envelope(self, message: JSONRPCMessage) -> SessionMessage:
         if not isinstance(message, JSONRPCRequest):
@@ -86,12 +111,6 @@ class Inbox(Stream):
         self._outbox.owe(message.id)
         unanswered = partial(self._outbox.forgive, message.id)
         return SessionMessage(message, ServerMessageMetadata(on_request_unanswered=unanswered))
-
-    def _use_up(self) -> None:
-        if self._chunks:
-            self._permits.release(self._chunks)
-        self._chunks = 0
-        self._emptied.set()
 
     async def settled(self) -> None:
         """Wait until every request that the client wrote has its answer."""

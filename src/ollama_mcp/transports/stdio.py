@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,13 @@ _ON_STOP = 0.5
 OnStop = Callable[[], Awaitable[None]]
 
 
-def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None, line_limit: int = LINE_LIMIT) -> int:
+def run_stdio(
+    host: MCPServer[Any],
+    *,
+    on_stop: OnStop | None = None,
+    line_limit: int = LINE_LIMIT,
+    at_once: Collection[str] = (),
+) -> int:
     """Serve `host` on this process's stdin and stdout until EOF or a signal; returns the exit status (0).
 
     Call it last: it takes the standard streams and the signals for good, and the process ends within
@@ -50,6 +56,7 @@ def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None, line_limit
         on_stop: Awaited for at most half a second once the handlers have been cancelled: the place
             to close clients and cancel work that outlives its call.
         line_limit: The largest message that is read, in bytes; a larger one is answered with an error.
+        at_once: Names of tools whose calls never wait for anything, so that they may pass a crowd of others.
 
     Returns:
         The exit status: 0, or 1 if the host itself failed, for example in its lifespan.
@@ -58,7 +65,9 @@ def run_stdio(host: MCPServer[Any], *, on_stop: OnStop | None = None, line_limit
     stop.listen()
     # Before there is a loop: a parent may have closed fd 0, and the loop would be given that number.
     stdin, stdout = claim_stdio()
-    serve = partial(serve_stdio, host, stdin, stdout, stop=stop, on_stop=on_stop, line_limit=line_limit)
+    serve = partial(
+        serve_stdio, host, stdin, stdout, stop=stop, on_stop=on_stop, line_limit=line_limit, at_once=at_once
+    )
     try:
         anyio.run(serve, backend="asyncio")
     except Exception:  # the top of the process: a host that fails is a line on stderr and a status
@@ -76,6 +85,7 @@ async def serve_stdio(
     stop: Stop,
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
+    at_once: Collection[str] = (),
 ) -> None:
     """Serve until `stop` is asked for; what `run_stdio` runs.
 
@@ -86,9 +96,10 @@ async def serve_stdio(
         stop: Asked by us, too, at the end of stdin.
         on_stop: As for `run_stdio`.
         line_limit: As for `run_stdio`.
+        at_once: As for `run_stdio`.
     """
     outbox = Outbox()
-    inbox = Inbox(outbox, line_limit)
+    inbox = Inbox(outbox, line_limit, at_once)
     start_thread("reader", partial(inbox.pump, stdin, partial(stop.ask, eof=True)))
     start_thread("writer", partial(outbox.pump, stdout, stop.ask))
     async with anyio.create_task_group() as tasks:

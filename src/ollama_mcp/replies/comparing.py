@@ -1,0 +1,92 @@
+"""Comparing: one Ask to several models, one after another, in one Reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.guards import Ticket
+from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.asks import Ask
+from ollama_mcp.replies.generation import Generator
+from ollama_mcp.replies.reply import Reply, State
+
+_MOST = 8
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one model made of it: an answer, or why there is none."""
+
+    model: str
+    answer: Answer | None
+    failure: OllamaError | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What each model made of it, in the order in which they were named."""
+
+    rows: list[Compared]
+
+    @property
+    def size(self) -> int:
+        """Bytes, about, that it takes."""
+        return sum(row.answer.size for row in self.rows if row.answer is not None)
+
+
+class _Turn(Reply[Answer]):
+    """One model's turn: a Reply of its own, whose progress is that of the whole."""
+
+    def __init__(self, whole: Reply[Comparison], place: str) -> None:
+        super().__init__(whole.unit, whole.principal)
+        self._whole = whole
+        whole.tell = lambda: [place, self.model or "…", self.summary()]
+        whole.restart()
+
+    def queue(self, ticket: Ticket) -> None:
+        super().queue(ticket)
+        self._whole.queue(ticket)
+
+    def enter(self) -> None:
+        super().enter()
+        self._whole.enter()
+
+    def advance(self, state: State, units: int = 1) -> None:
+        super().advance(state, units)
+        self._whole.advance(state, units)
+
+    def write(self, text: str, thoughts: str = "") -> None:
+        super().write(text, thoughts)
+        self._whole.write(text, thoughts)
+
+
+class Comparer:
+    """Asks several models the same."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    async def run(self, ask: Ask, models: Sequence[str], reply: Reply[Comparison]) -> Comparison:
+        """Ask each model in turn; one that fails is a row, not the end.
+
+        Raises:
+            InvalidArgument: No model is named, or too many are.
+        """
+        names = list(dict.fromkeys(filter(None, (name.strip() for name in models))))
+        if not 1 <= len(names) <= _MOST:
+            raise InvalidArgument(
+                f"{len(names)} models are named", f'Send from 1 to {_MOST} installed ones in "models".'
+            )
+        rows: list[Compared] = []
+        for place, name in enumerate(names, 1):
+            rows.append(await self._asked(ask, name, _Turn(reply, f"model {place} of {len(names)}")))
+        return Comparison(rows)
+
+    async def _asked(self, ask: Ask, model: str, turn: Reply[Answer]) -> Compared:
+        own = replace(ask, request=ask.request.model_copy(update={"model": model}))
+        try:
+            return Compared(model, await self._generator.run(own, turn))
+        except OllamaError as error:
+            return Compared(model, None, error)

@@ -1,0 +1,65 @@
+"""Ranking: texts in the order in which they fit a query, by the vectors of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ollama_mcp.replies.answer import EmbeddingStats, Vectors
+from ollama_mcp.replies.embedding import Embedder, EmbeddingAsk, similarity
+from ollama_mcp.replies.reply import Reply
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One text: its place among the candidates, from 0, and its cosine similarity to the query."""
+
+    index: int
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best candidates, the best first."""
+
+    rows: list[Ranked]
+    stats: EmbeddingStats
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def size(self) -> int:
+        """Bytes, about, that it takes."""
+        return sum(len(row.text) for row in self.rows) + 200 * len(self.rows)
+
+
+class Ranker:
+    """Ranks by what an Embedder makes of the texts."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    async def run(self, ask: EmbeddingAsk, top: int, reply: Reply[Any]) -> Ranking:
+        """Rank the texts of an ask behind its first one, which is the query.
+
+        Args:
+            ask: The query, and the candidates.
+            top: How many to return; 0 is all.
+            reply: Counts the texts.
+
+        Raises:
+            OllamaError: Any of the tree.
+        """
+        found = await self._embedder.run(ask, reply)
+        rows = _ranked(found, ask.texts[1:])
+        return Ranking(rows[:top] if top else rows, found.stats, found.notes)
+
+
+def _ranked(found: Vectors, candidates: Sequence[str]) -> list[Ranked]:
+    query, *vectors = found.vectors
+    rows = [
+        Ranked(index, similarity(query, vector), text)
+        for index, (vector, text) in enumerate(zip(vectors, candidates, strict=True))
+    ]
+    return sorted(rows, key=lambda row: -row.score)

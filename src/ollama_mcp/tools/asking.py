@@ -1,0 +1,109 @@
+"""Asking for a confirmation, in the way that the client can.
+
+A client with elicitation is always asked, and its user answers; there a `confirm` argument does not
+count, since a model fills it. Any other has to send the model's exact name in `confirm`. In the
+protocol of 2026 the question is a result, and the call comes a second time with the answer; what was
+asked comes back sealed by the SDK.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from mcp.server.elicitation import render_elicitation_schema
+from mcp.server.mcpserver import Context
+from mcp.shared.exceptions import MCPError
+from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from pydantic import BaseModel, Field
+
+from ollama_mcp.errors import NotConfirmed
+from ollama_mcp.management import Confirmation
+
+T = TypeVar("T")
+
+_KEY = "confirm"
+
+
+class Asking(Exception):
+    """The client is to ask its user, and to call again with the answer. Raised here, seen by `binding`."""
+
+    def __init__(self, request: InputRequiredResult) -> None:
+        super().__init__("a confirmation is asked for")
+        self.request = request
+
+
+class Consent(BaseModel):
+    """What the user is asked to fill in."""
+
+    confirm: bool = Field(title="Yes, do it", description="Nothing is done unless this is true.")
+
+
+async def confirmed(
+    ctx: Context[Any, Any] | None, confirm: str, work: Callable[[Confirmation | None], Awaitable[T]]
+) -> T:
+    """Do what may need a confirmation, and ask for it where it does.
+
+    Args:
+        ctx: The call; None where a tool was called directly, whose caller confirms by `confirm`.
+        confirm: The exact name of the model, from a caller that cannot ask.
+        work: Does it with what was confirmed, or says by `NotConfirmed` what has to be.
+
+    Raises:
+        NotConfirmed: Nobody confirmed it, or something else than what is there now.
+    """
+    if ctx is None or not _can_ask(ctx):
+        return await work(Confirmation(confirm) if confirm else None)
+    before = _answered(ctx)
+    try:
+        return await work(before)
+    except NotConfirmed as error:
+        if before is not None:
+            raise
+        return await work(await _ask(ctx, error))
+
+
+def _can_ask(ctx: Context[Any, Any]) -> bool:
+    """Whether the client has said that it can show a form (`elicitation: {}` is the older way to say so)."""
+    try:
+        capabilities = ctx.client_capabilities
+    except ValueError:
+        return False
+    asking = capabilities.elicitation if capabilities is not None else None
+    return asking is not None and (asking.form is not None or asking.url is None)
+
+
+async def _ask(ctx: Context[Any, Any], error: NotConfirmed) -> Confirmation:
+    question = str(error.details["question"])
+    if not ctx.session.can_send_request:
+        raise Asking(_request(question, Confirmation.of(error)))
+    try:
+        answer = await ctx.session.elicit_form(question, render_elicitation_schema(Consent), ctx.request_id)
+    except MCPError:
+        raise error from None  # it says that it can ask, and cannot
+    _require_yes(answer)
+    return Confirmation.of(error)
+
+
+def _request(question: str, wanted: Confirmation) -> InputRequiredResult:
+    form = ElicitRequestFormParams(message=question, requested_schema=render_elicitation_schema(Consent))
+    return InputRequiredResult(
+        input_requests={_KEY: ElicitRequest(params=form)},
+        request_state=json.dumps([wanted.model, wanted.digest]),
+    )
+
+
+def _answered(ctx: Context[Any, Any]) -> Confirmation | None:
+    """What this call brings the answer to; None where nothing has been asked yet."""
+    response = (ctx.input_responses or {}).get(_KEY)
+    if ctx.request_state is None or not isinstance(response, ElicitResult):
+        return None
+    _require_yes(response)
+    model, digest = cast("list[str]", json.loads(ctx.request_state))
+    return Confirmation(model, digest)
+
+
+def _require_yes(answer: ElicitResult) -> None:
+    if answer.action != "accept" or (answer.content or {}).get("confirm") is not True:
+        raise NotConfirmed("the user said no", "Do not try it again unless the user asks for it.")

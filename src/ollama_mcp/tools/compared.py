@@ -1,0 +1,61 @@
+"""Rankings and comparisons as results."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from mcp_types import CallToolResult
+from pydantic import BaseModel, ConfigDict
+
+from ollama_mcp.replies.comparing import Compared, Comparison
+from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.tools.results import NOTES, STATS, facts, said, text_of
+
+_SHOWN = 200
+
+
+class RankReport(BaseModel):
+    """The best candidates, the best first: `index` is the place in what was sent."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
+    ranking: list[dict[str, Any]]
+
+
+def ranking_report(found: Ranking) -> CallToolResult:
+    """The order and the scores; no vectors."""
+    rows = [{"index": row.index, "score": round(row.score, 4)} for row in found.rows]
+    lines = [f"{row.score:6.3f}  [{row.index}] {_short(row.text)}" for row in found.rows]
+    meta = {STATS: found.stats.as_data(), NOTES: found.notes}
+    text = "\n".join([f"by {found.stats.model}, the best first:", *lines])
+    return facts(text, {"model": found.stats.model, "ranking": rows}, meta)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+def comparison(found: Comparison) -> CallToolResult:
+    """Every answer under its model's name, with the numbers side by side at the end."""
+    parts = [f"## {row.model}\n\n{_said(row)}" for row in found.rows]
+    numbers = "\n".join(["## numbers", "", *map(_numbers, found.rows)])
+    stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
+    return said("\n\n".join([*parts, numbers]), {STATS: stats})
+
+
+def _said(row: Compared) -> str:
+    return str(row.failure) if row.answer is None else text_of(row.answer)
+
+
+def _numbers(row: Compared) -> str:
+    if row.answer is None:
+        return f"{row.model}: failed"
+    stats = row.answer.stats
+    told = [
+        f"{stats.output_tokens} tok" if stats.output_tokens else "",
+        f"{stats.tokens_per_s:.0f} tok/s" if stats.tokens_per_s else "",
+        f"{stats.total_s:.1f} s" if stats.total_s is not None else "",
+        stats.done_reason,
+    ]
+    return f"{row.model}: {' · '.join(filter(None, told))}"

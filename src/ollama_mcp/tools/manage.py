@@ -1,0 +1,110 @@
+"""Toolset manage: what changes the models on the Ollama server. Off until the operator turns it on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Context
+from mcp_types import ToolAnnotations
+
+from ollama_mcp.app import App
+from ollama_mcp.management import Confirmation, Copied, Deleted, Transferred, creation
+from ollama_mcp.tools.asking import confirmed
+from ollama_mcp.tools.following import answered
+from ollama_mcp.tools.stock import done
+from ollama_mcp.tools.toolset import Toolset, WaitS, says
+
+manage: Toolset = Toolset("manage")
+
+Name = Annotated[str, says("Model name, such as qwen3:8b.")]
+Confirm = Annotated[
+    str, says('The model\'s exact name again, once the user has agreed. Default "": ask first.')
+]
+
+
+def _changes(*, destroys: bool, leaves: bool = False) -> ToolAnnotations:
+    return ToolAnnotations(
+        read_only_hint=False, destructive_hint=destroys, idempotent_hint=True, open_world_hint=leaves
+    )
+
+
+_NO_OBJECTS: list[dict[str, Any]] = []
+_NO_TEXTS: list[str] = []
+_NOTHING: dict[str, Any] = {}
+
+
+@manage.tool("Download a model", done, hints=_changes(destroys=False, leaves=True))
+async def ollama_pull_model(
+    app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
+) -> Transferred:
+    """Download a model to the Ollama server, or bring it up to date; broken off, it goes on when repeated."""
+
+    async def pull(yes: Confirmation | None) -> Transferred:
+        return await answered(app, partial(app.transfers.pull, model, confirmed=yes), ctx, wait_s, "bytes")
+
+    return await confirmed(ctx, confirm, pull)
+
+
+@manage.tool("Make a model", done, hints=_changes(destroys=True))
+async def ollama_create_model(
+    app: App,
+    model: Annotated[str, says("Name of the new model.")],
+    from_model: Annotated[str, says('Installed model to make it from. Default "".')] = "",
+    system: Annotated[str, says('Its system prompt. Default "".')] = "",
+    template: Annotated[str, says('Its prompt template. Default "".')] = "",
+    parameters: Annotated[dict[str, Any], says("Its options, such as temperature. Default {}.")] = _NOTHING,
+    messages: Annotated[
+        list[dict[str, Any]], says("Beginning of each conversation: role, content. Default [].")
+    ] = _NO_OBJECTS,
+    quantize: Annotated[str, says('Such as Q4_K_M, from an F16 model. Default "".')] = "",
+    files: Annotated[
+        list[str], says("GGUF files under the operator's folders, instead of from_model. Default [].")
+    ] = _NO_TEXTS,
+    confirm: Confirm = "",
+    wait_s: WaitS = 0.0,
+    ctx: Context[Any, Any] | None = None,
+) -> Transferred:
+    """Make a model from an installed one, with a system prompt, options or a template of its own."""
+    wanted = creation(
+        model=model, source=from_model, system=system, template=template, parameters=parameters,
+        messages=messages, quantize=quantize, files=files, roots=app.settings.roots,
+        limits=app.settings.limits,
+    )  # fmt: skip
+
+    async def create(yes: Confirmation | None) -> Transferred:
+        return await answered(app, partial(app.transfers.create, wanted, confirmed=yes), ctx, wait_s, "bytes")
+
+    return await confirmed(ctx, confirm, create)
+
+
+@manage.tool("Copy a model", done, hints=_changes(destroys=True))
+async def ollama_copy_model(
+    app: App,
+    source: Annotated[str, says("Installed model.")],
+    destination: Annotated[str, says("Its second name.")],
+    confirm: Confirm = "",
+    ctx: Context[Any, Any] | None = None,
+) -> Copied:
+    """Give an installed model a second name."""
+    return await confirmed(ctx, confirm, lambda yes: app.shelf.copy(source, destination, confirmed=yes))
+
+
+@manage.tool("Delete a model", done, hints=_changes(destroys=True))
+async def ollama_delete_model(
+    app: App, model: Name, confirm: Confirm = "", ctx: Context[Any, Any] | None = None
+) -> Deleted:
+    """Delete a model from the Ollama server's disk."""
+    return await confirmed(ctx, confirm, lambda yes: app.shelf.delete(model, confirmed=yes))
+
+
+@manage.tool("Publish a model", done, hints=_changes(destroys=True, leaves=True))
+async def ollama_push_model(
+    app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
+) -> Transferred:
+    """Send an installed model to the registry that its name says, where others may read it."""
+
+    async def push(yes: Confirmation | None) -> Transferred:
+        return await answered(app, partial(app.transfers.push, model, confirmed=yes), ctx, wait_s, "bytes")
+
+    return await confirmed(ctx, confirm, push)
