@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
+from ollama_mcp.files.mapping import Mapper
 from ollama_mcp.guards import Gate, RateLimit
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.installed import InstalledNames
@@ -39,6 +40,7 @@ class App:
     embedder: Embedder
     ranker: Ranker
     comparer: Comparer
+    mapper: Mapper
     transfers: Transfers
     shelf: Shelf
     warmer: Warmer
@@ -84,6 +86,7 @@ class App:
             embedder=embedder,
             ranker=Ranker(embedder),
             comparer=Comparer(generator),
+            mapper=Mapper(generator, catalog, settings),
             transfers=Transfers(client, catalog, settings),
             shelf=shelf,
             warmer=Warmer(shelf, replies, settings.warm),

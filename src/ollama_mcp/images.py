@@ -48,6 +48,15 @@ def look(data: bytes) -> Picture:
     )
 
 
+def is_picture(data: bytes) -> bool:
+    """Whether the bytes of a file begin as a picture's do.
+
+    >>> is_picture(b"GIF89a"), is_picture(b"BMW")
+    (True, False)
+    """
+    return any(magic.match(data) for _, magic, _ in _KINDS)
+
+
 def _number(data: bytes, at: int, length: int, order: Literal["little", "big"] = "little") -> int:
     """A whole number of so many bytes; 0 where the file ends before it."""
     piece = data[at : at + length]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -45,6 +45,8 @@ class Limits:
     tools: int = _number(128, "Most functions that one call lets a model use.")
     tools_size: int = _bytes(512 * KIB, "Largest definitions of those functions together, as JSON.")
     schema_size: int = _bytes(64 * KIB, "Largest JSON Schema for an answer, as JSON.")
+    files: int = _number(1000, "Most files in one call.")
+    file_size: int = _bytes(MIB, "Largest text of one file; of a chat's files together.")
     keep_alive: KeepAlive = "1h"
     """The longest time that a caller may keep a model loaded; lowered, not refused."""
 
@@ -103,15 +105,16 @@ _LISTS = {
     "input": ("texts", '"input" has {} texts', "Send them in several calls."),
     "candidates": ("texts", '"candidates" has {} texts', "Send them in several calls."),
     "tools": ("tools", '"tools" has {} tools', "Send only those that the question needs."),
+    "files": ("files", "there are {} files", "Name fewer, in several calls."),
 }
 """Arguments that are lists: the limit of their length, how it is told, what to do."""
 
 
-def check_length(limits: Limits, name: str, items: Sequence[Any]) -> None:
+def check_length(limits: Limits, name: str, items: Sized) -> None:
     """Check how long an argument that is a list may be, before any of its items is read.
 
     Raises:
-        TooLarge: It is over `messages`, `images`, `texts` or `tools`.
+        TooLarge: It is over `messages`, `images`, `texts`, `tools` or `files`.
     """
     if name in _LISTS:
         limit, told, remedy = _LISTS[name]
@@ -171,6 +174,37 @@ def _check_pixels(limits: Limits, picture: Picture, name: str) -> None:
             f"{limits.megapixels} megapixels",
             "Scale it down.",
         )
+
+
+def check_file_size(limits: Limits, name: str, size: int) -> None:
+    """Check the size of one file of text, before it is read.
+
+    Raises:
+        TooLarge: It is over `file_size`.
+    """
+    _check(limits, "file_size", size, f"{_literal(name)} has {{}} bytes", "Name smaller files.")
+
+
+def check_file_sizes(limits: Limits, size: int) -> None:
+    """Check how much text the files of one call have together.
+
+    Raises:
+        TooLarge: It is over `file_size`.
+    """
+    _check(limits, "file_size", size, "the files have {} bytes together", "Name fewer, in several calls.")
+
+
+def check_image_size(limits: Limits, name: str, size: int) -> None:
+    """Check the size of one image, before it is read.
+
+    Raises:
+        TooLarge: It is over `images_size`.
+    """
+    _check(limits, "images_size", size, f"{_literal(name)} has {{}} bytes", "Scale it down.")
+
+
+def _literal(name: str) -> str:
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 def check_texts(limits: Limits, texts: Sequence[str]) -> None:

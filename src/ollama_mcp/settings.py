@@ -141,10 +141,12 @@ class Settings:
     toolsets: tuple[str, ...] = ("chat", "embeddings", "models")
     tools: tuple[str, ...] = ()
     read_only: bool = False
-    roots: tuple[Path, ...] = ()
     warm: tuple[str, ...] = ()
     registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
     max_pull_gb: float = 20.0
+    roots: tuple[Path, ...] = ()
+    client_roots: bool = False
+    output: Path | None = None
     progress: str = "status"
     soft_deadline: float | None = None
     page: int | None = None
@@ -159,6 +161,11 @@ class Settings:
     cache: Path = Path("~/.cache/ollama-mcp")
     unknown: tuple[str, ...] = ()
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether files of this machine may be read at all."""
+        return bool(self.roots) or self.client_roots
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -325,6 +332,22 @@ def _readable(value: Any) -> str:
     return str(_path(value)) if _text(value) else ""
 
 
+def _folder(value: Any) -> Path:
+    """A folder that exists, by its whole path: hosts start us anywhere."""
+    try:
+        path = _path(value)
+        if path.is_absolute() and path.is_dir():
+            return path
+    except (OSError, ValueError):  # too long, or in a folder that is closed to us
+        pass
+    raise ValueError("the whole path of a folder that exists, such as /home/me/notes")
+
+
+def _folders(value: Any) -> tuple[Path, ...]:
+    named = cast("list[Any]", value) if isinstance(value, list) else _text(value).split(os.pathsep)
+    return tuple(_folder(name) for name in named if name != "")
+
+
 def _rates(value: Any) -> dict[str, Rate]:
     return parse_rates(_text(value))
 
@@ -399,7 +422,7 @@ FIELDS: tuple[Field[Any], ...] = (
     *_limit_fields(),
     Field("OLLAMA_MCP_CLOUD", "cloud", _bool, "0", "1 allows cloud models: prompts leave the machine."),
     Field("OLLAMA_MCP_TOOLSETS", "toolsets", _names, "chat,embeddings,models",
-          "Groups of tools: chat, embeddings, models, manage; or all."),
+          "Groups of tools: chat, embeddings, models, manage, files; or all."),
     Field("OLLAMA_MCP_TOOLS", "tools", _names, "", "Single tools beside those, e.g. ollama_pull_model."),
     Field("OLLAMA_MCP_READ_ONLY", "read_only", _bool, "0",
           "1 leaves out every tool that changes something, whatever else is set."),
@@ -407,6 +430,11 @@ FIELDS: tuple[Field[Any], ...] = (
           "Hosts that models may be pulled from and pushed to, e.g. registry.ollama.ai,hf.co."),
     Field("OLLAMA_MCP_MAX_PULL_GB", "max_pull_gb", _gigabytes, "20",
           "A larger pull has to be confirmed; 0: every one."),
+    Field("OLLAMA_MCP_ROOTS", "roots", _folders, "",
+          "Folders whose files tools may read, separated as in PATH. Empty: none."),
+    Field("OLLAMA_MCP_CLIENT_ROOTS", "client_roots", _bool, "0",
+          "1 allows the folders, too, that a client on stdio names as its roots."),
+    Field("OLLAMA_MCP_OUTPUT", "output", _folder, "", "Folder for new files with answers. Empty: none."),
     Field("OLLAMA_MCP_PROGRESS", "progress", _one_of("status", "text"), "status",
           "What progress messages say: a status line, or exactly the new text."),
     Field("OLLAMA_MCP_SOFT_DEADLINE", "soft_deadline", _seconds_or_never, "",

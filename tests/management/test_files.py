@@ -172,11 +172,11 @@ def test_a_path_that_is_turned_elsewhere_while_it_is_opened_is_refused(root, tmp
     path, outside = gguf(root), gguf(tmp_path, "secret.gguf")
     real = os.open
 
-    def turned(name, flags, *more):
-        if name == path:
+    def turned(name, flags, **more):
+        if name == path.name:  # from the descriptor of its folder
             path.unlink()
             path.symlink_to(outside)
-        return real(name, flags, *more)
+        return real(name, flags, **more)
 
     monkeypatch.setattr(os, "open", turned)
     with pytest.raises(Forbidden):

@@ -44,9 +44,14 @@ WRONG = {
     "OLLAMA_MCP_MAX_TOOLS": ("1_0", "at least 1"),
     "OLLAMA_MCP_MAX_TOOLS_SIZE": ("1 MB/s", "16 MiB"),
     "OLLAMA_MCP_MAX_SCHEMA_SIZE": ("nan", "16 MiB"),
+    "OLLAMA_MCP_MAX_FILES": ("0", "at least 1"),
+    "OLLAMA_MCP_MAX_FILE_SIZE": ("1 MB/s", "16 MiB"),
     "OLLAMA_MCP_CLOUD": ("perhaps", "1 or 0"),
     "OLLAMA_MCP_REGISTRIES": ("https://hf.co", "host names"),
     "OLLAMA_MCP_MAX_PULL_GB": ("-1", "0 or more"),
+    "OLLAMA_MCP_ROOTS": ("notes", "folder that exists"),
+    "OLLAMA_MCP_CLIENT_ROOTS": ("perhaps", "1 or 0"),
+    "OLLAMA_MCP_OUTPUT": ("/no/such/folder", "folder that exists"),
     "OLLAMA_MCP_PROGRESS": ("loud", "status, text"),
     "OLLAMA_MCP_SOFT_DEADLINE": ("-1", "above 0"),
     "OLLAMA_MCP_PAGE": ("10", "at least 1000"),
@@ -172,9 +177,14 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_MAX_TOOLS": "13",
             "OLLAMA_MCP_MAX_TOOLS_SIZE": "14 k",
             "OLLAMA_MCP_MAX_SCHEMA_SIZE": "15",
+            "OLLAMA_MCP_MAX_FILES": "16",
+            "OLLAMA_MCP_MAX_FILE_SIZE": "17",
             "OLLAMA_MCP_CLOUD": "yes",
             "OLLAMA_MCP_REGISTRIES": "registry.ollama.ai, HF.co",
             "OLLAMA_MCP_MAX_PULL_GB": "4.5",
+            "OLLAMA_MCP_ROOTS": os.pathsep.join([str(tmp_path), "", str(tmp_path.parent)]),
+            "OLLAMA_MCP_CLIENT_ROOTS": "1",
+            "OLLAMA_MCP_OUTPUT": str(tmp_path),
             "OLLAMA_MCP_PROGRESS": "TEXT",
             "OLLAMA_MCP_SOFT_DEADLINE": "2.5",
             "OLLAMA_MCP_PAGE": "5000",
@@ -212,10 +222,11 @@ def test_every_setting_reaches_its_place(tmp_path):
     assert (found.soft_deadline, found.page, found.unclaimed_timeout) == (2.5, 5000, 60)
     assert (found.parallel, found.queue) == (2, 0)
     assert found.limits == Limits(
-        2**30, 5, 6, 7 * 2**10, 8, 9 * 2**10, 10, 11, 12 * 2**20, 13, 14 * 2**10, 15, -1
+        2**30, 5, 6, 7 * 2**10, 8, 9 * 2**10, 10, 11, 12 * 2**20, 13, 14 * 2**10, 15, 16, 17, -1
     )
     assert (found.registries, found.max_pull_gb) == (("registry.ollama.ai", "hf.co"), 4.5)
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
+    assert (found.roots, found.client_roots, found.output) == ((tmp_path, tmp_path.parent), True, tmp_path)
 
 
 @pytest.mark.parametrize(("variable", "wrong"), WRONG.items())

@@ -9,13 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp.client import Client
 
+from ollama_mcp.settings import Settings
 from ollama_mcp.tools import TOOLSETS
 from ollama_mcp.tools.arguments import ArgumentCheck
 
 pytestmark = pytest.mark.anyio
 
 PARAMETERS = {
-    tool.name: sorted(ArgumentCheck(tool)._parameters) for toolset in TOOLSETS.values() for tool in toolset
+    tool.name: sorted(ArgumentCheck(tool, Settings())._parameters)
+    for toolset in TOOLSETS.values()
+    for tool in toolset
 }
 WORDS = [
     *["", "json", "true", "low", "10m", "-1", "full", "llama3.2:3b", "nomic-embed-text", "[1]", "{}", "a/b"],

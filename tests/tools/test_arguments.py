@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.settings import Settings
 from ollama_mcp.testing import FakeOllama
 from ollama_mcp.tools import TOOLSETS
 from ollama_mcp.tools.arguments import ArgumentCheck
@@ -320,7 +321,7 @@ async def test_what_json_can_say_only_by_accident_is_refused_like_any_wrong_valu
         deep = [deep]
     for name, value in [("dimensions", inf), ("dimensions", nan), ("truncate", deep), ("vectors", deep)]:
         with pytest.raises(InvalidArgument):
-            ArgumentCheck(tool).check({"input": ["x"], name: value})
+            ArgumentCheck(tool, Settings()).check({"input": ["x"], name: value})
 
 
 async def test_a_text_of_many_brackets_is_a_text(call):

@@ -13,7 +13,7 @@ import pytest
 
 from ollama_mcp import App, ollama_chat, ollama_embeddings, ollama_generate
 from ollama_mcp.errors import TooLarge
-from ollama_mcp.settings import load
+from ollama_mcp.settings import Settings, load
 from ollama_mcp.testing import FakeOllama, Model
 from ollama_mcp.tools import TOOLSETS
 from ollama_mcp.tools.arguments import ArgumentCheck
@@ -98,7 +98,8 @@ async def test_every_limit_is_the_operators_to_raise(connect, fake, case):
 )
 def test_a_list_is_counted_before_its_items_are_read(tool, arguments):
     check = ArgumentCheck(
-        next(tool_ for toolset in TOOLSETS.values() for tool_ in toolset if tool_.name == tool)
+        next(tool_ for toolset in TOOLSETS.values() for tool_ in toolset if tool_.name == tool),
+        Settings(),
     )
     before = time.process_time()
     with pytest.raises(TooLarge):

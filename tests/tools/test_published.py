@@ -16,11 +16,12 @@ from mcp_types import Tool
 
 from ollama_mcp import App, create_server
 from ollama_mcp.server import INSTRUCTIONS
-from ollama_mcp.settings import load
+from ollama_mcp.settings import Settings, load
 from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
 
+PARAMETERS = {tool.name: tool.parameters(Settings()) for toolset in TOOLSETS.values() for tool in toolset}
 EXPLAINED = ("ollama_chat", "ollama_generate", "ollama_continue", "ollama_embeddings", "ollama_list_models")
 FUNCTIONS = {tool.name: tool.function for toolset in TOOLSETS.values() for tool in toolset}
 SNAPSHOTS = runpy.run_path(str(Path(__file__).parent.parent / "snapshots" / "accept.py"))
@@ -108,10 +109,14 @@ async def test_every_parameter_is_described_with_the_default_that_it_has(tools: 
             assert (name in tool.input_schema.get("required", [])) == (default is Parameter.empty)
 
 
-async def test_no_parameter_of_the_function_is_hidden_but_app_and_ctx(tools: list[Tool]):
+async def test_no_parameter_is_hidden_but_app_and_ctx_and_what_the_operator_has_not_allowed(
+    tools: list[Tool],
+):
     for tool in tools:
         published = ["app", *tool.input_schema["properties"], "ctx"]
-        assert published == list(signature(FUNCTIONS[tool.name]).parameters)
+        assert published == list(PARAMETERS[tool.name])
+        hidden = signature(FUNCTIONS[tool.name]).parameters.keys() - set(published)
+        assert hidden <= {"files", "output"}
 
 
 async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(tools: list[Tool]):
@@ -124,7 +129,8 @@ async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(to
 async def test_only_tools_that_return_facts_publish_an_output_schema(tools: list[Tool]):
     facts = {tool.name for tool in tools if tool.output_schema is not None}
     assert facts == {
-        *["ollama_embeddings", "ollama_rank", "ollama_list_models", "ollama_show_model", "ollama_status"]
+        *["ollama_embeddings", "ollama_rank", "ollama_list_models", "ollama_show_model", "ollama_status"],
+        "ollama_map_files",
     }
 
 

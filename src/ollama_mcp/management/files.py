@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +19,14 @@ from ollama_mcp.bodies import Upload
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import BLOB_EXISTS, BLOB_UPLOAD
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StorageError
+from ollama_mcp.files.opening import open_inside
+from ollama_mcp.files.paths import told
 
 T = TypeVar("T")
 
 _MAGIC = b"GGUF"
 _HASHED_AT_ONCE = 8 << 20
 _SENT_AT_ONCE = 1 << 20
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-"""Without O_NONBLOCK, opening a FIFO waits for somebody to write into it."""
 
 
 @dataclass(frozen=True)
@@ -58,59 +57,25 @@ def model_file(path: str, roots: Sequence[Path]) -> ModelFile:
 
 
 def open_file(file: ModelFile) -> BinaryIO:
-    """Open a file, once, and look at what was opened: a name can be made to mean another file meanwhile.
+    """Open a file, once, from where it is in the folders.
 
     Raises:
         Forbidden: It is in none of the folders, whatever links lead to it.
         InvalidArgument: It is not there, no plain file, or not GGUF.
         StorageError: It cannot be read.
     """
-    path = _allowed(file)
+    handle = open_inside(file.path, file.roots)
     try:
-        descriptor = os.open(path, _FLAGS)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InvalidArgument(f"there is no file {file.name}", "Check its path.") from None
-    except OSError:
-        raise StorageError(f"{file.name} cannot be read", "Check its permissions.") from None
-    try:
-        _check(descriptor, path, file)
+        _check_magic(handle, file)
     except (OllamaError, OSError):
-        os.close(descriptor)
+        handle.close()
         raise
-    return os.fdopen(descriptor, "rb", buffering=0)
+    return handle
 
 
-def _check(descriptor: int, path: Path, file: ModelFile) -> None:
-    found = os.fstat(descriptor)
-    if _allowed(file) != path or not _is(path, found):
-        raise _outside()
-    if not stat.S_ISREG(found.st_mode) or os.read(descriptor, len(_MAGIC)) != _MAGIC:
-        raise InvalidArgument(f"{file.name} is no GGUF file", "Name a model file in GGUF format.")
-
-
-def _is(path: Path, found: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(path.stat(), found)
-    except OSError:
-        return False
-
-
-def _allowed(file: ModelFile) -> Path:
-    path = _resolved(Path(file.path))
-    if not any(path.is_relative_to(_resolved(root)) for root in file.roots):
-        raise _outside()
-    return path
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.expanduser().resolve()
-    except (OSError, ValueError, RuntimeError):  # NUL, too long, links in a circle, no home
-        raise _outside() from None
-
-
-def _outside() -> Forbidden:
-    return Forbidden("that file is in none of the folders that are allowed", "Name a file under one of them.")
+def _check_magic(handle: BinaryIO, file: ModelFile) -> None:
+    if handle.read(len(_MAGIC)) != _MAGIC:
+        raise InvalidArgument(f"{told(file.name)} is no GGUF file", "Name a model file in GGUF format.")
 
 
 Tell = Callable[[str, int, int], None]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from ollama_mcp.tools.chat import chat
 from ollama_mcp.tools.embeddings import embeddings
+from ollama_mcp.tools.files import files
 from ollama_mcp.tools.manage import manage
 from ollama_mcp.tools.models import models
 from ollama_mcp.tools.toolset import Toolset
 
-TOOLSETS: dict[str, Toolset] = {toolset.name: toolset for toolset in (chat, embeddings, models, manage)}
+TOOLSETS: dict[str, Toolset] = {
+    toolset.name: toolset for toolset in (chat, embeddings, models, manage, files)
+}
 """Every toolset by its name, in the order in which clients see them."""
 
 AT_ONCE = frozenset(tool.name for toolset in TOOLSETS.values() for tool in toolset if tool.at_once)

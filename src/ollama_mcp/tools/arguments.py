@@ -13,12 +13,13 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import Parameter, signature
+from inspect import Parameter
 from typing import Any, Literal, cast, get_args, get_origin
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.limits import USUAL, Limits, check_length
 from ollama_mcp.options import option_names
+from ollama_mcp.settings import Settings
 from ollama_mcp.tools.toolset import Tool
 
 _INJECTED = frozenset({"wait_for_previous", "toolCallId", "sessionId"})
@@ -31,15 +32,19 @@ _MOST_ARGUMENTS = 200
 
 @dataclass(frozen=True)
 class ArgumentCheck:
-    """The arguments that one tool takes."""
+    """The arguments that one tool takes with some settings."""
 
     tool: Tool
-    limits: Limits = USUAL
+    settings: Settings
 
     @cached_property
     def _parameters(self) -> dict[str, Parameter]:
-        found = signature(self.tool.function, eval_str=True).parameters
+        found = self.tool.parameters(self.settings)
         return {name: p for name, p in found.items() if name not in {"app", "ctx"}}
+
+    @cached_property
+    def _elsewhere(self) -> Mapping[str, str]:
+        return {**self.tool.elsewhere, **self.tool.off(self.settings)}
 
     def check(self, raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the arguments that the tool gets, and notes on what was ignored.
@@ -57,7 +62,7 @@ class ArgumentCheck:
         known = {name: value for name, value in given.items() if name in self._parameters}
         notes = self._place_strangers({n: v for n, v in given.items() if n not in known}, known)
         self._move_schema(known)
-        checked = {n: _converted(n, value, self._kind(n), self.limits) for n, value in known.items()}
+        checked = {n: _converted(n, value, self._kind(n), self.settings.limits) for n, value in known.items()}
         self._complete(checked, given.keys() - self._names())
         return checked, notes
 
@@ -94,8 +99,8 @@ class ArgumentCheck:
 
     def _refuse_misplaced(self, name: str) -> None:
         """What belongs elsewhere must not be dropped: the answer would be one to another question."""
-        if name in self.tool.elsewhere:
-            raise InvalidArgument(f'{self.tool.name} has no argument "{name}"', self.tool.elsewhere[name])
+        if name in self._elsewhere:
+            raise InvalidArgument(f'{self.tool.name} has no argument "{name}"', self._elsewhere[name])
 
     def _refuse_near_miss(self, name: str) -> None:
         close = difflib.get_close_matches(_plain(name), [_plain(n) for n in self._names()], n=1, cutoff=0.8)

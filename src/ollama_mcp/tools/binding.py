@@ -16,13 +16,14 @@ from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import InternalError, OllamaError
+from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.replies import StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
 from ollama_mcp.tools.asking import Asking
 from ollama_mcp.tools.caller import caller_of, principal
-from ollama_mcp.tools.handles import offered, paged, still_running
+from ollama_mcp.tools.handles import offered, paged, paged_rows, still_running
 from ollama_mcp.tools.results import failure, noted
 from ollama_mcp.tools.toolset import Tool, slim
 
@@ -79,7 +80,7 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
         plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
     fields: dict[str, Any] = dict(plain) | {
         "parameters": slim(plain.parameters),
-        "check": ArgumentCheck(tool, app.settings.limits),
+        "check": ArgumentCheck(tool, app.settings),
         "settings": app.settings,
         "continue_as": continue_as,
     }
@@ -113,8 +114,8 @@ def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable
         except (Exception, SystemExit):  # noqa: BLE001 - as above: the SDK would wrap it in words of its own
             return failure(internal(tool.name))
 
-    whole = inspect.signature(tool.function, eval_str=True)
-    guarded.__signature__ = whole.replace(return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]
+    parameters = list(tool.parameters(app.settings).values())
+    guarded.__signature__ = inspect.Signature(parameters, return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]
     return types.MethodType(guarded, app)
 
 
@@ -122,10 +123,12 @@ def _page(
     result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
     """The page that was asked for, where what was found is too long for one result."""
-    if not isinstance(found, Answer | Unfinished) or not found.handle:
+    if not isinstance(found, Answer | Unfinished | Mapped) or not found.handle:
         return result
-    size = caller_of(arguments.get("ctx")).page(app.settings)
-    return paged(result, found, arguments.get("page", 1), size, continue_as)
+    number, size = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
+    if isinstance(found, Mapped):
+        return paged_rows(found, number, size, continue_as)
+    return paged(result, found, number, size, continue_as)
 
 
 def internal(name: str) -> InternalError:

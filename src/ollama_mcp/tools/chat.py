@@ -11,12 +11,13 @@ from ollama_mcp.app import App
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import chat_ask, generate_ask
 from ollama_mcp.replies.comparing import Comparison
+from ollama_mcp.tools.attaching import with_files
 from ollama_mcp.tools.caller import principal
 from ollama_mcp.tools.compared import comparison
 from ollama_mcp.tools.following import answered, watched
 from ollama_mcp.tools.handles import Outcome, outcome, stopped
 from ollama_mcp.tools.results import words
-from ollama_mcp.tools.toolset import Toolset, WaitS, says
+from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
 
 chat: Toolset = Toolset("chat")
 
@@ -79,6 +80,7 @@ async def ollama_chat(
     think: Think = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
+    files: Files = _NO_TEXTS,
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
@@ -102,6 +104,7 @@ async def ollama_chat(
         schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
         limits=app.settings.limits,
     )  # fmt: skip
+    ask = await with_files(app, ask, files, ctx)
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
 
@@ -121,6 +124,7 @@ async def ollama_generate(
     template: Annotated[str, says('Template instead of the model\'s own. Default "".')] = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
+    files: Files = _NO_TEXTS,
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
@@ -140,6 +144,7 @@ async def ollama_generate(
         format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
         truncate=truncate, limits=app.settings.limits,
     )  # fmt: skip
+    ask = await with_files(app, ask, files, ctx)
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
 
 

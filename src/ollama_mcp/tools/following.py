@@ -15,6 +15,7 @@ from mcp.server.mcpserver import Context
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Reply, StillRunning
 from ollama_mcp.replies.answer import Answer, Vectors
@@ -22,6 +23,7 @@ from ollama_mcp.replies.progress import STEP, Send, reported
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.addresses import vectors_uri
 from ollama_mcp.tools.caller import caller_of, meta_of, principal, wants_progress
+from ollama_mcp.tools.mapped import length_of
 from ollama_mcp.tools.results import text_of
 
 T = TypeVar("T")
@@ -77,11 +79,15 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
         if wait_s and error.partial_text and app.replies.keep(reply):
             error.handle = reply.handle
         raise
-    if wait_s and isinstance(found, Answer) and len(text_of(found)) > caller_of(ctx).page(app.settings):
+    if wait_s and isinstance(found, Answer | Mapped) and _length(found) > caller_of(ctx).page(app.settings):
         found.handle = reply.handle if app.replies.keep(reply) else ""
     if wait_s and isinstance(found, Vectors):
         return cast("T", _addressed(app, reply, found, ctx))
     return found
+
+
+def _length(found: Answer | Mapped) -> int:
+    return len(text_of(found)) if isinstance(found, Answer) else length_of(found)
 
 
 async def _find_out(reply: Reply[Any]) -> None:

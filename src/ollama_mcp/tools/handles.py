@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.management import Loaded, Transferred
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Reply, StillRunning
@@ -20,6 +21,7 @@ from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
 from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.replies.ranking import Ranking
 from ollama_mcp.tools.compared import comparison, ranking_report
+from ollama_mcp.tools.mapped import map_report, row_pages
 from ollama_mcp.tools.results import failure, said, words
 from ollama_mcp.tools.stock import done
 from ollama_mcp.tools.vectors import report
@@ -27,11 +29,11 @@ from ollama_mcp.tools.vectors import report
 REPLY = "ollama-mcp/reply"
 
 
-Outcome = Answer | Vectors | Ranking | Comparison | Transferred | Loaded | Unfinished
+Outcome = Answer | Vectors | Ranking | Comparison | Mapped | Transferred | Loaded | Unfinished
 """What a Reply ends as, or has so far."""
 
 
-def outcome(found: Outcome) -> CallToolResult:
+def outcome(found: Outcome) -> CallToolResult:  # noqa: PLR0911 - one for each kind
     """Whatever a Reply ended as, or has so far."""
     match found:
         case Answer():
@@ -44,6 +46,8 @@ def outcome(found: Outcome) -> CallToolResult:
             return comparison(found)
         case Transferred() | Loaded():
             return done(found)
+        case Mapped():
+            return map_report(found)
         case Unfinished():
             return _unfinished(found)
         case _:
@@ -133,16 +137,33 @@ def paged(
     cut = pages(text, size)
     if number == len(cut) == 1:
         return result
-    if not 1 <= number <= len(cut):
-        raise InvalidArgument(f"there is no page {number}", f'Send "page" from 1 to {len(cut)}.')
+    head += _page_head(f'handle="{found.handle}"{more}', number, len(cut), continue_as)
+    result.content = [TextContent(type="text", text=clean_text(f"{head}\n{cut[number - 1]}"))]
+    return _with_page(result, found.handle, number, len(cut))
+
+
+def paged_rows(found: Mapped, number: int, size: int, continue_as: str) -> CallToolResult:
+    """As `paged`, with whole rows, in the text and in the structured data."""
+    groups = row_pages(found, size)
+    if number == len(groups) == 1:
+        return map_report(found)
+    head = _page_head(f'handle="{found.handle}"', number, len(groups), continue_as)
+    return _with_page(map_report(found, groups[number - 1], head), found.handle, number, len(groups))
+
+
+def _page_head(which: str, number: int, count: int, continue_as: str) -> str:
+    if not 1 <= number <= count:
+        raise InvalidArgument(f"there is no page {number}", f'Send "page" from 1 to {count}.')
     rest = (
-        f'Call {continue_as} with handle="{found.handle}"{more} and page={number + 1} for the next one.'
-        if number < len(cut)
+        f"Call {continue_as} with {which} and page={number + 1} for the next one."
+        if number < count
         else "This is the last one."
     )
-    page = f"{head}page {number} of {len(cut)}. {rest}\n{cut[number - 1]}"
-    result.content = [TextContent(type="text", text=clean_text(page))]
-    result.meta = (result.meta or {}) | {REPLY: {"handle": found.handle, "page": number, "pages": len(cut)}}
+    return f"page {number} of {count}. {rest}"
+
+
+def _with_page(result: CallToolResult, handle: str, number: int, count: int) -> CallToolResult:
+    result.meta = (result.meta or {}) | {REPLY: {"handle": handle, "page": number, "pages": count}}
     return result
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from inspect import Parameter, signature
+from typing import Annotated, Any, TypeVar, get_args
 
 from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import Field
 from pydantic.fields import FieldInfo
+
+from ollama_mcp.settings import Settings
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 
@@ -49,6 +52,37 @@ class Tool:
         """Whether it changes nothing."""
         return self.annotations.read_only_hint is True
 
+    def parameters(self, settings: Settings | None = None) -> dict[str, Parameter]:
+        """Those of the function, without what these settings switch off; all of them without settings."""
+        found = signature(self.function, eval_str=True).parameters
+        return {name: p for name, p in found.items() if settings is None or not _is_off(p, settings)}
+
+    def off(self, settings: Settings) -> dict[str, str]:
+        """The parameters that these settings switch off, each with what a caller is told who sends it."""
+        gone = self.parameters().keys() - self.parameters(settings).keys()
+        return {name: mark.remedy for name in gone for mark in _marks(self.parameters()[name])}
+
+
+@dataclass(frozen=True)
+class OnlyWith:
+    """Metadata of a parameter that is there only where the operator has allowed it.
+
+    Attributes:
+        setting: Attribute of the settings that says so.
+        remedy: What a caller is told who sends it all the same.
+    """
+
+    setting: str
+    remedy: str
+
+
+def _marks(parameter: Parameter) -> list[OnlyWith]:
+    return [mark for mark in get_args(parameter.annotation)[1:] if isinstance(mark, OnlyWith)]
+
+
+def _is_off(parameter: Parameter, settings: Settings) -> bool:
+    return any(not getattr(settings, mark.setting) for mark in _marks(parameter))
+
 
 @dataclass(frozen=True)
 class Toolset:
@@ -86,6 +120,11 @@ def says(description: str) -> FieldInfo:
     return Field(description=description)
 
 
+Files = Annotated[
+    list[str],
+    says("Paths of text files and images on this machine, put before the prompt. Default []."),
+    OnlyWith("takes_files", "Send their content; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
+]
 WaitS = Annotated[
     float,
     says("Seconds until a handle comes instead; 0: never. Default: by your client."),

@@ -1,0 +1,252 @@
+"""One prompt over many files: an answer each, for one Reply. A file that fails is a row, not the end."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+
+from ollama_mcp.catalog import Catalog
+from ollama_mcp.errors import Busy, Forbidden, OllamaError, Upstream
+from ollama_mcp.files.answers import Kept, Memory, Output, Store, output_folders
+from ollama_mcp.files.attaching import attached
+from ollama_mcp.files.finding import find_files
+from ollama_mcp.files.paths import Place, told
+from ollama_mcp.files.reading import Content, read_file
+from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.asks import Ask, chat_ask
+from ollama_mcp.replies.generation import Generator
+from ollama_mcp.replies.reply import Reply, State
+from ollama_mcp.settings import Settings
+
+_TRIES = 10
+_LONGEST_WAIT_S = 5.0
+
+Status = Literal["answered", "kept", "cut", "failed"]
+"""Answered now; answered before, by the same call; cut off at the token limit; without an answer."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one file.
+
+    Attributes:
+        file: From the allowed folder on.
+        status: See `Status`.
+        answer: The text; "" where it is in a file.
+        written: The file that has it, from the output folder on.
+        error: Why there is no answer: `CODE: cause. Remedy.`
+        note: What the caller should know.
+    """
+
+    file: str
+    status: Status
+    answer: str = ""
+    written: str = ""
+    error: str = ""
+    note: str = ""
+
+    def as_data(self) -> dict[str, str]:
+        """What is not empty."""
+        return {name: value for name, value in vars(self).items() if value}
+
+    @property
+    def told(self) -> str:
+        """What came of it, as text."""
+        return self.answer or self.written or self.error
+
+
+@dataclass
+class Mapped:
+    """What came of all files, in their order.
+
+    Attributes:
+        rows: One for each.
+        model: The model that answered.
+        seconds: How long it took.
+        handle: What finds it again, where it is read in pages; "" where it is not kept.
+    """
+
+    rows: list[Row]
+    model: str
+    seconds: float
+    handle: str = ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many files there are of each status that there is."""
+        return dict(Counter(row.status for row in self.rows))
+
+    @property
+    def size(self) -> int:
+        """Bytes, about, that it takes."""
+        return sum(500 + 4 * (len(row.told) + len(row.file) + len(row.note)) for row in self.rows)
+
+
+@dataclass(frozen=True)
+class MapAsk:
+    """What is asked of every file.
+
+    Attributes:
+        ask: The question, without a file.
+        files: Paths and patterns.
+        output: Where answers are written; None: they are in the result.
+    """
+
+    ask: Ask
+    files: tuple[str, ...]
+    output: Output | None
+
+
+def map_ask(
+    settings: Settings,
+    *,
+    prompt: str,
+    files: Sequence[str],
+    output: str = "",
+    schema: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> MapAsk:
+    """Check what is asked; the parameters are those of the tool `ollama_map_files`.
+
+    Raises:
+        InvalidArgument: Anything that Ollama would refuse, ignore or misread.
+        TooLarge: Anything over a limit.
+        Forbidden: Answers are to be written where the operator has not allowed that.
+    """
+    ask = chat_ask(prompt=prompt, schema=schema, limits=settings.limits, **more)
+    return MapAsk(ask, tuple(files), _output(settings.output, output, ".json" if schema else ".txt"))
+
+
+def _output(root: Path | None, output: str, ending: str) -> Output | None:
+    if not output.strip():
+        return None
+    if root is None:
+        raise Forbidden(
+            "no files are written here",
+            "Leave out output, or have the operator name a folder in OLLAMA_MCP_OUTPUT.",
+        )
+    return Output(root, output_folders(output), ending)
+
+
+@dataclass
+class _Run:
+    """One MapAsk on its way."""
+
+    ask: Ask
+    roots: tuple[Path, ...]
+    targets: list[Place | str]
+    store: Store
+    reply: Reply[Mapped]
+    origin: bytes
+    """All that an answer comes from but its file."""
+    rows: dict[int, Row] = field(default_factory=dict[int, Row])
+
+    def add(self, place: int, row: Row) -> None:
+        """One file is done, however."""
+        self.rows[place] = row
+        self.reply.advance(State.WORKING)
+        self.reply.write(f"{row.file}: {row.told}\n")
+
+    def tell(self) -> list[str]:
+        """For the status line."""
+        failed = sum(row.status == "failed" for row in self.rows.values())
+        return [
+            f"{len(self.rows)} of {len(self.targets)} files",
+            *([f"{failed} failed"] if failed else []),
+        ]
+
+    def key(self, content: Content) -> str:
+        """Of the answer about a file."""
+        parts = (
+            self.origin,
+            content.name.encode(errors="replace"),
+            content.text.encode(),
+            content.image.encode(),
+        )
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+class Mapper:
+    """Asks the same of many files; remembers what was answered."""
+
+    def __init__(self, generator: Generator, catalog: Catalog, settings: Settings) -> None:
+        self._generator = generator
+        self._catalog = catalog
+        self._settings = settings
+        self._memory = Memory()
+
+    async def run(self, wanted: MapAsk, roots: tuple[Path, ...], reply: Reply[Mapped]) -> Mapped:
+        """Answer for every file; `reply` counts them.
+
+        Raises:
+            OllamaError: None could be begun: the folders, the patterns, the model.
+        """
+        run = await self._begin(wanted, roots, reply)
+        waiting = iter(enumerate(run.targets))
+        async with anyio.create_task_group() as group:
+            for _ in range(min(self._settings.parallel, len(run.targets))):
+                group.start_soon(self._work, run, waiting)
+        rows = [run.rows[place] for place in range(len(run.targets))]
+        return Mapped(rows, reply.model, round(time.monotonic() - reply.started_at, 3))
+
+    async def _begin(self, wanted: MapAsk, roots: tuple[Path, ...], reply: Reply[Mapped]) -> _Run:
+        find = partial(find_files, wanted.files, roots, self._settings.limits, self._settings.output)
+        targets = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+        request = wanted.ask.request
+        choice = await self._catalog.resolve(
+            request.model, wanted.ask.needs, default=self._settings.chat_model
+        )
+        named = request.model_copy(update={"model": choice.model.name})
+        store = wanted.output or self._memory.of(reply.principal)
+        run = _Run(replace(wanted.ask, request=named), roots, targets, store, reply, request.to_json())
+        reply.model, reply.total, reply.tell = choice.model.name, len(targets), run.tell
+        return run
+
+    async def _work(self, run: _Run, waiting: Iterator[tuple[int, Place | str]]) -> None:
+        for place, target in waiting:
+            run.add(place, await self._row(run, target))
+
+    async def _row(self, run: _Run, target: Place | str) -> Row:
+        name = target.shown if isinstance(target, Place) else told(target)
+        try:
+            content = await read_file(target, run.roots, self._settings.limits)
+            return await self._asked(run, content)
+        except OllamaError as error:
+            return Row(told(name), "failed", error=str(error))
+
+    async def _asked(self, run: _Run, content: Content) -> Row:
+        key = run.key(content)
+        kept = await run.store.find(content.name, key)
+        if kept is not None:
+            return _row(content, "kept", kept)
+        answer = await self._answer(run, content)
+        note = "; ".join(answer.notes)
+        if answer.stats.done_reason == "length":
+            note = "; ".join(filter(None, ["cut off at its token limit", note]))
+            return _row(content, "cut", Kept(str(answer)), note)
+        if not answer.strip():
+            raise Upstream("the model answered nothing", "Change the prompt, or name another model.")
+        return _row(content, "answered", await run.store.keep(content.name, key, str(answer)), note)
+
+    async def _answer(self, run: _Run, content: Content) -> Answer:
+        """Through the Gate, where others may have taken all places."""
+        ask = attached(run.ask, [content], self._settings.limits)
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._generator.run(ask, Reply("tok", run.reply.principal))
+            except Busy as error:
+                await anyio.sleep(min(error.retry_after_s or 1.0, _LONGEST_WAIT_S))
+        return await self._generator.run(ask, Reply("tok", run.reply.principal))
+
+
+def _row(content: Content, status: Status, kept: Kept, note: str = "") -> Row:
+    return Row(content.name, status, answer=kept.text, written=kept.file, note=note)

@@ -1,0 +1,197 @@
+"""Which file a path names, found out without looking at anything outside the allowed folders.
+
+Links and `..` are followed step by step, by name; a step that leaves the folders is refused before
+anybody asks the disk about it, so that no answer tells what is there and what is not.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_mcp.errors import Forbidden, InvalidArgument, StorageError
+
+_MOST_LINKS = 40
+_MOST_CHARACTERS = 4096
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file by its folder, which is allowed, and the names that lead there, none of them a link.
+
+    Attributes:
+        root: The allowed folder, without links.
+        names: From there to the file.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """All of it."""
+        return self.root.joinpath(*self.names)
+
+    @property
+    def shown(self) -> str:
+        """As it may be told: from the allowed folder on."""
+        return "/".join(self.names)
+
+
+def place_of(path: str, roots: Sequence[Path]) -> Place:
+    """Find out what a path names. It is absolute, or goes on from one of the folders.
+
+    Raises:
+        Forbidden: It is in none of the folders, whatever links lead to it.
+        InvalidArgument: There is no such file, or the path cannot be one.
+        StorageError: It cannot be looked at.
+    """
+    missing: InvalidArgument | None = None
+    for root, names in readings(path, roots):
+        try:
+            return _Walk(roots).to(root, names)
+        except InvalidArgument as error:
+            missing = missing or error
+    raise missing or outside()
+
+
+def outside() -> Forbidden:
+    """The same words for all that lies outside, whether it is there or not."""
+    return Forbidden("that file is in none of the folders that are allowed", "Name a file under one of them.")
+
+
+def readings(path: str, roots: Sequence[Path]) -> list[tuple[Path, list[str]]]:
+    """The folders that a path may begin at, without links, each with the names that follow.
+
+    Raises:
+        Forbidden: It begins outside of all of them.
+        InvalidArgument: It cannot be a path.
+    """
+    if not path.strip() or "\0" in path or len(path) > _MOST_CHARACTERS or not _can_be_name(path):
+        raise InvalidArgument("there is a path that cannot be one", "Name a file under an allowed folder.")
+    try:
+        given = Path(path).expanduser()
+    except RuntimeError:  # ~ of nobody
+        raise outside() from None
+    if not given.is_absolute():
+        _refuse_half(given)
+        return [(_real(root), list(given.parts)) for root in roots]
+    found = [(_real(root), below) for root in roots if (below := _below(given, root)) is not None]
+    if not found:
+        raise outside()
+    return found
+
+
+def _can_be_name(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
+
+
+def _below(path: Path, root: Path) -> list[str] | None:
+    for spelled in (root, _real(root)):
+        if path.is_relative_to(spelled):
+            return list(path.relative_to(spelled).parts)
+    return None
+
+
+def _refuse_half(path: Path) -> None:
+    """On Windows a path can name a drive without being absolute, or be absolute on whatever drive."""
+    if path.anchor and not path.is_absolute():
+        raise outside()
+
+
+def _real(root: Path) -> Path:
+    try:
+        return root.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        raise StorageError("an allowed folder cannot be read", "Check OLLAMA_MCP_ROOTS.") from None
+
+
+class _Walk:
+    """One way from an allowed folder to a file, along links that stay inside."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = roots
+        self._links = 0
+
+    def to(self, root: Path, names: list[str]) -> Place:
+        """Follow the names; where one is a link, go on where it leads."""
+        done: list[str] = []
+        while names:
+            name = names.pop(0)
+            if name == "..":
+                if not done:
+                    raise outside()
+                done.pop()
+                continue
+            check_name(name)
+            target = self._link(root.joinpath(*done, name))
+            if target is None:
+                done.append(name)
+            elif target.is_absolute():
+                root, done, names = self._jump(target, names)
+            else:
+                _refuse_half(target)
+                names = [*target.parts, *names]
+        return Place(root, tuple(done))
+
+    def _link(self, path: Path) -> Path | None:
+        """Where a link leads; None for what is none."""
+        try:
+            if not stat.S_ISLNK(path.lstat().st_mode):
+                return None
+            target = Path(path.readlink())
+        except (FileNotFoundError, NotADirectoryError):
+            raise absent(path.name) from None
+        except OSError:
+            raise unreadable(path.name) from None
+        self._links += 1
+        if self._links > _MOST_LINKS:
+            raise outside()
+        return target
+
+    def _jump(self, target: Path, names: list[str]) -> tuple[Path, list[str], list[str]]:
+        for root in self._roots:
+            below = _below(target, root)
+            if below is not None:
+                return _real(root), [], [*below, *names]
+        raise outside()
+
+
+_PORTS = (f"{port}{number}" for port in ("com", "lpt") for number in range(10))
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *_PORTS})
+
+
+def check_name(name: str, system: str = os.name) -> None:
+    """Refuse a name that means something else than a file: on Windows a device, or a stream of a file.
+
+    Raises:
+        Forbidden: It does.
+    """
+    if system == "nt" and (":" in name or name.partition(".")[0].strip().lower() in _DEVICES):
+        raise outside()
+
+
+def absent(name: str) -> InvalidArgument:
+    """That an allowed folder has no such file."""
+    return InvalidArgument(f"there is no file {told(name)}", "Check its path.")
+
+
+def unreadable(name: str) -> StorageError:
+    """That a file is there and cannot be read."""
+    return StorageError(f"{told(name)} cannot be read", "Check its permissions.")
+
+
+def told(name: str) -> str:
+    """A name as it may stand in a sentence: on one line, without what cannot be seen.
+
+    >>> told("a" + chr(10) + "b" + chr(0x202E))
+    'a b'
+    """
+    return "".join(c if c.isprintable() else " " for c in name).strip()[:80] or "without a name"

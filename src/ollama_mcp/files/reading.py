@@ -1,0 +1,126 @@
+"""What a file holds, as a model can take it: text, or a picture. Read in a thread, within the limits."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio.to_thread
+
+from ollama_mcp.errors import InvalidArgument, OllamaError, StorageError
+from ollama_mcp.files.opening import open_place
+from ollama_mcp.files.paths import Place, place_of, told
+from ollama_mcp.files.visible import visible
+from ollama_mcp.images import is_picture
+from ollama_mcp.limits import Limits, check_file_size, check_file_sizes, check_image_size, check_length
+
+_HEAD = 512
+"""Bytes by which a picture is known."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """One file, read.
+
+    Attributes:
+        name: From the allowed folder on, as it may be told.
+        text: What it says, without invisible characters; "" for a picture.
+        image: A picture in base64; "" for a text.
+        removed: How many invisible characters the text had.
+    """
+
+    name: str
+    text: str = ""
+    image: str = ""
+    removed: int = 0
+
+
+async def read_files(paths: Sequence[str], roots: Sequence[Path], limits: Limits) -> list[Content]:
+    """Read files in the order in which they are named.
+
+    Raises:
+        Forbidden: One is in none of the folders.
+        InvalidArgument: One is not there, no plain file, neither text nor picture.
+        TooLarge: They are too many, or too large one by one or together.
+        StorageError: One cannot be read.
+    """
+    check_length(limits, "files", paths)
+    contents: list[Content] = []
+    size = 0
+    for path in paths:
+        contents.append(await read_file(path, roots, limits))
+        size += len(contents[-1].text.encode())
+        check_file_sizes(limits, size)
+        check_length(limits, "images", [content for content in contents if content.image])
+    return contents
+
+
+async def read_file(path: str | Place, roots: Sequence[Path], limits: Limits) -> Content:
+    """Read one file; failures are those of `read_files`. A thread whose caller has gone reads to the end."""
+    return await anyio.to_thread.run_sync(_read, path, roots, limits, abandon_on_cancel=True)
+
+
+def _read(path: str | Place, roots: Sequence[Path], limits: Limits) -> Content:
+    place = path if isinstance(path, Place) else place_of(path, roots)
+    with open_place(place, roots) as file:
+        try:
+            data = _bytes(file, told(place.path.name), limits)
+        except OSError:
+            raise StorageError(
+                f"{told(place.path.name)} cannot be read to its end", "Check the disk that it is on."
+            ) from None
+    name = " ".join(visible(place.shown)[0].split("\n"))
+    if is_picture(data):
+        return Content(name, image=base64.b64encode(data).decode())
+    text, removed = visible(_decoded(data, told(place.path.name)))
+    return Content(name, text, removed=removed)
+
+
+def _bytes(file: BinaryIO, name: str, limits: Limits) -> bytes:
+    """All of a file, as large as it was when it was opened: what grows meanwhile has no end."""
+    size = os.fstat(file.fileno()).st_size
+    head = _exactly(file, min(size, _HEAD))
+    check = check_image_size if is_picture(head) else check_file_size
+    check(limits, name, size)
+    data = head + _exactly(file, size - len(head))
+    if not data:
+        raise InvalidArgument(f"{name} is empty", "Name a file with something in it.")
+    return data
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    pieces: list[bytes] = []
+    while size > 0 and (piece := file.read(min(size, 1 << 20))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+_MARKED = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def _decoded(data: bytes, name: str) -> str:
+    """Text in UTF-8, or in UTF-16 that says so.
+
+    Raises:
+        InvalidArgument: It is none.
+    """
+    encoding = next((encoding for mark, encoding in _MARKED if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise _not_text(name)
+    return text
+
+
+def _not_text(name: str) -> OllamaError:
+    return InvalidArgument(
+        f"{name} is neither text in UTF-8 nor a picture", "Name a text file, or PNG, JPEG, GIF, WebP or BMP."
+    )

@@ -1,0 +1,92 @@
+"""Files as an argument of a call: from which folders, and how they come before its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import anyio
+from mcp import MCPError
+from mcp.server.mcpserver import Context
+from mcp_types import ListRootsRequest, ListRootsResult
+from pydantic import ValidationError
+
+from ollama_mcp.app import App
+from ollama_mcp.errors import Forbidden
+from ollama_mcp.files.attaching import attached
+from ollama_mcp.files.reading import read_files
+from ollama_mcp.replies.asks import Ask
+
+_PATIENCE_S = 2.0
+_MOST = 20
+"""Folders of a client."""
+
+
+async def with_files(app: App, ask: Ask, files: Sequence[str], ctx: Context[Any, Any] | None) -> Ask:
+    """The same Ask with files before its prompt.
+
+    Raises:
+        OllamaError: As of `allowed_folders`, `read_files` and `attached`.
+    """
+    if not files:
+        return ask
+    limits = app.settings.limits
+    return attached(ask, await read_files(files, await allowed_folders(app, ctx), limits), limits)
+
+
+async def allowed_folders(app: App, ctx: Context[Any, Any] | None) -> tuple[Path, ...]:
+    """The folders whose files this caller may have read: the operator's, and those of a client on stdio.
+
+    Raises:
+        Forbidden: There is none.
+    """
+    settings = app.settings
+    folders = (*settings.roots, *(await client_folders(ctx) if settings.client_roots else ()))
+    if not folders:
+        raise Forbidden(
+            "files of this machine are not read here",
+            "Send their content, or have the operator name folders in OLLAMA_MCP_ROOTS.",
+        )
+    return folders
+
+
+async def client_folders(ctx: Context[Any, Any] | None) -> list[Path]:
+    """The folders that a client names as its roots, where it is on this machine and can be asked.
+
+    Not over HTTP, where they would be another machine's; not in the protocol of 2026, which asks no more.
+    """
+    if ctx is None or not _can_ask(ctx):
+        return []
+    with anyio.move_on_after(_PATIENCE_S):
+        try:
+            answer = await ctx.session.send_request(ListRootsRequest(), ListRootsResult)
+        except (MCPError, ValidationError):
+            return []
+        return [folder for root in answer.roots[:_MOST] if (folder := _folder(str(root.uri))) is not None]
+    return []
+
+
+def _can_ask(ctx: Context[Any, Any]) -> bool:
+    try:
+        is_http = ctx.request_context.request is not None
+        capabilities = ctx.client_capabilities
+    except ValueError:
+        return False
+    has_roots = capabilities is not None and capabilities.roots is not None
+    return has_roots and not is_http and ctx.session.can_send_request
+
+
+def _folder(uri: str) -> Path | None:
+    """The folder of a file URI of this machine.
+
+    >>> _folder("https://example.com/x"), _folder("file://other/x"), _folder("file:x")
+    (None, None, None)
+    """
+    found = urlsplit(uri)
+    if found.scheme != "file" or found.netloc not in {"", "localhost"}:
+        return None
+    path = Path(url2pathname(found.path))
+    return path if path.is_absolute() and "\0" not in str(path) else None
