@@ -53,6 +53,9 @@ WRONG = {
     "OLLAMA_MCP_CLIENT_ROOTS": ("perhaps", "1 or 0"),
     "OLLAMA_MCP_OUTPUT": ("/no/such/folder", "folder that exists"),
     "OLLAMA_MCP_PROGRESS": ("loud", "status, text"),
+    "OLLAMA_MCP_TOOLSETS": ("chat;models", "commas between"),
+    "OLLAMA_MCP_TOOLS": ("1", "commas between"),
+    "OLLAMA_MCP_READ_ONLY": ("perhaps", "1 or 0"),
     "OLLAMA_MCP_SOFT_DEADLINE": ("-1", "above 0"),
     "OLLAMA_MCP_PAGE": ("10", "at least 1000"),
     "OLLAMA_MCP_UNCLAIMED_TIMEOUT": ("0", "above 0"),
@@ -399,7 +402,7 @@ def test_a_file_is_found_by_a_tilde(tmp_path, monkeypatch):
 # --- strangers ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["OLLAMA_MCP_FOO", "OLLAMA_MCP_TOOLS", "OLLAMA_MCP_TEMPERATURE"])
+@pytest.mark.parametrize("name", ["OLLAMA_MCP_FOO", "OLLAMA_MCP_TEMPERATURE"])
 def test_no_setting_is_guessed_that_is_not_close(name):
     assert load({name: "1"}).unknown == (f"{name} is no setting",)
 

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _CHOICES = {
-    "toolsets": "groups of tools with commas between: chat, embeddings, models, manage; or all",
+    "toolsets": "groups of tools with commas between: chat, embeddings, models, manage, files; or all",
     "tools": "single tools beside those",
 }
 

@@ -21,7 +21,7 @@ from ollama_mcp.tools import AT_ONCE
 from ollama_mcp.tools.addresses import JSON, VECTORS, PublishedTemplate, template
 from ollama_mcp.tools.binding import internal
 from ollama_mcp.tools.caller import principal
-from ollama_mcp.tools.models import table
+from ollama_mcp.tools.models import having, table
 from ollama_mcp.tools.status import status_report
 from ollama_mcp.tools.stock import shown
 
@@ -50,7 +50,7 @@ class Source:
 
 
 async def _models(app: App) -> str:
-    return _as_json(table(await app.catalog.listed()))
+    return _as_json(table(having(await app.catalog.listed(), "")))
 
 
 async def _model(app: App, name: str) -> str:

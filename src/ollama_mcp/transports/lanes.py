@@ -81,7 +81,7 @@ class Lanes:
 def size_of(line: Line) -> int:
     """Bytes that a line holds.
 
-    >>> size_of(b"{}"), size_of(TooLong(b"ab", b"c"))
+    >>> size_of(b"{}"), size_of(TooLong(b"ab", b"c", 9))
     (2, 3)
     """
     return len(line.head) + len(line.tail) if isinstance(line, TooLong) else len(line)

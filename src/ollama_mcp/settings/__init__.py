@@ -1,0 +1,23 @@
+"""Every setting, in one typed place: the environment and one optional TOML file.
+
+The only module that reads the environment. The environment wins over the file; every bad value is
+named at once, with what is allowed. README's table of settings is generated from `FIELDS`.
+"""
+
+from __future__ import annotations
+
+from ollama_mcp.settings.data import Backend, Clocks, ModelDefaults, Settings, SettingsError
+from ollama_mcp.settings.fields import FIELDS, Field
+from ollama_mcp.settings.reading import load, own
+
+__all__ = [
+    "FIELDS",
+    "Backend",
+    "Clocks",
+    "Field",
+    "ModelDefaults",
+    "Settings",
+    "SettingsError",
+    "load",
+    "own",
+]

@@ -1,0 +1,164 @@
+"""The settings as data, which is what the other rings get of them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ollama_mcp.guards import Rate
+from ollama_mcp.host import Host, parse_host
+from ollama_mcp.limits import USUAL, Limits
+from ollama_mcp.names import DEFAULT_REGISTRY, canonical
+from ollama_mcp.parameters import KeepAlive
+from ollama_mcp.wire import Think
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong. `problems` has a line for each, with what is allowed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it.
+
+    `transfer` is that last one for pull, push and create: Ollama is silent while it checks or converts
+    files of many gigabytes.
+    """
+
+    connect: float = 5.0
+    first_byte: float = 300.0
+    idle: float = 60.0
+    transfer: float = 600.0
+
+
+_SHORTEST_SECRET = 4
+"""Characters; hiding a shorter one would only spoil texts."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The Ollama server and the way to it: all that the client needs to know.
+
+    Attributes:
+        host: Where it is.
+        api_key: Sent as a bearer token to ollama.com, and to `api_key_host` where that is set.
+        api_key_host: Host name that the operator trusts with the key.
+        headers: Sent with every request (for a proxy in front of Ollama).
+        ca_file: PEM file of the authorities to trust for https, instead of the usual ones.
+        clocks: See `Clocks`.
+        max_connections: Connections at once; all are kept alive between calls.
+        retries: How often a request is sent again that was refused, or that found Ollama busy.
+        setting: What names `host`, for the remedies; "" where that is the program itself.
+        swift: Whether aiohttp is to be used, where it is installed, for plain HTTP to this machine. The
+            command does; in a library it would pass by whatever takes httpx's place in a test.
+    """
+
+    host: Host = field(default_factory=lambda: parse_host(""))
+    api_key: str = field(default="", repr=False)
+    api_key_host: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    ca_file: str = ""
+    clocks: Clocks = Clocks()
+    max_connections: int = 64
+    retries: int = 2
+    setting: str = field(default="", compare=False)
+    swift: bool = False
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown, though a server or a proxy may repeat it to us."""
+        basic = base64.b64encode(f"{self.host.username}:{self.host.password}".encode()).decode()
+        known = (
+            self.api_key,
+            self.host.password,
+            basic if self.host.password else "",
+            *self.headers.values(),
+        )
+        return tuple(secret for secret in known if len(secret) >= _SHORTEST_SECRET)
+
+    def takes_key(self, host: Host) -> bool:
+        """Whether the API key may be sent to that host: Ollama's cloud by https, or one named for it."""
+        if not self.api_key:
+            return False
+        is_named = host.hostname == self.api_key_host.lower()
+        return is_named or (host.is_ollama_cloud and host.scheme == "https")
+
+
+@dataclass(frozen=True)
+class ModelDefaults:
+    """What a call gets that does not say otherwise; for all models or for one."""
+
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    system: str = ""
+    keep_alive: KeepAlive | None = None
+    think: Think | None = None
+
+    def over(self, base: ModelDefaults) -> ModelDefaults:
+        """These defaults, and where they are silent those of `base`."""
+        return ModelDefaults(
+            options={**base.options, **self.options},
+            system=self.system or base.system,
+            keep_alive=base.keep_alive if self.keep_alive is None else self.keep_alive,
+            think=base.think if self.think is None else self.think,
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings; the defaults are those of a user who sets nothing."""
+
+    backend: Backend = Backend()
+    chat_model: str = ""
+    embedding_model: str = ""
+    defaults: ModelDefaults = ModelDefaults()
+    per_model: Mapping[str, ModelDefaults] = field(default_factory=dict[str, ModelDefaults])
+    max_context: int = 32768
+    limits: Limits = USUAL
+    cloud: bool = False
+    toolsets: tuple[str, ...] = ("chat", "embeddings", "models")
+    tools: tuple[str, ...] = ()
+    read_only: bool = False
+    warm: tuple[str, ...] = ()
+    registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
+    max_pull_gb: float = 20.0
+    roots: tuple[Path, ...] = ()
+    client_roots: bool = False
+    output: Path | None = None
+    progress: str = "status"
+    soft_deadline: float | None = None
+    page: int | None = None
+    unclaimed_timeout: float = 900.0
+    parallel: int = 4
+    queue: int = 64
+    rate: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
+    burst: int = 10
+    log_level: str = "WARNING"
+    log_file: str = ""
+    embedded_model: str = ""
+    cache: Path = Path("~/.cache/ollama-mcp")
+    unknown: tuple[str, ...] = ()
+    """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether files of this machine may be read at all."""
+        return bool(self.roots) or self.client_roots
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is taken, and may not be what is meant: a line each."""
+        remark = self.backend.host.remark
+        return (*self.unknown, *([f"OLLAMA_HOST: {remark}"] if remark else []))
+
+    def defaults_for(self, model: str) -> ModelDefaults:
+        """What a call of that model gets that does not say otherwise."""
+        named = canonical(model)
+        own = next((own for name, own in self.per_model.items() if canonical(name) == named), None)
+        return own.over(self.defaults) if own else self.defaults

@@ -1,0 +1,142 @@
+"""Every setting: its variable, its place in the file, how it is read, what README says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
+
+from ollama_mcp.host import parse_host
+from ollama_mcp.limits import USUAL, Limits, setting_of, shown_size
+from ollama_mcp.names import DEFAULT_REGISTRY
+from ollama_mcp.parameters import parse_keep_alive, parse_think
+from ollama_mcp.settings.values import (
+    read_bool,
+    read_count,
+    read_folder,
+    read_folders,
+    read_gigabytes,
+    read_headers,
+    read_host_name,
+    read_key,
+    read_model,
+    read_models,
+    read_names,
+    read_one_of,
+    read_options,
+    read_path,
+    read_path_text,
+    read_rates,
+    read_readable,
+    read_registries,
+    read_seconds,
+    read_seconds_or_never,
+    read_size,
+    read_text,
+    read_time,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Field(Generic[T]):
+    """One setting: its variable, its place in the TOML file, its reader, what README says of it."""
+
+    variable: str
+    key: str
+    read: Callable[[Any], T]
+    default: str
+    says: str
+    secret: bool = False
+
+
+def _limit_fields() -> Iterator[Field[Any]]:
+    """Those of `Limits` that are numbers, as they describe themselves."""
+    for limit in fields(Limits):
+        if says := limit.metadata.get("says"):
+            is_size = limit.metadata["unit"] == "bytes"
+            read = read_size if is_size else read_count(1)
+            default = shown_size(getattr(USUAL, limit.name)) if is_size else str(limit.default)
+            yield Field(setting_of(limit.name), f"max_{limit.name}", read, default, says)
+
+
+FIELDS: tuple[Field[Any], ...] = (
+    Field("OLLAMA_HOST", "host", lambda v: parse_host(read_text(v)), "127.0.0.1:11434",
+          "Where Ollama runs, as Ollama itself reads it."),
+    Field("OLLAMA_API_KEY", "api_key", read_key, "", "Key for ollama.com; sent nowhere else.", secret=True),
+    Field("OLLAMA_MCP_API_KEY_HOST", "api_key_host", read_host_name, "",
+          "A host that may have that key, too."),
+    Field("OLLAMA_MCP_HEADERS", "headers", read_headers, "{}",
+          "JSON object of headers for a proxy before Ollama.", secret=True),
+    Field("OLLAMA_MCP_CA_FILE", "ca_file", read_readable, "",
+          "PEM file of the authorities to trust for https."),
+    Field("OLLAMA_MCP_CHAT_MODEL", "chat_model", read_model, "",
+          "Model of a call that names none; else one that is loaded, else the newest."),
+    Field("OLLAMA_MCP_EMBEDDING_MODEL", "embedding_model", read_model, "",
+          "The same for embeddings."),
+    Field("OLLAMA_MCP_WARM", "warm", read_models, "",
+          "Models to load in the background once a client has come, e.g. llama3.2,nomic-embed-text."),
+    Field("OLLAMA_MCP_OPTIONS", "options", read_options, "{}", 'Default options, e.g. {"temperature": 0.2}.'),
+    Field("OLLAMA_MCP_SYSTEM", "system", read_text, "", "Default system prompt."),
+    Field("OLLAMA_MCP_KEEP_ALIVE", "keep_alive", parse_keep_alive, "",
+          "How long models stay loaded: 300, 10m, 2h, 0, forever. Empty: Ollama's own 5m."),
+    Field("OLLAMA_MCP_THINK", "think", parse_think, "",
+          "true, false, low, medium, high or max. Empty: the model's own default."),
+    Field("OLLAMA_MCP_MAX_CONTEXT", "max_context", read_count(1024), "32768",
+          "Largest window, in tokens, that a caller gets, or a prompt which does not fit. More is lowered."),
+    Field("OLLAMA_MCP_MAX_KEEP_ALIVE", "max_keep_alive", read_time, "1h",
+          "Longest keep_alive that a caller gets: 10m, 2h, forever. More is lowered."),
+    *_limit_fields(),
+    Field("OLLAMA_MCP_CLOUD", "cloud", read_bool, "0", "1 allows cloud models: prompts leave the machine."),
+    Field("OLLAMA_MCP_TOOLSETS", "toolsets", read_names, "chat,embeddings,models",
+          "Groups of tools: chat, embeddings, models, manage, files; or all."),
+    Field("OLLAMA_MCP_TOOLS", "tools", read_names, "", "Single tools beside those, e.g. ollama_pull_model."),
+    Field("OLLAMA_MCP_READ_ONLY", "read_only", read_bool, "0",
+          "1 leaves out every tool that changes something, whatever else is set."),
+    Field("OLLAMA_MCP_REGISTRIES", "registries", read_registries, DEFAULT_REGISTRY,
+          "Hosts that models may be pulled from and pushed to, e.g. registry.ollama.ai,hf.co."),
+    Field("OLLAMA_MCP_MAX_PULL_GB", "max_pull_gb", read_gigabytes, "20",
+          "A larger pull has to be confirmed; 0: every one."),
+    Field("OLLAMA_MCP_ROOTS", "roots", read_folders, "",
+          "Folders whose files tools may read, separated as in PATH. Empty: none."),
+    Field("OLLAMA_MCP_CLIENT_ROOTS", "client_roots", read_bool, "0",
+          "1 allows the folders, too, that a client on stdio names as its roots."),
+    Field("OLLAMA_MCP_OUTPUT", "output", read_folder, "", "Folder for new files with answers. Empty: none."),
+    Field("OLLAMA_MCP_PROGRESS", "progress", read_one_of("status", "text"), "status",
+          "What progress messages say: a status line, or exactly the new text."),
+    Field("OLLAMA_MCP_SOFT_DEADLINE", "soft_deadline", read_seconds_or_never, "",
+          "Seconds after which a call that goes on returns a handle; 0: never. Empty: by the client."),
+    Field("OLLAMA_MCP_PAGE", "page", read_count(1000), "",
+          "Most characters of an answer in one result; a longer one comes in pages. Empty: by the client."),
+    Field("OLLAMA_MCP_UNCLAIMED_TIMEOUT", "unclaimed_timeout", read_seconds, "900",
+          "Seconds after which an answer is stopped that nobody asks for by its handle."),
+    Field("OLLAMA_MCP_PARALLEL", "parallel", read_count(1), "4", "Calls of one model that run at once."),
+    Field("OLLAMA_MCP_QUEUE", "queue", read_count(0), "64",
+          "Calls of one model that may wait for their turn; the next one is BUSY."),
+    Field("OLLAMA_MCP_CONNECT_TIMEOUT", "connect_timeout", read_seconds, "5", "Seconds to wait to connect."),
+    Field("OLLAMA_MCP_FIRST_BYTE_TIMEOUT", "first_byte_timeout", read_seconds, "300",
+          "Seconds to wait for an answer to begin: queue, load and prompt."),
+    Field("OLLAMA_MCP_IDLE_TIMEOUT", "idle_timeout", read_seconds, "60",
+          "Seconds between parts of an answer."),
+    Field("OLLAMA_MCP_TRANSFER_TIMEOUT", "transfer_timeout", read_seconds, "600",
+          "The same for pull, push and create, which check and convert large files in silence."),
+    Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", read_count(1), "64", "Connections at once."),
+    Field("OLLAMA_MCP_RETRIES", "retries", read_count(0), "2",
+          "How often a request is sent again that was refused, or that found Ollama busy."),
+    Field("OLLAMA_MCP_RATE", "rate", read_rates, "",
+          "Most calls in a time: 60/min for all that may wait for a model, ollama_chat=10/min for one."),
+    Field("OLLAMA_MCP_BURST", "burst", read_count(1), "10",
+          "Calls that may come at once under OLLAMA_MCP_RATE."),
+    Field("OLLAMA_MCP_LOG_LEVEL", "log_level", read_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
+          "What is logged on stderr. Prompts only at DEBUG."),
+    Field("OLLAMA_MCP_LOG_FILE", "log_file", read_path_text, "", "A file that gets the log as well."),
+    Field("OLLAMA_MCP_EMBEDDED_MODEL", "embedded_model", read_readable, "",
+          "GGUF file for the embedded engine."),
+    Field("OLLAMA_MCP_CACHE", "cache", read_path, "~/.cache/ollama-mcp",
+          "Folder of the embedded engine's models."),
+    Field("OLLAMA_MCP_CONFIG", "", read_text, "",
+          "A TOML file with any of these by their names in the file."),
+)  # fmt: skip
+
+PER_MODEL = ("options", "system", "keep_alive", "think")

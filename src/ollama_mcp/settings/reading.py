@@ -1,0 +1,169 @@
+"""Reading all of it: the only place that looks at the environment. Every bad value is named at once."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ollama_mcp.errors import OllamaError
+from ollama_mcp.limits import Limits
+from ollama_mcp.names import is_name
+from ollama_mcp.settings.data import Backend, Clocks, ModelDefaults, Settings, SettingsError
+from ollama_mcp.settings.fields import FIELDS, PER_MODEL, Field
+
+_log = logging.getLogger("ollama_mcp")
+
+
+def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Args:
+        environment: Variables; those of the process by default.
+        flags: Values by variable that win over it, as from a command line.
+
+    Raises:
+        SettingsError: Any value is wrong; every one is named.
+    """
+    variables = {**(os.environ if environment is None else environment), **(flags or {})}
+    problems: list[str] = []
+    table = _read_file(variables.get("OLLAMA_MCP_CONFIG", ""), problems)
+    values = dict(_values(variables, table, problems))
+    per_model = dict(_model_tables(table.pop("models", {}), problems))
+    problems.extend(_strangers(table))
+    unknown = tuple(_unknown_variables(variables))
+    if problems:
+        raise SettingsError([*problems, *unknown])
+    values.setdefault("cache", _cache_folder(variables))
+    return _build(values, per_model, unknown)
+
+
+def own() -> Settings:
+    """The settings of this process, for programs that have our code in them; their warnings are logged.
+
+    Raises:
+        SettingsError: As for `load`.
+    """
+    settings = load()
+    for warning in settings.warnings:
+        _log.warning("%s", warning)
+    return settings
+
+
+def _cache_folder(variables: Mapping[str, str]) -> Path:
+    """Where the user's caches are, by the habits of the operating system."""
+    root = variables.get("XDG_CACHE_HOME") or variables.get("LOCALAPPDATA") or "~/.cache"
+    try:
+        return Path(root).expanduser() / "ollama-mcp"
+    except RuntimeError:  # a user without a home folder, as in many containers: told where it is needed
+        return Path(root) / "ollama-mcp"
+
+
+def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
+    if not path.strip():
+        return {}
+    try:
+        return tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        problems.append(f"OLLAMA_MCP_CONFIG: {path[:200]} is not TOML: {error}")
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no such path"
+        problems.append(f"OLLAMA_MCP_CONFIG: {path[:200]} cannot be read ({reason}); name a TOML file")
+    return {}
+
+
+def _values(
+    variables: Mapping[str, str], table: dict[str, Any], problems: list[str]
+) -> Iterator[tuple[str, Any]]:
+    for entry in FIELDS:
+        in_file = table.pop(entry.key, None)
+        raw = variables.get(entry.variable)
+        source = entry.variable if raw is not None else f"{entry.key} in OLLAMA_MCP_CONFIG"
+        raw = in_file if raw is None else raw
+        is_blank = isinstance(raw, str) and not raw.strip()  # then the default holds, also over the file
+        if raw is not None and not is_blank and entry.key:
+            yield from _one(entry, raw, source, problems)
+
+
+def _one(entry: Field[Any], raw: Any, source: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
+    try:
+        yield entry.key, entry.read(raw)
+    except OllamaError as error:
+        problems.append(f"{source}: {error.cause}. {error.remedy}")
+    except ValueError as error:
+        is_secret = entry.secret or entry.key in {"host", "api_key_host"}  # an address can hold a password
+        shown = "its value" if is_secret else _shown(raw)
+        problems.append(f"{source}: {shown} is not allowed; it must be {error}")
+
+
+def _shown(raw: Any) -> str:
+    try:
+        text = repr(raw)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number"
+    return text if len(text) <= 100 else text[:99] + "…"
+
+
+def _model_tables(tables: Any, problems: list[str]) -> Iterator[tuple[str, ModelDefaults]]:
+    entries = {entry.key: entry for entry in FIELDS if entry.key in PER_MODEL}
+    if not isinstance(tables, dict):
+        problems.append('models in OLLAMA_MCP_CONFIG: it must be tables such as [models."qwen3:8b"]')
+        return
+    for name, table in cast("dict[str, Any]", tables).items():
+        place = f'models."{name[:80]}" in OLLAMA_MCP_CONFIG'
+        if not is_name(name):
+            problems.append(f'{place}: it is not a model name such as "qwen3:8b"')
+        values: dict[str, Any] = {}
+        if not isinstance(table, dict):
+            problems.append(f"{place}: it must be a table")
+            continue
+        for key, raw in cast("dict[str, Any]", table).items():
+            if key not in entries:
+                problems.append(f"{place}: {key} is unknown; allowed are {', '.join(PER_MODEL)}")
+            else:
+                values.update(_one(entries[key], raw, f"{place}: {key}", problems))
+        yield name, ModelDefaults(**values)
+
+
+def _strangers(table: Mapping[str, Any]) -> Iterator[str]:
+    known = [entry.key for entry in FIELDS if entry.key]
+    for key in table:
+        close = difflib.get_close_matches(key, known, n=1)
+        meant = f"; {close[0]} is meant?" if close else f"; allowed are {', '.join(known)}, models"
+        yield f"{key[:80]} in OLLAMA_MCP_CONFIG is unknown{meant}"
+
+
+def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
+    ours = "OLLAMA_MCP_"
+    known = [entry.variable.removeprefix(ours) for entry in FIELDS if entry.variable.startswith(ours)]
+    for name in (variable.removeprefix(ours) for variable in variables if variable.startswith(ours)):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+            yield f"{ours}{name} is no setting" + (f"; {ours}{close[0]} is meant?" if close else "")
+
+
+_ALIKE = 0.75
+"""Of 1: one letter wrong in a short name, two or three in a long one."""
+_LIMITS = {f"max_{limit.name}": limit.name for limit in fields(Limits)}
+_CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
+_BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
+
+
+def _build(
+    values: dict[str, Any], per_model: Mapping[str, ModelDefaults], unknown: tuple[str, ...]
+) -> Settings:
+    clocks = Clocks(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
+    backend = replace(
+        Backend(clocks=clocks, setting="OLLAMA_HOST"),
+        **{key: values.pop(key) for key in _BACKEND if key in values},
+    )
+    limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})
+    defaults = ModelDefaults(**{key: values.pop(key) for key in PER_MODEL if key in values})
+    return Settings(
+        backend=backend, defaults=defaults, limits=limits, per_model=per_model, unknown=unknown, **values
+    )
