@@ -70,7 +70,7 @@ def cancel_at_random(child: Any, moments: list[float]) -> dict[int, float]:
 def test_cancelling_at_random_moments_closes_the_socket_and_nothing_follows(
     serve: Any, fake: Watched, version: str
 ):
-    child = serve(version)
+    child = serve(version, OLLAMA_MCP_PARALLEL="32")
     child.call("warm", "ollama_list_models", prompt=None)
     child.result_of("warm")
     dice = random.Random(version)

@@ -23,10 +23,10 @@ def test_a_client_of_every_version_is_served(start: Any, fake: Any, version: str
     assert (info["name"], info["version"]) == ("ollama-mcp", ollama_mcp.__version__)
     assert 200 < len(said["instructions"]) <= 1500
     assert version in said.get("supportedVersions", [said.get("protocolVersion")])
-    assert len(listed["tools"]) == 4
+    assert len(listed["tools"]) == 12
     tokens = len(json.dumps(listed["tools"], separators=(",", ":"), ensure_ascii=False).encode()) / 4
     print(f"\n{version}: tools/list {tokens:.0f} tokens")
-    assert tokens <= 1400
+    assert tokens <= 2400
 
     child.call(1, prompt="hi", wait_for_previous=True)
     child.call(2, "ollama_list_models", prompt=None)
@@ -76,7 +76,7 @@ def test_the_last_report_and_the_result_lie_apart_on_the_wire(serve: Any, fake: 
 
 
 def test_a_hundred_calls_at_once_are_all_answered(serve: Any, fake: Any):
-    child = serve(OLLAMA_MCP_MAX_CONNECTIONS="128")
+    child = serve(OLLAMA_MCP_MAX_CONNECTIONS="128", OLLAMA_MCP_PARALLEL="128")
     fake.script(Script(tokens=["a "] * 5, hold_after_tokens=2))
     ids = range(100)
     for call_id in ids:
@@ -92,7 +92,7 @@ def test_a_hundred_calls_at_once_are_all_answered(serve: Any, fake: Any):
 
 
 def test_more_calls_than_connections_wait_in_line_and_lookups_pass_them(serve: Any, fake: Any):
-    child = serve(OLLAMA_MCP_MAX_CONNECTIONS="8")
+    child = serve(OLLAMA_MCP_MAX_CONNECTIONS="8", OLLAMA_MCP_PARALLEL="40")
     fake.script(Script(tokens=["a "] * 5, hold_after_tokens=2))
     ids = range(40)
     for call_id in ids:

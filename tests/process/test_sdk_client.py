@@ -33,7 +33,7 @@ async def test_it_streams_an_answer_and_stops_the_model_when_it_gives_up(fake: A
     with anyio.fail_after(20):
         async with connected(fake, mode, *command) as client:
             assert client.protocol_version == version
-            assert len((await client.list_tools()).tools) == 4
+            assert len((await client.list_tools()).tools) == 12
             fake.script(Script(tokens=["word "] * 20, delay=0.02), times=1)
             meta = {"ollama-mcp/progress": "text"}
             result = await client.call_tool("ollama_chat", {"prompt": "x"}, progress_callback=hear, meta=meta)

@@ -56,7 +56,7 @@ def test_what_only_looks_like_such_a_call_keeps_its_place():
     ]
     assert order(*CALLS, *strangers) == [*CALLS, *strangers]
     lanes = Lanes({"status"})
-    for line in (*CALLS, TooLong(PING, PING)):
+    for line in (*CALLS, TooLong(PING, PING, 1)):
         lanes.add(line)
     assert [lanes.take() for _ in CALLS] == CALLS
 

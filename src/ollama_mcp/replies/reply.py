@@ -252,6 +252,7 @@ class Reply(Generic[T]):
                 "the answer was stopped, as its caller wished",
                 "Call the first tool again.",
                 partial_text=self.text,
+                stopped=True,
             )
         )
 
