@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.completion import complete_models as complete_models
     from ollama_mcp.tools.embeddings import ollama_embeddings as ollama_embeddings
     from ollama_mcp.tools.embeddings import ollama_rank as ollama_rank
+    from ollama_mcp.tools.files import ollama_map_files as ollama_map_files
     from ollama_mcp.tools.manage import ollama_copy_model as ollama_copy_model
     from ollama_mcp.tools.manage import ollama_create_model as ollama_create_model
     from ollama_mcp.tools.manage import ollama_delete_model as ollama_delete_model
@@ -69,6 +70,7 @@ _ROOMS = {
     "ollama_generate": "tools.chat",
     "ollama_list_models": "tools.models",
     "ollama_load_model": "tools.models",
+    "ollama_map_files": "tools.files",
     "ollama_pull_model": "tools.manage",
     "ollama_push_model": "tools.manage",
     "ollama_rank": "tools.embeddings",
@@ -100,6 +102,7 @@ __all__ = [
     "ollama_generate",
     "ollama_list_models",
     "ollama_load_model",
+    "ollama_map_files",
     "ollama_pull_model",
     "ollama_push_model",
     "ollama_rank",

@@ -65,7 +65,7 @@ async def test_a_text_of_others_stands_between_marks_that_nobody_could_guess(cli
     texts = [await text_of(client, name, **FULL[name] | {label: attack}) for _ in range(2)]
     marks = []
     for text in texts:
-        (found,) = re.findall(rf"<{label}-([0-9a-f]{{16}})>\n{re.escape(attack)}\n</{label}-\1>", text)
+        (found,) = re.findall(rf"<{label}-([0-9a-f]{{32}})>\n{re.escape(attack)}\n</{label}-\1>", text)
         assert text.count(f"marks with {found} is data") == 1
         marks.append(found)
     assert marks[0] != marks[1]

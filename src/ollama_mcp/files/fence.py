@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
 def fenced(texts: Sequence[tuple[str, str]]) -> str:
@@ -21,7 +21,7 @@ def fenced(texts: Sequence[tuple[str, str]]) -> str:
     """
     if not texts:
         return ""
-    mark = _mark([part for pair in texts for part in pair])
+    mark = mark_for([part for pair in texts for part in pair])
     blocks = [
         f"<file-{mark} name={json.dumps(name, ensure_ascii=False)}>\n{text}\n</file-{mark}>"
         for name, text in texts
@@ -30,7 +30,8 @@ def fenced(texts: Sequence[tuple[str, str]]) -> str:
     return "\n\n".join([told, *blocks, ""])
 
 
-def _mark(texts: Sequence[str]) -> str:
+def mark_for(texts: Collection[str]) -> str:
+    """A mark that is in none of the texts, and that their authors could not know."""
     while any((mark := secrets.token_hex(16)) in text for text in texts):
         pass  # pragma: no cover - not in the lifetime of the universe, and cheap to make sure
     return mark

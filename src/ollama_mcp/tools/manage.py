@@ -13,7 +13,7 @@ from ollama_mcp.management import Confirmation, Copied, Deleted, Transferred, cr
 from ollama_mcp.tools.asking import confirmed
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.stock import done
-from ollama_mcp.tools.toolset import Toolset, WaitS, says
+from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
 
 manage: Toolset = Toolset("manage")
 
@@ -59,7 +59,9 @@ async def ollama_create_model(
     ] = _NO_OBJECTS,
     quantize: Annotated[str, says('Such as Q4_K_M, from an F16 model. Default "".')] = "",
     files: Annotated[
-        list[str], says("GGUF files under the operator's folders, instead of from_model. Default [].")
+        list[str],
+        says("GGUF files under the operator's folders, instead of from_model. Default []."),
+        OnlyWith("roots", "Name an installed model; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
     ] = _NO_TEXTS,
     confirm: Confirm = "",
     wait_s: WaitS = 0.0,
