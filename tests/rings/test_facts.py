@@ -34,6 +34,7 @@ PUBLIC = [
     "ollama_generate",
     "ollama_list_models",
     "ollama_load_model",
+    "ollama_map_files",
     "ollama_pull_model",
     "ollama_push_model",
     "ollama_rank",
