@@ -136,8 +136,10 @@ class Catalog:
             self.allow_cloud(name)
         return model
 
-    async def missing(self, name: str, setting: str = "") -> OllamaError:
-        """MODEL_NOT_FOUND, with the installed names that look alike; `setting` where that named it.
+    async def missing(self, name: str, setting: str = "", *, replaceable: bool = True) -> OllamaError:
+        """MODEL_NOT_FOUND, with the installed names that look alike.
+
+        `setting` is the one that named it; `replaceable` is as of `model_not_found`.
 
         A model that is in the list, and yet not found, has lost a part of its files.
         """
@@ -146,7 +148,7 @@ class Catalog:
         if listed:
             return model_is_broken(listed)
         local = [model for model in installed if self._settings.cloud or not is_cloud_name(model)]
-        return model_not_found(name, nearest(name, local), local[0] if local else "", setting)
+        return model_not_found(name, nearest(name, local), setting, replaceable=replaceable)
 
     @asynccontextmanager
     async def explaining(self, name: str) -> AsyncGenerator[None]:

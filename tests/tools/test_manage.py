@@ -104,7 +104,8 @@ async def test_a_user_who_does_not_say_yes_is_obeyed_also_where_the_model_confir
     user = User(answer)
     async with sit(user) as client:
         text = await told(client, tool, **arguments, confirm=name)
-    assert text == "NOT_CONFIRMED: the user said no. Do not try it again unless the user asks for it."
+    said = "said no" if answer is DECLINE else "did not say yes"
+    assert text == f"NOT_CONFIRMED: the user {said}. Do not try it again unless the user asks for it."
     assert len(user.asked) == 1
     assert changes(fake) == []
 

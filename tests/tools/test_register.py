@@ -18,6 +18,8 @@ from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
 CHAT = [tool.name for tool in TOOLSETS["chat"]]
+HANDLES = ["ollama_continue", "ollama_cancel"]
+EMBEDDINGS = [tool.name for tool in TOOLSETS["embeddings"]]
 MODELS = [tool.name for tool in TOOLSETS["models"]]
 OURS = [tool.name for name in ("chat", "embeddings", "models") for tool in TOOLSETS[name]]
 Talk = Callable[[MCPServer], AbstractAsyncContextManager[Client]]
@@ -158,7 +160,8 @@ def test_a_prefix_that_no_name_may_have_is_refused(host, prefix):
     [
         ({"toolsets": ["chat"]}, CHAT),
         ({"tools": ["ollama_embeddings"]}, ["ollama_embeddings"]),
-        ({"toolsets": ["models"], "tools": ["ollama_chat"]}, ["ollama_chat", *MODELS]),
+        ({"toolsets": ["models"], "tools": ["ollama_chat"]}, ["ollama_chat", *HANDLES, *MODELS]),
+        ({"toolsets": "embeddings"}, [*HANDLES, *EMBEDDINGS]),
         ({"toolsets": []}, []),
     ],
 )

@@ -192,14 +192,14 @@ async def test_without_room_the_vectors_have_no_address(call, app, monkeypatch, 
 
 
 async def test_vectors_have_an_address_only_where_it_can_be_read(connect):
-    for tools in ("ollama_embeddings", "ollama_continue"):
+    models = ["ollama://models/{name}"]
+    for tools, more in (("ollama_embeddings", ["ollama://embeddings/{id}"]), ("ollama_continue", [])):
         async with connect(OLLAMA_MCP_TOOLSETS="models", OLLAMA_MCP_TOOLS=tools) as client:
             listed = (await client.list_resource_templates()).resource_templates
-            assert [one.uri_template for one in listed] == ["ollama://models/{name}"]
-            if tools == "ollama_embeddings":
+            assert sorted(one.uri_template for one in listed) == sorted([*models, *more])
+            if more:
                 result = await client.call_tool("ollama_embeddings", {"input": ["a"]})
-                assert "vectors_uri" not in result.structured_content
-                assert 'vectors="full"' in result.content[0].text
+                assert result.structured_content["vectors_uri"] in result.content[0].text
 
 
 # --- what is switched off ----------------------------------------------------------------------

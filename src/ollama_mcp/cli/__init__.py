@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ollama_mcp import __version__
+from ollama_mcp.cli.output import die_with_the_reader
 from ollama_mcp.settings import Settings, SettingsError, load
 
 Command = Callable[[argparse.Namespace, Settings], int]
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"ollama-mcp: {problem}", file=sys.stderr)
         return 2
     command: Command = arguments.command
+    if argv is None and command in {_doctor, _demo}:
+        die_with_the_reader()  # of a process of our own only: who calls us from Python keeps its signals
     try:
         return command(arguments, settings)
     except KeyboardInterrupt:

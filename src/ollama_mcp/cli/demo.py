@@ -21,7 +21,6 @@ from mcp_types import CallToolResult, TextContent
 from ollama_mcp.app import App
 from ollama_mcp.bodies import Response
 from ollama_mcp.cli.embedded import complain, download, find, require_extra
-from ollama_mcp.cli.output import die_with_the_reader
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable
 from ollama_mcp.endpoints import Call
@@ -56,7 +55,6 @@ class Place:
 
 def demo(settings: Settings, *, embedded: bool) -> int:
     """Run every step; returns 0 only if all of them happened."""
-    die_with_the_reader()
     try:
         asyncio.run(_demo(settings, embedded=embedded))
     except EmbeddedUnavailable as error:

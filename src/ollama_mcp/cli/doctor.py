@@ -15,7 +15,6 @@ import anyio
 
 from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed
-from ollama_mcp.cli.output import die_with_the_reader
 from ollama_mcp.endpoints import VERSION
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import written
@@ -39,7 +38,6 @@ class Finding:
 
 def doctor(settings: Settings) -> int:
     """Print the report; returns 0 only if the server starts and a chat works."""
-    die_with_the_reader()
     return asyncio.run(_report(settings))
 
 

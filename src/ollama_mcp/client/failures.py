@@ -314,22 +314,27 @@ def lacks(model: str, capability: str, having: list[str] | None = None) -> Ollam
 
 
 def model_not_found(
-    model: str, similar: list[str] | None = None, installed: str = "", setting: str = ""
+    model: str, similar: list[str] | None = None, setting: str = "", *, replaceable: bool = True
 ) -> OllamaError:
     """A model that is not installed.
 
     Args:
         model: Its name.
         similar: Installed names that look alike.
-        installed: Any model that could be called instead.
         setting: The setting that names the model, where the caller did not.
+        replaceable: Whether another one would do; not for what is done to a model.
     """
-    other = (similar or [installed])[0]
-    instead = f'Send model="{other}", or install it' if other else "Install it"
+    install = f"nstall it with `ollama pull {model}`"
+    if not replaceable:
+        remedy = "ollama_list_models has the installed ones"
+    elif similar:
+        remedy = f'Send model="{similar[0]}", or i{install}'
+    else:
+        remedy = f"I{install}; ollama_list_models has the installed ones"
     others = f"; installed and alike: {', '.join(similar)}" if similar else ""
     return errors.ModelNotFound(
         f'model "{model}"{f" of {setting}" if setting else ""} is not installed{others}',
-        f"{instead} with `ollama pull {model}`.",
+        f"{remedy}.",
         model=model,
         similar=similar or [],
     )

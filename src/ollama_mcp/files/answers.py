@@ -158,7 +158,7 @@ def output_folders(path: str) -> tuple[str, ...]:
     Raises:
         InvalidArgument: They are no plain names.
     """
-    names = [name for name in path.strip().strip("/").split("/") if name != "."]
+    names = [name for name in path.strip().rstrip("/").split("/") if name != "."]
     if len(names) > _MOST_FOLDERS or not all(_FOLDER_NAME.match(name) for name in names):
         raise InvalidArgument(
             f'"output" is {path[:60]!r}',

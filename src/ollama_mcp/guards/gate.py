@@ -194,8 +194,8 @@ class Gate:
             number = await self._wait(line, principal, on_wait)
         try:
             yield
+            line.learn(number, self._clock())  # not of what failed or was cancelled: that says nothing
         finally:
-            line.learn(number, self._clock())
             self._end(line, number)
 
     async def _wait(self, line: _Line, principal: str, on_wait: Callable[[Ticket], None] | None) -> int:

@@ -81,7 +81,7 @@ def creation(
     if bool(source.strip()) == bool(files):
         what = "two things" if files else "nothing"
         raise InvalidArgument(
-            f"there is {what} to make the model from", 'Send one installed model as "from".'
+            f"there is {what} to make the model from", 'Send one installed model as "from_model".'
         )
     model_files = tuple(model_file(path, roots) for path in files)
     options, notes = parse_options(parameters or {})

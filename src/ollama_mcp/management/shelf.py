@@ -226,7 +226,7 @@ class Shelf:
         return await self._catalog.entry(name) or await self._raise_missing(name)
 
     async def _raise_missing(self, name: str) -> NoReturn:
-        raise await self._catalog.missing(name)
+        raise await self._catalog.missing(name, replaceable=False)
 
     async def _running(self, name: str) -> RunningModel | None:
         running = await self._catalog.running()

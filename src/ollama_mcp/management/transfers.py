@@ -188,7 +188,7 @@ class Transfers:
     async def _installed(self, name: str) -> ModelInfo:
         info = await self._catalog.entry(name)
         if info is None:
-            raise await self._catalog.missing(name)
+            raise await self._catalog.missing(name, replaceable=False)
         return info
 
     async def _warn(self, reply: Reply[Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.replies.answer import EmbeddingStats, Vectors
 from ollama_mcp.replies.embedding import Embedder, EmbeddingAsk, similarity
 from ollama_mcp.replies.reply import Reply
@@ -49,8 +50,13 @@ class Ranker:
             reply: Counts the texts.
 
         Raises:
+            InvalidArgument: The query or a candidate is empty, or there are none.
             OllamaError: Any of the tree.
         """
+        if len(ask.texts) < 2 or not all(ask.texts):
+            raise InvalidArgument(
+                "there is nothing to rank", 'Send "query" and "candidates", none of them empty.'
+            )
         found = await self._embedder.run(ask, reply)
         rows = _ranked(found, ask.texts[1:])
         return Ranking(rows[:top] if top else rows, found.stats, found.notes)

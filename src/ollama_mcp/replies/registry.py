@@ -163,8 +163,8 @@ class Replies:
 
     def _unknown(self) -> UnknownHandle:
         return UnknownHandle(
-            "no answer is kept under this handle",
-            f"Call the first tool again; answers are kept for {_minutes(self._retention.kept_s)} after "
+            "no answer is kept under this handle: it is wrong or too old, or the server was started anew",
+            f"Make the call again that gave it; answers stay for {_minutes(self._retention.kept_s)} after "
             "their end, the last ones only.",
         )
 

@@ -247,14 +247,14 @@ class Reply(Generic[T]):
 
     async def stop(self) -> None:
         """Stop the work at a caller's word, who is told so if they ask again."""
-        await self.cancel(
-            StreamBroken(
-                "the answer was stopped, as its caller wished",
-                "Call the first tool again.",
-                partial_text=self.text,
-                stopped=True,
-            )
+        why = StreamBroken(
+            "the answer was stopped, as its caller wished",
+            "There will be no more of it.",
+            partial_text=self.text,
+            stopped=True,
         )
+        why.retryable = False
+        await self.cancel(why)
 
     async def cancel(self, why: OllamaError | None = None) -> None:
         """Stop the work; returns when its connection is closed.

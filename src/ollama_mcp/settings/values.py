@@ -47,7 +47,12 @@ def read_seconds(value: Any) -> float:
 
 def read_seconds_or_never(value: Any) -> float:
     """0 is never."""
-    return 0.0 if str(value).strip() in {"0", "0.0"} and value is not False else read_seconds(value)
+    if str(value).strip() in {"0", "0.0"} and value is not False:
+        return 0.0
+    try:
+        return read_seconds(value)
+    except ValueError:
+        raise ValueError("a number of seconds above 0 and below 1000000, or 0 for never") from None
 
 
 def read_count(low: int) -> Callable[[Any], int]:

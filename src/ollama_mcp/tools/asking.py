@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.management import Confirmation
@@ -34,8 +34,8 @@ class Asking(Exception):
         self.request = request
 
 
-class Consent(BaseModel):
-    """What the user is asked to fill in."""
+class _Consent(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(title="Confirmation")
 
     confirm: bool = Field(title="Yes, do it", description="Nothing is done unless this is true.")
 
@@ -79,15 +79,17 @@ async def _ask(ctx: Context[Any, Any], error: NotConfirmed) -> Confirmation:
     if not ctx.session.can_send_request:
         raise Asking(_request(question, Confirmation.of(error)))
     try:
-        answer = await ctx.session.elicit_form(question, render_elicitation_schema(Consent), ctx.request_id)
-    except MCPError:
-        raise error from None  # it says that it can ask, and cannot
+        answer = await ctx.session.elicit_form(question, render_elicitation_schema(_Consent), ctx.request_id)
+    except MCPError:  # it says that it can ask, and cannot
+        raise NotConfirmed(
+            "the client could not show its user the question", "Have the user do it with the command ollama."
+        ) from None
     _require_yes(answer)
     return Confirmation.of(error)
 
 
 def _request(question: str, wanted: Confirmation) -> InputRequiredResult:
-    form = ElicitRequestFormParams(message=question, requested_schema=render_elicitation_schema(Consent))
+    form = ElicitRequestFormParams(message=question, requested_schema=render_elicitation_schema(_Consent))
     return InputRequiredResult(
         input_requests={_KEY: ElicitRequest(params=form)},
         request_state=json.dumps([wanted.model, wanted.digest]),
@@ -106,4 +108,5 @@ def _answered(ctx: Context[Any, Any]) -> Confirmation | None:
 
 def _require_yes(answer: ElicitResult) -> None:
     if answer.action != "accept" or (answer.content or {}).get("confirm") is not True:
-        raise NotConfirmed("the user said no", "Do not try it again unless the user asks for it.")
+        said = "said no" if answer.action == "decline" else "did not say yes"
+        raise NotConfirmed(f"the user {said}", "Do not try it again unless the user asks for it.")

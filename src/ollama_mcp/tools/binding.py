@@ -59,9 +59,9 @@ class PublishedTool(SDKTool):
 
     def _set_clock(self, checked: dict[str, Any], context: Context[Any, Any]) -> None:
         """A call must return before its client gives up, if there is a tool that gets the rest."""
+        asked = checked.pop("wait_s", None)
         if "wait_s" in self.parameters["properties"]:
-            patience = caller_of(context).patience(self.settings, checked.get("wait_s"))
-            checked["wait_s"] = patience if self.continue_as else 0.0
+            checked["wait_s"] = caller_of(context).patience(self.settings, asked)
 
 
 def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
@@ -78,8 +78,11 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
     output = plain.fn_metadata.output_schema
     if output is not None:
         plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
+    parameters = slim(plain.parameters)
+    if not continue_as:  # then a call waits as long as it takes
+        parameters["properties"].pop("wait_s", None)
     fields: dict[str, Any] = dict(plain) | {
-        "parameters": slim(plain.parameters),
+        "parameters": parameters,
         "check": ArgumentCheck(tool, app.settings),
         "settings": app.settings,
         "continue_as": continue_as,

@@ -41,7 +41,9 @@ def comparison(found: Comparison) -> CallToolResult:
     parts = [f"## {row.model}\n\n{_said(row)}" for row in found.rows]
     numbers = "\n".join(["## numbers", "", *map(_numbers, found.rows)])
     stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
-    return said("\n\n".join([*parts, numbers]), {STATS: stats})
+    result = said("\n\n".join([*parts, numbers]), {STATS: stats})
+    result.is_error = not stats  # nobody answered
+    return result
 
 
 def _said(row: Compared) -> str:

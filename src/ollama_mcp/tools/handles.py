@@ -98,10 +98,10 @@ def stopped(found: Outcome) -> CallToolResult:
         return said("It had ended already, and its handle still has the whole answer.")
     if found.failure is None:
         return said(f"It is being stopped ({found.summary}).")
-    kept = "What was written is kept: its handle and partial=true have it."
+    kept = "What was written is kept: its handle and partial=true have it." if found.text else ""
     if not found.failure.details.get("stopped"):
-        return said(f"It had ended already ({found.summary}): {found.failure.cause}. {kept}")
-    return said(f"Stopped ({found.summary}). {kept}")
+        return said(f"It had ended already ({found.summary}): {found.failure.cause}. {kept}".rstrip())
+    return said(f"Stopped ({found.summary}). {kept}".rstrip())
 
 
 def offered(error: OllamaError, continue_as: str) -> CallToolResult:

@@ -46,7 +46,12 @@ async def ollama_pull_model(
     return await confirmed(ctx, confirm, pull)
 
 
-@manage.tool("Make a model", done, hints=_changes(destroys=True))
+@manage.tool(
+    "Make a model",
+    done,
+    hints=_changes(destroys=True),
+    elsewhere={"from": 'Send it as "from_model".', "source": 'Send it as "from_model".'},
+)
 async def ollama_create_model(
     app: App,
     model: Annotated[str, says("Name of the new model.")],

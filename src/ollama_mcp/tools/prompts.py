@@ -46,7 +46,7 @@ class Draft:
     def _choosing(self) -> str:
         listing = self.tools.get("ollama_list_models")
         look = f" ({listing} says which there are)" if listing else ""
-        return f"the default model, or one that fits the work better{look},"
+        return f"the default model, or one that fits the work better{look}"
 
     @property
     def after(self) -> str:

@@ -48,6 +48,11 @@ class Tool:
         return self.function.__name__
 
     @property
+    def outlives(self) -> bool:
+        """Whether its calls may return a handle, and go on."""
+        return not self.at_once and "wait_s" in signature(self.function).parameters
+
+    @property
     def reads(self) -> bool:
         """Whether it changes nothing."""
         return self.annotations.read_only_hint is True
