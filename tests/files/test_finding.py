@@ -106,6 +106,23 @@ def test_too_many_files_are_refused(tree, monkeypatch):
         names("**/*", root=tree)
 
 
+def test_many_patterns_together_look_at_no_more_than_one_may(tree, monkeypatch):
+    monkeypatch.setattr(finding, "MOST_LOOKED_AT", 60)
+    assert names("**/a.md", root=tree)
+    with pytest.raises(InvalidArgument, match="fewer"):
+        names(*[f"**/a{number}.md" for number in range(100)], root=tree)
+
+
+def test_any_folders_behind_any_folders_mean_and_cost_nothing_more(tree):
+    assert names("**/**/sub/**/**/**/e.md", root=tree) == ["sub/deep/e.md"]
+    for number in range(300):
+        (tree / f"{number}.txt").touch()
+    before = time.process_time()
+    with pytest.raises(InvalidArgument, match="no file fits"):
+        names("**/" * 1300 + "nothing*", root=tree)
+    assert time.process_time() - before < 0.2
+
+
 def test_no_pattern_costs_more_than_it_has_parts(tree):
     deep = tree / "/".join(["a" * 50] * 20)
     deep.mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ollama_mcp.files.paths import Place, place_of, readings
 from ollama_mcp.limits import Limits, check_length
 
 MOST_LOOKED_AT = 200_000
-"""Names that one call looks through."""
+"""Names that one call looks through, each as often as a pattern of it does."""
 _ANY = "**"
 
 
@@ -39,9 +40,9 @@ def find_files(
     """
     check_length(limits, "files", patterns)
     found: dict[Place | str, None] = {}
-    skipped = without.resolve() if without else None
+    skipped, effort = without.resolve() if without else None, _Effort(MOST_LOOKED_AT)
     for pattern in patterns:
-        for place in _meant(pattern, roots, skipped):
+        for place in _meant(pattern, roots, skipped, effort):
             found[place] = None
             check_length(limits, "files", found)
     if not found:
@@ -51,14 +52,35 @@ def find_files(
     return list(found)
 
 
-def _meant(pattern: str, roots: Sequence[Path], skipped: Path | None) -> Iterator[Place | str]:
+@dataclass
+class _Effort:
+    """How many names a call may still look at, over all its patterns."""
+
+    left: int
+
+    def spend(self, count: int) -> None:
+        """Look at so many.
+
+        Raises:
+            InvalidArgument: They are too many.
+        """
+        self.left -= count
+        if self.left < 0:
+            raise InvalidArgument(
+                f"the patterns look through more than {MOST_LOOKED_AT} files", "Send fewer, narrower ones."
+            )
+
+
+def _meant(
+    pattern: str, roots: Sequence[Path], skipped: Path | None, effort: _Effort
+) -> Iterator[Place | str]:
     if not glob.has_magic(pattern):
         yield _placed(pattern, roots)
         return
     for root, parts in readings(pattern, roots):
         if ".." in parts:
             raise InvalidArgument('a pattern has ".." in it', "Send it without.")
-        for place in _walked(root, parts):
+        for place in _walked(root, _short(parts), effort):
             if skipped is None or not place.path.is_relative_to(skipped):
                 yield _placed(str(place.path), roots, place)
 
@@ -71,16 +93,16 @@ def _placed(path: str, roots: Sequence[Path], otherwise: Place | None = None) ->
         return otherwise or path
 
 
-def _walked(root: Path, parts: Sequence[str]) -> Iterator[Place]:
+def _short(parts: Sequence[str]) -> list[str]:
+    """Without each `**` behind another one, which means nothing more and would cost time with every name."""
+    return [part for place, part in enumerate(parts) if not place or not part == parts[place - 1] == _ANY]
+
+
+def _walked(root: Path, parts: Sequence[str], effort: _Effort) -> Iterator[Place]:
     """The files of a folder that fit; no link to a folder is followed, and nothing is looked at in vain."""
-    looked_at = 0
     for folder, folders, names in _folders(root):
         below = Path(folder).relative_to(root).parts
-        looked_at += len(folders) + len(names)
-        if looked_at > MOST_LOOKED_AT:
-            raise InvalidArgument(
-                f"a pattern looks through more than {MOST_LOOKED_AT} files", "Send a narrower one."
-            )
+        effort.spend(len(folders) + len(names))
         folders[:] = sorted(name for name in folders if _leads_on(parts, (*below, name)))
         yield from (Place(root, (*below, name)) for name in sorted(names) if _fits(parts, (*below, name)))
 
