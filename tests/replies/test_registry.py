@@ -177,7 +177,7 @@ def test_what_goes_on_is_never_dropped_and_one_more_has_no_room(virtually):
     async def run() -> None:
         replies = Replies(Retention(most=3))
         running = [await kept(replies, "x", after=9) for _ in range(3)]
-        one_more = replies.start(ends_with("y", 9))
+        one_more = replies.start(ends_with("y", 9.5))
         assert not replies.keep(one_more)
         ended = replies.start(ends_with("z"))
         await ended.wait()
@@ -198,6 +198,16 @@ def test_the_oldest_finished_ones_go_first_when_they_hold_too_much(virtually):
         for _ in range(5):
             found.append(await kept(replies, "x" * 3000))
             await asyncio.sleep(1)
+        assert [is_kept(replies, reply) for reply in found] == [False, False, True, True, True]
+
+    virtually(run)
+
+
+def test_those_that_end_under_their_handles_hold_no_more_than_others(virtually):
+    async def run() -> None:
+        replies = Replies(Retention(most_bytes=10_000))
+        found = [await kept(replies, "x" * 3000, after=seconds) for seconds in (5, 6, 7, 8, 9)]
+        await asyncio.sleep(10)
         assert [is_kept(replies, reply) for reply in found] == [False, False, True, True, True]
 
     virtually(run)

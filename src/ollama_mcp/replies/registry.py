@@ -101,6 +101,7 @@ class Replies:
     def _ended(self, held: _Held, reply: Reply[Any], task: asyncio.Task[Any]) -> None:
         held.running.discard(reply)
         if reply.handle in held.kept:
+            self._make_room(held.kept)  # while it went on, nobody knew how much it would hold
             self._watch(reply.handle)
         if reply.state is not State.DONE or not isinstance(answer := task.result(), Answer):
             return
