@@ -374,8 +374,13 @@ def _leave_out(needs: list[str]) -> str:
 
 
 def named(name: str, infos: Iterable[ModelInfo]) -> ModelInfo | None:
-    """The model of that name among others, however it is spelled."""
-    return next((info for info in infos if canonical(info.name) == canonical(name)), None)
+    """The model of that name among others, however it is spelled.
+
+    An Ollama that has had two names apart by case alone lists both; then it is the one that was spelled.
+    """
+    found = [info for info in infos if canonical(info.name) == canonical(name)]
+    spelled = (info for info in found if info.name in {name.strip(), f"{name.strip()}:latest"})
+    return next(spelled, found[0] if found else None)
 
 
 def describe(name: str, shown: ShowResponse) -> Model:

@@ -14,7 +14,6 @@ _HOST = r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}"
 _NAME = re.compile(rf"(?:(?:{_HOST}/)?{_NAMESPACE}/)?{_PART}(?::{_PART})?\Z")
 _REGISTRY = re.compile(rf"{_HOST}\Z")
 DEFAULT_REGISTRY = "registry.ollama.ai"
-_DEFAULT_PREFIXES = ("registry.ollama.ai/library/", "registry.ollama.ai/", "library/")
 
 
 def is_name(name: str) -> bool:
@@ -55,9 +54,9 @@ def canonical(name: str) -> str:
     >>> canonical("llama3.2"), canonical("registry.ollama.ai/library/llama3.2:1b"), canonical("hf.co/a/B")
     ('llama3.2:latest', 'llama3.2:1b', 'hf.co/a/b:latest')
     """
-    name = name.strip().lower()
-    for prefix in _DEFAULT_PREFIXES:
-        name = name.removeprefix(prefix)
+    name = name.strip().lower().removeprefix(f"{DEFAULT_REGISTRY}/")
+    if name.count("/") == 1:  # in front of two parts it is a registry of that name
+        name = name.removeprefix("library/")
     return name if _tag(name) else f"{name}:latest"
 
 

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, NotConfirmed
-from ollama_mcp.names import check_name, is_name, registry_of
+from ollama_mcp.names import canonical, check_name, is_name, registry_of
 
 pytestmark = pytest.mark.anyio
 
@@ -117,3 +117,10 @@ async def test_insecure_is_never_sent(bench):
                 await b.push("me/x")
             await b.create("y", "me/x")
             assert not any("insecure" in request.json for request in b.fake.requests if request.body)
+
+
+def test_a_registry_that_is_called_as_ollamas_own_namespace_is_another_one():
+    assert canonical("library/m") == canonical("registry.ollama.ai/library/m") == "m:latest"
+    assert canonical("registry.ollama.ai/me/m") == canonical("me/m")
+    assert canonical("library/me/m") != canonical("me/m")
+    assert canonical("library/library/m") != canonical("library/m")
