@@ -91,6 +91,18 @@ async def test_the_name_alone_confirms_where_no_content_was_shown(bench):
             assert (await b.shelf.delete("m", confirmed=Confirmation("m"))).model == "m:latest"
 
 
+@pytest.mark.parametrize(("name", "other"), [("Foo", "foo"), ("foo", "Foo")])
+async def test_of_two_names_that_look_alike_the_one_that_was_said_is_deleted(bench, name, other):
+    models = [
+        Model(name, modified_at="2025-01-01T00:00:00Z"),
+        Model(other, modified_at="2026-01-01T00:00:00Z"),
+    ]
+    with anyio.fail_after(5):
+        async with bench(*models) as b:
+            await b.shelf.delete(name, confirmed=Confirmation(name))
+            assert b.sent("/api/delete") == [{"model": f"{name}:latest"}]
+
+
 async def test_a_model_that_changed_since_it_was_confirmed_is_not_deleted(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
@@ -230,6 +242,16 @@ async def test_a_summary_has_the_facts_and_keeps_what_is_long_apart(bench):
     assert found.part("license") == "MIT"
     assert "/var/lib" not in str(found.parts)
     assert "MIT" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "parent", ["/root/.ollama/models/blobs/sha256-" + "0" * 64, "C:\\Users\\me\\m.gguf", "./m.gguf"]
+)
+async def test_a_summary_does_not_tell_where_the_server_has_its_files(bench, parent):
+    with anyio.fail_after(5):
+        async with bench(Model("m", parent_model=parent), Model("n", parent_model="qwen3:8b")) as b:
+            assert (await b.shelf.summary("m")).parent == ""
+            assert (await b.shelf.summary("n")).parent == "qwen3:8b"
 
 
 async def test_a_part_that_there_is_not_is_an_error_and_an_absent_one_is_empty(bench):

@@ -11,6 +11,7 @@ from ollama_mcp.catalog import describe
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import SHOW
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.names import is_name
 from ollama_mcp.wire import ModelInfo, RunningModel, ShowRequest, ShowResponse
 
 
@@ -56,7 +57,7 @@ class Summary:
         capabilities: In order of the alphabet.
         defaults: Options of its own, by name.
         is_cloud: Whether prompts for it leave the machine.
-        parent: The model that it was made from.
+        parent: The model that it was made from; "" where that was a file, whose path Ollama tells.
         requires: The oldest version of Ollama that runs it.
         memory: How it is loaded; None where it is not.
         parts: What is long, by name, as far as the model has it: template, system, license, messages,
@@ -112,7 +113,7 @@ async def summary(client: OllamaClient, info: ModelInfo, running: RunningModel |
         capabilities=tuple(sorted(model.capabilities)),
         defaults=default_options(shown.parameters),
         is_cloud=model.is_cloud or bool(info.remote_host),
-        parent=details.parent_model,
+        parent=details.parent_model if is_name(details.parent_model) else "",
         requires=shown.requires,
         memory=InMemory.of(running),
         parts={name: value for name, value in _parts(shown).items() if value},
