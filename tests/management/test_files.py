@@ -3,12 +3,13 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, NotConfirmed, StorageError
-from ollama_mcp.management import creation
+from ollama_mcp.management import creation, transfers
 from ollama_mcp.management.files import ModelFile, open_file, send
 from ollama_mcp.testing import Exchange, Model, Script
 
@@ -80,6 +81,28 @@ async def test_nothing_is_sent_before_an_installed_name_is_confirmed_to_be_repla
             with pytest.raises(NotConfirmed):
                 await b.begin_create(wanted).result()
             assert b.fake.blobs == {}
+
+
+async def test_a_name_that_is_taken_while_the_file_is_sent_is_not_replaced(bench, root, monkeypatch):
+    with anyio.fail_after(10):
+        async with bench() as b:
+
+            async def sent_late(*arguments: Any) -> str:
+                digest = await send(*arguments)
+                b.fake.add_model(Model("new"))
+                return digest
+
+            monkeypatch.setattr(transfers, "send", sent_late)
+            wanted = creation(model="new", files=[str(gguf(root))], roots=[root])
+            with pytest.raises(NotConfirmed):
+                await b.begin_create(wanted).result()
+            assert b.sent(CREATE) == []
+
+
+def test_two_files_of_the_same_name_are_not_taken_for_one(root):
+    (root / "a").mkdir()
+    with pytest.raises(InvalidArgument, match="the same name"):
+        creation(model="new", files=["m.gguf", "a/m.gguf"], roots=[root])
 
 
 async def test_a_file_that_changes_between_hashing_and_sending_is_refused_by_its_digest(bench, root):

@@ -345,3 +345,13 @@ async def test_a_server_that_hides_its_version_is_used_all_the_same(bench):
         async with bench(Model("base")) as b:
             b.fake.script(Script(status=500, body={"error": "no"}), path="/api/version")
             assert (await b.create("new", "base")).notes == []
+
+
+async def test_a_model_that_somebody_else_has_deleted_is_not_pulled_to_make_another_from_it(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("m"), Model("n")) as b:
+            await b.app.catalog.find("m")
+            del b.fake.models["m:latest"]
+            with pytest.raises(ModelNotFound):
+                await b.create("new", "m", system="s")
+            assert b.sent(CREATE) == []

@@ -84,6 +84,7 @@ def creation(
             f"there is {what} to make the model from", 'Send one installed model as "from_model".'
         )
     model_files = tuple(model_file(path, roots) for path in files)
+    _require_own_names(model_files)
     options, notes = parse_options(parameters or {})
     beginning = [_message(place, raw) for place, raw in enumerate(messages)]
     check_messages(limits, beginning)
@@ -98,6 +99,12 @@ def creation(
         license=license or None,
     )
     return Creation(request, model_files, tuple(notes))
+
+
+def _require_own_names(files: Sequence[ModelFile]) -> None:
+    """Ollama gets files by their names, without where they are."""
+    if len({file.name for file in files}) < len(files):
+        raise InvalidArgument("two files have the same name", "Name each file once, and rename one of those.")
 
 
 def _quantization(wanted: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ollama_mcp.catalog import Catalog
+from ollama_mcp.catalog import Catalog, Model
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StreamBroken, Timeout, Truncated
@@ -140,7 +140,7 @@ class Transfers:
         """
         request = wanted.request
         self._allow_name(request.model)
-        source = await self._catalog.find(request.from_) if request.from_ else None
+        source = await self._source(request.from_) if request.from_ else None
         made: dict[str, Any] = {"from_": source.name if source else None}
         made["parameters"] = self._lowered(wanted, source.max_context if source else 0, reply)
         await keep_others(self._catalog, request.model, confirmed)
@@ -149,7 +149,14 @@ class Transfers:
         reply.model, meter = request.model, Meter(reply)
         if wanted.files:
             made["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
+            await keep_others(self._catalog, request.model, confirmed)  # that can have taken an hour
         return await self._follow(_CREATE, request.model_copy(update=made), reply, meter=meter)
+
+    async def _source(self, name: str) -> Model:
+        """What a model is made from, which is looked for anew: Ollama would pull one that has gone."""
+        found = await self._catalog.find(name)
+        await self._installed(found.name)
+        return found
 
     def _lowered(self, wanted: Creation, model_max: int, reply: Reply[Any]) -> Options | None:
         """Its options within what a call may ask for: as a model's own they would hold for every call."""
