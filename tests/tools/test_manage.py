@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp.client import Client
+from mcp.server.session import ServerSession
 from mcp_types import ElicitResult
 
 from ollama_mcp import App, create_server
@@ -166,6 +167,27 @@ async def test_an_answer_that_is_none_deletes_nothing(sit, fake, answer):
     assert result.is_error
     assert result.meta["ollama-mcp/error"]["code"] == "NOT_CONFIRMED"
     assert changes(fake) == []
+
+
+async def test_an_answer_that_is_no_answer_is_no_yes_and_no_internal_error(sit, fake, monkeypatch):
+    async def answer_oddly(*_: Any) -> ElicitResult:
+        return ElicitResult.model_validate({"action": "sure"})
+
+    monkeypatch.setattr(ServerSession, "elicit_form", answer_oddly)
+    async with sit(User(DECLINE)) as client:
+        text = await told(client, "ollama_delete_model", model="m")
+    assert text.startswith("NOT_CONFIRMED: ")
+    assert changes(fake) == []
+
+
+async def test_who_can_be_asked_is_not_told_to_confirm_by_an_argument_that_does_not_count(sit, fake):
+    def change() -> None:
+        fake.add_model(Model("m", digest="f" * 64))
+
+    async with sit(User(YES, meanwhile=change)) as client:
+        text = await told(client, "ollama_delete_model", model="m")
+    assert text.startswith("NOT_CONFIRMED: m:latest has changed")
+    assert "confirm=" not in text
 
 
 async def test_a_pull_outlives_its_call_and_is_found_again(sit, fake):

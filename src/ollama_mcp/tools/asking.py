@@ -16,7 +16,7 @@ from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.management import Confirmation
@@ -60,8 +60,18 @@ async def confirmed(
         return await work(before)
     except NotConfirmed as error:
         if before is not None:
-            raise
-        return await work(await _ask(ctx, error))
+            raise _asked_anew(error) from None
+        before = await _ask(ctx, error)
+    try:
+        return await work(before)
+    except NotConfirmed as error:
+        raise _asked_anew(error) from None
+
+
+def _asked_anew(error: NotConfirmed) -> NotConfirmed:
+    """The same failure for a client that is asked, where a `confirm` argument would not count."""
+    error.remedy = "Call again without confirm; the user is asked anew."
+    return error
 
 
 def _can_ask(ctx: Context[Any, Any]) -> bool:
@@ -80,10 +90,9 @@ async def _ask(ctx: Context[Any, Any], error: NotConfirmed) -> Confirmation:
         raise Asking(_request(question, Confirmation.of(error)))
     try:
         answer = await ctx.session.elicit_form(question, render_elicitation_schema(_Consent), ctx.request_id)
-    except MCPError:  # it says that it can ask, and cannot
-        raise NotConfirmed(
-            "the client could not show its user the question", "Have the user do it with the command ollama."
-        ) from None
+    except (MCPError, ValidationError):  # it says that it can ask, and cannot
+        error.remedy = "The client did not ask its user, as it says that it can: have the user do it."
+        raise error from None
     _require_yes(answer)
     return Confirmation.of(error)
 
