@@ -100,6 +100,27 @@ async def test_a_large_model_that_is_there_already_is_brought_up_to_date_unasked
             assert (await b.pull("big")).bytes == 401 * GB
 
 
+async def test_a_model_that_was_made_here_is_replaced_by_a_registrys_only_where_that_was_confirmed(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("m")) as b:
+            await b.create("mine", "m", system="Mine.")
+            made = await b.app.catalog.entry("mine")
+            with pytest.raises(NotConfirmed, match="overwrite mine:latest"):
+                await b.pull("registry.ollama.ai/library/MINE")
+            with pytest.raises(NotConfirmed, match="changed"):
+                await b.pull("mine", confirmed=Confirmation("mine", "f" * 64))
+            assert b.sent(PULL) == []
+            assert (await b.pull("mine", confirmed=Confirmation("mine", made.digest))).status == "success"
+
+
+async def test_a_yes_to_replace_a_model_counts_also_where_the_new_one_is_large(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("m"), max_pull_gb=0.0) as b:
+            await b.create("mine", "m", system="Mine.")
+            made = await b.app.catalog.entry("mine")
+            assert (await b.pull("mine", confirmed=Confirmation("mine", made.digest))).status == "success"
+
+
 async def test_a_pull_whose_registry_has_no_such_model_says_so(bench):
     error = b'{"error":"pull model manifest: file does not exist"}'
     with anyio.fail_after(5):

@@ -86,23 +86,33 @@ class Transfers:
         there. Layers that are there already do not count.
 
         Raises:
-            NotConfirmed: It is larger than OLLAMA_MCP_MAX_PULL_GB. Some of it may have come.
+            NotConfirmed: It is larger than OLLAMA_MCP_MAX_PULL_GB, of which some may have come, or it would
+                replace a model that was made on the server, and that no registry gives back.
             Forbidden: Its registry is not allowed, or it is a cloud model.
             ModelNotFound: The registry does not have it.
             OllamaError: Any of the backend's.
         """
         name = self._allowed(model)
         limit = self._settings.max_pull_gb * _GB
+        digest = await self._keep_own(name, confirmed)
 
         def check(layers: Layers) -> None:
             if layers.missing > limit:
-                self._too_large(name, layers.missing).check(confirmed)
+                self._too_large(name, digest, layers.missing).check(confirmed)
 
         return await self._follow(_PULL, PullRequest(model=name), reply, check)
 
-    def _too_large(self, name: str, size: int) -> Question:
+    async def _keep_own(self, name: str, confirmed: Confirmation | None) -> str:
+        """Let go on where nothing is lost, and return the digest of what the name has now, or ""."""
+        there = await self._catalog.entry(name)
+        if there is not None and there.details.parent_model:
+            why = "it was made on that server, and the registry's model of that name would replace it"
+            Question.about("overwrite", there, why).check(confirmed)
+        return there.digest if there else ""
+
+    def _too_large(self, name: str, digest: str, size: int) -> Question:
         limit = f"OLLAMA_MCP_MAX_PULL_GB ({self._settings.max_pull_gb:g})"
-        return Question("pull", name, size=size, why=f"it is at least that large, and {limit} is the limit")
+        return Question("pull", name, digest, size, f"it is at least that large, and {limit} is the limit")
 
     async def push(
         self, model: str, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
