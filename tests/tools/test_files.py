@@ -195,7 +195,7 @@ async def test_answers_of_several_lines_stand_under_their_files(connect, fake, r
     fake.script(Script(tokens=["one\n", "two"]), path="/api/chat")
     async with connect(OLLAMA_MCP_ROOTS=str(root)) as client:
         result = await call(client, "ollama_map_files", prompt="x", files=["b.txt"])
-    assert text(result).endswith("\n--- b.txt (answered)\none\ntwo")
+    assert text(result).endswith("\n--- b.txt (answered)\n  one\n  two")
 
 
 async def test_answers_are_written_where_that_is_allowed(connect, fake, root, out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import indent
 from typing import Any, ClassVar
 
 from mcp_types import CallToolResult
@@ -67,9 +68,10 @@ def _summary(found: Mapped) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     cells = [(row.file, row.status, _cell(row)) for row in rows]
-    if all(len(cell) <= _SHORT and "\n" not in cell for _, _, cell in cells):
+    if all(len(cell) <= _SHORT and len(cell.splitlines()) < 2 for _, _, cell in cells):
         return columns([("file", "status", "answer"), *cells])
-    return "\n\n".join(f"--- {file} ({status})\n{cell}" for file, status, cell in cells)
+    # Indented, so that no answer can write what looks like the row of another file.
+    return "\n\n".join(f"--- {file} ({status})\n{indent(cell, '  ')}" for file, status, cell in cells)
 
 
 def _cell(row: Row) -> str:
