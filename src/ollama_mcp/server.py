@@ -78,7 +78,7 @@ def register(
     toolsets: Iterable[str] | None = None,
     tools: Iterable[str] | None = None,
     prefix: str = "",
-    read_only: bool | None = None,
+    read_only: bool = False,
 ) -> None:
     """Add our tools to a server, which may have others.
 
@@ -92,7 +92,7 @@ def register(
             answers that take long comes along with them.
         tools: Names of single tools, instead of or beside toolsets.
         prefix: Put before each tool's name: at most 64 letters, digits, `_`, `-` and `.`.
-        read_only: Whether to leave out what changes something; by default as OLLAMA_MCP_READ_ONLY says.
+        read_only: Whether to leave out what changes something, as OLLAMA_MCP_READ_ONLY does.
 
     Raises:
         ValueError: A toolset or tool is unknown, one of OLLAMA_MCP_RATE too, the prefix cannot be part of
@@ -105,7 +105,7 @@ def register(
     _check_prefix(prefix, "a tool's name")
     if toolsets is None and tools is None:
         toolsets, tools = app.settings.toolsets, app.settings.tools
-    only_reads = app.settings.read_only if read_only is None else read_only
+    only_reads = app.settings.read_only or read_only
     chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools) if tool.reads or not only_reads}
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     refuse_taken(registry.keys() & chosen.keys(), "register")

@@ -211,7 +211,7 @@ async def test_a_push_wants_that_very_content_confirmed(bench):
 async def test_a_model_that_is_not_installed_is_not_pushed(bench):
     with anyio.fail_after(5):
         async with bench(Model("me/m")) as b:
-            with pytest.raises(ModelNotFound, match="me/n.*ollama_list_models"):
+            with pytest.raises(ModelNotFound, match=r"me/n.*ollama_list_models"):
                 await b.push("me/n", confirmed=Confirmation("me/n"))
             assert b.fake.asked(PUSH) == []
 

@@ -171,6 +171,14 @@ async def test_toolsets_and_tools_can_be_chosen(host, talk, app, chosen, expecte
         assert await names(client) == expected
 
 
+@pytest.mark.parametrize(("setting", "argument"), [("1", False), ("0", True)])
+async def test_read_only_beats_whatever_else_is_said(host, talk, setting, argument):
+    app = App.create(load({"OLLAMA_HOST": "127.0.0.1:1", "OLLAMA_MCP_READ_ONLY": setting}))
+    register(host, app, toolsets="all", tools=["ollama_delete_model"], read_only=argument)
+    async with talk(host) as client:
+        assert all(tool.annotations.read_only_hint for tool in (await client.list_tools()).tools)
+
+
 @pytest.mark.parametrize("chosen", [{"toolsets": ["chatt"]}, {"tools": ["chat"]}])
 def test_a_choice_that_does_not_exist_is_refused(host, chosen):
     with pytest.raises(ValueError, match="there are "):
