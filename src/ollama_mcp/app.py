@@ -87,7 +87,7 @@ class App:
             ranker=Ranker(embedder),
             comparer=Comparer(generator),
             mapper=Mapper(generator, catalog, settings),
-            transfers=Transfers(client, catalog, settings),
+            transfers=Transfers(client, catalog, gate, settings),
             shelf=shelf,
             warmer=Warmer(shelf, replies, settings.warm),
             names=InstalledNames(catalog, replies, settings),

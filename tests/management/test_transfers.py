@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import (
+    Busy,
     Forbidden,
     InvalidArgument,
     ModelNotFound,
@@ -206,6 +207,23 @@ async def test_a_push_wants_that_very_content_confirmed(bench):
             assert b.fake.asked(PUSH) == []
             done = await b.push("me/m", confirmed=Confirmation.of(refused.value))
     assert (done.model, done.status, done.bytes) == ("me/m:latest", "success", 2019393189)
+
+
+async def test_transfers_share_one_line_and_the_next_one_waits_or_is_busy(bench):
+    with anyio.fail_after(10):
+        async with bench(parallel=1, queue=1) as b:
+            b.fake.script(Script(lines=[b'{"status":"success"}'], hold_after_tokens=0), path=PULL)
+            first = b.begin_pull("a")
+            await b.fake.wait_for(lambda fake: fake.asked(PULL))
+            second = b.begin_pull("b")
+            while second.ticket is None:
+                await anyio.lowlevel.checkpoint()
+            assert second.status().startswith("1st in line for b")
+            with pytest.raises(Busy):
+                await b.pull("c")
+            b.fake.release()
+            assert (await first.result()).status == (await second.result()).status == "success"
+            assert len(b.fake.asked(PULL)) == 2
 
 
 async def test_a_model_that_is_not_installed_is_not_pushed(bench):

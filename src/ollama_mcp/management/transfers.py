@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from ollama_mcp.catalog import Catalog, Model
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StreamBroken, Timeout, Truncated
+from ollama_mcp.guards import Gate
 from ollama_mcp.management.amounts import part_told
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
 from ollama_mcp.management.creation import Creation
@@ -27,6 +29,7 @@ from ollama_mcp.wire import GenerateRequest, ModelInfo, ProgressLine, PullReques
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""
 _GB = 1e9
+_LINE = "transfers"
 
 Check = Callable[[Layers], None]
 
@@ -70,9 +73,10 @@ _CREATE = _Kind(CREATE, "nothing was created: create {model} again")
 class Transfers:
     """Pulls, pushes and creates."""
 
-    def __init__(self, client: OllamaClient, catalog: Catalog, settings: Settings) -> None:
+    def __init__(self, client: OllamaClient, catalog: Catalog, gate: Gate, settings: Settings) -> None:
         self._client = client
         self._catalog = catalog
+        self._gate = gate
         self._settings = settings
 
     async def pull(
@@ -230,7 +234,7 @@ class Transfers:
         reply.model = request.model
         meter = meter or Meter(reply)
         try:
-            async with self._client.stream(kind.endpoint, request) as lines:
+            async with self._turn(reply), self._client.stream(kind.endpoint, request) as lines:
                 async for line in lines:
                     meter.take(line)
                     if check is not None:
@@ -246,6 +250,13 @@ class Transfers:
             self._catalog.forget_window(request.model)
         meter.finish()
         return await self._transferred(meter, reply)
+
+    @asynccontextmanager
+    async def _turn(self, reply: Reply[Transferred]) -> AsyncGenerator[None]:
+        """All of them share one line: each alone fills a disk or a network."""
+        async with self._gate.admit(_LINE, reply.principal, reply.queue):
+            reply.enter()
+            yield
 
     async def _transferred(self, meter: Meter, reply: Reply[Transferred]) -> Transferred:
         try:

@@ -307,7 +307,7 @@ class Reply(Generic[T]):
         return " · ".join([*told, self.state.value] if is_plain else told)
 
     def _told(self) -> list[str]:
-        if self.tell is not None:
+        if self.tell is not None and self.ticket is None:
             return self.tell()
         return self._waited() if self.first_at is None else self._counted()
 
