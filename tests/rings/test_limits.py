@@ -98,7 +98,8 @@ def test_what_is_exactly_at_a_limit_passes(case):
 
 def test_every_limit_is_tested_here_and_is_a_setting():
     names = {limit.name for limit in fields(Limits)}
-    assert names - {case.split()[0] for case in OVER} == {"line", "keep_alive"}
+    elsewhere = {"line", "keep_alive", "files", "file_size"}  # tests of transports, replies and files
+    assert names - {case.split()[0] for case in OVER} == elsewhere
     assert {setting_of(name) for name in names} <= {field.variable for field in FIELDS}
 
 

@@ -210,8 +210,7 @@ async def test_answers_are_written_where_that_is_allowed(connect, fake, root, ou
 async def test_a_call_that_takes_too_long_is_gone_on_with(connect, fake, root):
     rule = fake.script(Script(tokens=["yes"]), Script(hold_after_tokens=0), path="/api/chat")
     async with connect(OLLAMA_MCP_ROOTS=str(root), OLLAMA_MCP_PARALLEL="1") as client:
-        await client.list_tools()
-        first = await call(client, "ollama_map_files", prompt="x", files=["*.txt"], wait_s=0.5)
+        first = await call(client, "ollama_map_files", prompt="x", files=["*.txt"], wait_s=2)
         assert text(first).startswith("STILL RUNNING")
         assert "1 of 2 files" in text(first)
         handle = first.structured_content["handle"]
@@ -228,7 +227,7 @@ async def test_a_call_that_takes_too_long_is_gone_on_with(connect, fake, root):
 async def test_a_call_that_was_stopped_is_gone_on_with_by_the_same_call(connect, fake, root):
     fake.script(Script(tokens=["yes"]), Script(hold_after_tokens=0), Script(tokens=["no"]), path="/api/chat")
     async with connect(OLLAMA_MCP_ROOTS=str(root), OLLAMA_MCP_PARALLEL="1") as client:
-        first = await call(client, "ollama_map_files", prompt="x", files=["*.txt"], wait_s=0.5)
+        first = await call(client, "ollama_map_files", prompt="x", files=["*.txt"], wait_s=2)
         stopped = await call(client, "ollama_cancel", handle=first.structured_content["handle"])
         assert "1 of 2 files" in text(stopped)
         rest = await call(client, "ollama_map_files", prompt="x", files=["*.txt"])
