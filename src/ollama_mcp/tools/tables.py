@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ollama_mcp.management.amounts import told
+
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
     r"""A table of plain text; the rows are of one length.
@@ -23,6 +25,4 @@ def size_of(count: int) -> str:
     >>> size_of(98362745), size_of(5_200_000_000), size_of(0)
     ('98 MB', '5.2 GB', '-')
     """
-    if count >= 1e9:
-        return f"{count / 1e9:.1f} GB"
-    return f"{count / 1e6:.0f} MB" if count else "-"
+    return told(count) if count else "-"
