@@ -24,6 +24,7 @@ from ollama_mcp.replies.generation import Generator
 from ollama_mcp.replies.overview import Overview
 from ollama_mcp.replies.ranking import Ranker
 from ollama_mcp.settings import Settings, own
+from ollama_mcp.tally import Tally
 
 if TYPE_CHECKING:
     import httpx
@@ -49,6 +50,7 @@ class App:
     gate: Gate
     limit: RateLimit
     overview: Overview
+    calls: Tally = field(default_factory=Tally)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
 

@@ -69,6 +69,16 @@ WRONG = {
     "OLLAMA_MCP_RETRIES": ("-1", "at least 0"),
     "OLLAMA_MCP_RATE": ("60", "60/min"),
     "OLLAMA_MCP_BURST": ("0", "at least 1"),
+    "OLLAMA_MCP_HTTP": ("http://127.0.0.1:8000", "0.0.0.0:8000"),
+    "OLLAMA_MCP_SSE": ("perhaps", "1 or 0"),
+    "OLLAMA_MCP_TOKEN": ("a" * 31, "at least 32"),
+    "OLLAMA_MCP_TOKEN_FILE": ("/no/such/file", "file that exists"),
+    "OLLAMA_MCP_VERIFIER": ("my.auth", "my_package.auth:make_verifier"),
+    "OLLAMA_MCP_INSECURE_NO_AUTH": ("perhaps", "1 or 0"),
+    "OLLAMA_MCP_ALLOW_HOSTS": ("https://gpu", "gpu-box:9000"),
+    "OLLAMA_MCP_ALLOW_ORIGINS": ("app.example", "https://app.example"),
+    "OLLAMA_MCP_HTTP_CONNECTIONS": ("1", "at least 2"),
+    "OLLAMA_MCP_HTTP_GRACE": ("-1", "from 0"),
     "OLLAMA_MCP_LOG_LEVEL": ("CHATTY", "DEBUG, INFO"),
     "OLLAMA_MCP_EMBEDDED_MODEL": ("/no/such/file", "file that exists"),
     "OLLAMA_MCP_CONFIG": ("/no/such/file", "cannot be read"),
@@ -119,7 +129,8 @@ def test_every_setting_is_told_once_with_a_sentence():
     assert len(set(VARIABLES)) == len(VARIABLES)
     assert all(field.says.endswith(".") for field in FIELDS)
     assert all(v.startswith("OLLAMA_MCP_") or v in {"OLLAMA_HOST", "OLLAMA_API_KEY"} for v in VARIABLES)
-    assert {f.variable for f in FIELDS if f.secret} == {"OLLAMA_API_KEY", "OLLAMA_MCP_HEADERS"}
+    secret = {"OLLAMA_API_KEY", "OLLAMA_MCP_HEADERS", "OLLAMA_MCP_TOKEN", "OLLAMA_MCP_TOKEN_FILE"}
+    assert {f.variable for f in FIELDS if f.secret} == secret
 
 
 def test_a_soft_deadline_of_zero_is_never():

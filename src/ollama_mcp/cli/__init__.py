@@ -42,10 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ollama-mcp {__version__}")
     parser.set_defaults(command=_serve)
     _add_choice(parser)
+    _add_http(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve MCP on stdin and stdout (the default)")
+    serve = commands.add_parser("serve", help="serve MCP on stdin and stdout (the default), or over HTTP")
     serve.set_defaults(command=_serve)
     _add_choice(serve)
+    _add_http(serve)
     doctor = commands.add_parser("doctor", help="say what works, what does not, and what to do about it")
     doctor.set_defaults(command=_doctor)
     demo = commands.add_parser(
@@ -75,9 +77,35 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+_HTTP = {
+    "http": ("HOST:PORT", "serve Streamable HTTP there, at /mcp, instead of stdio"),
+    "token-file": ("FILE", "file of bearer tokens; others than this machine need one"),
+    "verifier": ("MODULE:FACTORY", "a TokenVerifier of your own (OAuth) instead of tokens"),
+    "allow-hosts": ("NAMES", "names, with commas between, by which the server is called beside its own"),
+    "allow-origins": ("ORIGINS", "origins, with commas between, whose pages may call"),
+}
+
+
+def _add_http(parser: argparse.ArgumentParser) -> None:
+    """Serving over HTTP; a flag wins over the setting of the same name."""
+    for name, (value, says) in _HTTP.items():
+        parser.add_argument(f"--{name}", metavar=value, default=argparse.SUPPRESS, help=says)
+    for name, says in _HTTP_SWITCHES.items():
+        parser.add_argument(
+            f"--{name}", action="store_const", const="1", default=argparse.SUPPRESS, help=says
+        )
+
+
+_HTTP_SWITCHES = {
+    "sse": "serve the SSE transport of 2024, too, at /sse",
+    "insecure-no-auth": "let everybody call who reaches the address",
+}
+_SETTINGS = tuple(name.replace("-", "_") for name in (*_CHOICES, "read-only", *_HTTP, *_HTTP_SWITCHES))
+
+
 def _flags(arguments: argparse.Namespace) -> dict[str, str]:
     """The flags as the settings that they stand for."""
-    given = {name: getattr(arguments, name, None) for name in (*_CHOICES, "read_only")}
+    given = {name: getattr(arguments, name, None) for name in _SETTINGS}
     return {f"OLLAMA_MCP_{name.upper()}": value for name, value in given.items() if value is not None}
 
 

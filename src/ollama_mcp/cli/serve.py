@@ -1,4 +1,4 @@
-"""`ollama-mcp serve`: MCP on stdin and stdout, logs on stderr."""
+"""`ollama-mcp serve`: MCP on stdin and stdout, or over HTTP; logs on stderr."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import logging
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import Any
+
+from mcp.server import MCPServer
 
 from ollama_mcp.app import App
 from ollama_mcp.server import create_server
@@ -23,19 +26,55 @@ def serve(settings: Settings) -> int:
         return 2
     for warning in settings.warnings:
         _log.warning("%s", warning)
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - closed
-        print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
-              file=sys.stderr)  # fmt: skip
-    _spare_searches()
     app = App.create(replace(settings, backend=replace(settings.backend, swift=True)))
+    _spare_searches()
     try:
         server = create_server(app, log_level=settings.log_level)
+        return _serve_stdio(server, app) if settings.http.bind is None else _serve_http(server, app)
     except ValueError as error:
         print(f"ollama-mcp: {error}", file=sys.stderr)
         return 2
-    gc.freeze()  # what is loaded now stays: collecting it again and again stops every call for 60 to 150 ms
+
+
+def _serve_stdio(server: MCPServer[Any], app: App) -> int:
+    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - closed
+        print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
+              file=sys.stderr)  # fmt: skip
+    _tidy()
+    return run_stdio(server, on_stop=app.aclose, line_limit=app.settings.limits.line, at_once=AT_ONCE)
+
+
+def _serve_http(server: MCPServer[Any], app: App) -> int:
+    """Serve over HTTP.
+
+    Raises:
+        ValueError: What is to be let in is contrary, or open to others without their having a token.
+    """
+    from ollama_mcp.transports import http  # noqa: PLC0415 - stdio starts without it
+
+    settings = app.settings.http
+    access = http.access_of(app.settings)
+    try:
+        sockets = http.open_sockets(settings.bind or ("", 0))
+    except OSError as error:
+        print(f"ollama-mcp: OLLAMA_MCP_HTTP: {error.strerror or error}; name another port or address",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    http.refuse_exposure(access, [opened.getsockname()[0] for opened in sockets])
+    serving = http.http_app(server, app, access, sse=settings.sse)
+    _tidy()
+
+    def say() -> None:
+        for address in http.addresses_of(sockets):
+            print(f"ollama-mcp: serving MCP on {address}", file=sys.stderr, flush=True)
+
+    return http.run_http(serving, sockets, access, grace=settings.grace, on_started=say)
+
+
+def _tidy() -> None:
+    """What is loaded now stays: collecting it again and again stops every call for 60 to 150 ms."""
+    gc.freeze()
     gc.enable()
-    return run_stdio(server, on_stop=app.aclose, line_limit=settings.limits.line, at_once=AT_ONCE)
 
 
 def _spare_searches() -> None:

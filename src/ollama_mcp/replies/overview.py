@@ -26,6 +26,8 @@ from ollama_mcp.wire import RunningModel
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""
 _CLOCK_S = 5.0
+_FRESH_S = 1.0
+"""Seconds for which a probe takes the last answer: it may be asked by anybody, as often as they like."""
 _VERSION, _PS = replace(VERSION, once=True), replace(PS, once=True)
 """Not tried again: the reason is told at once, and the next status looks anew."""
 
@@ -100,13 +102,20 @@ class Overview:
             speeds=self._speeds(),
         )
 
-    async def _ask(self, watch: _Watch) -> str:
+    async def is_up(self) -> bool:
+        """Whether the server answers, or did so a moment ago; the caller says how long to wait."""
+        watch = self._watches.here()
+        if watch.seen is not None and time.monotonic() - watch.seen.at < _FRESH_S:
+            return True
+        return not await self._ask(watch, None)
+
+    async def _ask(self, watch: _Watch, patience_s: float | None = PATIENCE_S) -> str:
         """Ask, or wait on for an answer that is still to come; returns why there is none."""
         if watch.probe is None:
             watch.probe = self._replies.spawn(self._look())
             watch.probe.add_done_callback(watch.harvest)
         probe = watch.probe  # several may wait for it, and each tells what came of it
-        await asyncio.wait([probe], timeout=PATIENCE_S)
+        await asyncio.wait([probe], timeout=patience_s)
         return _trouble(probe)
 
     async def _look(self) -> Seen:

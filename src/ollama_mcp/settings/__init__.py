@@ -6,7 +6,7 @@ named at once, with what is allowed. README's table of settings is generated fro
 
 from __future__ import annotations
 
-from ollama_mcp.settings.data import Backend, Clocks, ModelDefaults, Settings, SettingsError
+from ollama_mcp.settings.data import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
 from ollama_mcp.settings.fields import FIELDS, Field
 from ollama_mcp.settings.reading import load, own
 
@@ -15,6 +15,7 @@ __all__ = [
     "Backend",
     "Clocks",
     "Field",
+    "Http",
     "ModelDefaults",
     "Settings",
     "SettingsError",

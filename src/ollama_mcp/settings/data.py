@@ -11,6 +11,7 @@ from typing import Any
 from ollama_mcp.guards import Rate
 from ollama_mcp.host import Host, parse_host
 from ollama_mcp.limits import USUAL, Limits
+from ollama_mcp.listening import AllowedHost, Origin
 from ollama_mcp.names import DEFAULT_REGISTRY, canonical
 from ollama_mcp.parameters import KeepAlive
 from ollama_mcp.wire import Think
@@ -111,6 +112,33 @@ class ModelDefaults:
 
 
 @dataclass(frozen=True)
+class Http:
+    """Serving over HTTP instead of stdio.
+
+    Attributes:
+        bind: Name or address, and port, to listen on; None for stdio.
+        sse: Whether the transport of 2024 is served, too, at /sse.
+        tokens: Those that may call, each with the name of whoever has it ("" for nobody in particular).
+        verifier: `module:factory` of somebody's own TokenVerifier; "" for none.
+        insecure_no_auth: Whether everybody who reaches the address may call.
+        allow_hosts: Names, beside its own, by which the server may be called.
+        allow_origins: Origins whose pages may call.
+        connections: Connections, and sessions, at once; one caller has at most half of them.
+        grace: Seconds that calls may go on after a signal to end.
+    """
+
+    bind: tuple[str, int] | None = None
+    sse: bool = False
+    tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    verifier: str = ""
+    insecure_no_auth: bool = False
+    allow_hosts: tuple[AllowedHost, ...] = ()
+    allow_origins: tuple[Origin, ...] = ()
+    connections: int = 4096
+    grace: float = 1.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings; the defaults are those of a user who sets nothing."""
 
@@ -139,6 +167,7 @@ class Settings:
     queue: int = 64
     rate: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
     burst: int = 10
+    http: Http = Http()
     log_level: str = "WARNING"
     log_file: str = ""
     embedded_model: str = ""

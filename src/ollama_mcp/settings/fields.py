@@ -11,6 +11,9 @@ from ollama_mcp.limits import USUAL, Limits, setting_of, shown_size
 from ollama_mcp.names import DEFAULT_REGISTRY
 from ollama_mcp.parameters import parse_keep_alive, parse_think
 from ollama_mcp.settings.values import (
+    read_allowed_hosts,
+    read_allowed_origins,
+    read_bind,
     read_bool,
     read_count,
     read_folder,
@@ -26,6 +29,7 @@ from ollama_mcp.settings.values import (
     read_options,
     read_path,
     read_path_text,
+    read_patience,
     read_rates,
     read_readable,
     read_registries,
@@ -34,6 +38,9 @@ from ollama_mcp.settings.values import (
     read_size,
     read_text,
     read_time,
+    read_token,
+    read_token_file,
+    read_verifier,
 )
 
 T = TypeVar("T")
@@ -128,6 +135,25 @@ FIELDS: tuple[Field[Any], ...] = (
           "Most calls in a time: 60/min for all that may wait for a model, ollama_chat=10/min for one."),
     Field("OLLAMA_MCP_BURST", "burst", read_count(1), "10",
           "Calls that may come at once under OLLAMA_MCP_RATE."),
+    Field("OLLAMA_MCP_HTTP", "http", read_bind, "",
+          "Address to serve HTTP on instead of stdio, e.g. 127.0.0.1:8000."),
+    Field("OLLAMA_MCP_SSE", "sse", read_bool, "0", "1 serves the SSE transport of 2024, too, at /sse."),
+    Field("OLLAMA_MCP_TOKEN", "token", read_token, "",
+          "Token of at least 32 characters that callers over HTTP must have.", secret=True),
+    Field("OLLAMA_MCP_TOKEN_FILE", "token_file", read_token_file, "",
+          "A file of such tokens, one a line, each after its owner's name or alone.", secret=True),
+    Field("OLLAMA_MCP_VERIFIER", "verifier", read_verifier, "",
+          "module:factory of a TokenVerifier of your own (OAuth), instead of tokens."),
+    Field("OLLAMA_MCP_INSECURE_NO_AUTH", "insecure_no_auth", read_bool, "0",
+          "1 lets everybody call who reaches an address that others than this machine can reach."),
+    Field("OLLAMA_MCP_ALLOW_HOSTS", "allow_hosts", read_allowed_hosts, "",
+          "Names by which the server is called beside its own: gpu.example.com, gpu-box:9000, gpu-box:*."),
+    Field("OLLAMA_MCP_ALLOW_ORIGINS", "allow_origins", read_allowed_origins, "",
+          "Origins whose pages may call, e.g. https://app.example. Empty: the server's own."),
+    Field("OLLAMA_MCP_HTTP_CONNECTIONS", "http_connections", read_count(2), "4096",
+          "Connections, and sessions, at once over HTTP; one caller has at most half of them."),
+    Field("OLLAMA_MCP_HTTP_GRACE", "http_grace", read_patience, "1",
+          "Seconds that calls over HTTP may go on after a signal to end."),
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", read_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
           "What is logged on stderr. Prompts only at DEBUG."),
     Field("OLLAMA_MCP_LOG_FILE", "log_file", read_path_text, "", "A file that gets the log as well."),

@@ -14,7 +14,7 @@ from typing import Any, cast
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.limits import Limits
 from ollama_mcp.names import is_name
-from ollama_mcp.settings.data import Backend, Clocks, ModelDefaults, Settings, SettingsError
+from ollama_mcp.settings.data import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
 from ollama_mcp.settings.fields import FIELDS, PER_MODEL, Field
 
 _log = logging.getLogger("ollama_mcp")
@@ -151,6 +151,17 @@ _ALIKE = 0.75
 """Of 1: one letter wrong in a short name, two or three in a long one."""
 _LIMITS = {f"max_{limit.name}": limit.name for limit in fields(Limits)}
 _CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
+_HTTP = {
+    "http": "bind",
+    "sse": "sse",
+    "verifier": "verifier",
+    "insecure_no_auth": "insecure_no_auth",
+    "allow_hosts": "allow_hosts",
+    "allow_origins": "allow_origins",
+    "http_connections": "connections",
+    "http_grace": "grace",
+}
+"""Attributes of `Http` by their keys."""
 _BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
 
 
@@ -163,7 +174,21 @@ def _build(
         **{key: values.pop(key) for key in _BACKEND if key in values},
     )
     limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})
+    http = _http(values)
     defaults = ModelDefaults(**{key: values.pop(key) for key in PER_MODEL if key in values})
     return Settings(
-        backend=backend, defaults=defaults, limits=limits, per_model=per_model, unknown=unknown, **values
+        backend=backend,
+        defaults=defaults,
+        limits=limits,
+        per_model=per_model,
+        http=http,
+        unknown=unknown,
+        **values,
     )
+
+
+def _http(values: dict[str, Any]) -> Http:
+    """Those of serving HTTP; tokens come from a variable and from a file."""
+    tokens = (*values.pop("token", ()), *values.pop("token_file", ()))
+    found = {name: values.pop(key) for key, name in _HTTP.items() if key in values}
+    return Http(tokens=tokens, **found)

@@ -12,6 +12,13 @@ from typing import Any, cast
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import Rate, parse_rates
 from ollama_mcp.host import parse_host
+from ollama_mcp.listening import (
+    AllowedHost,
+    Origin,
+    parse_allowed_host,
+    parse_allowed_origin,
+    parse_bind,
+)
 from ollama_mcp.names import check_name, is_registry
 from ollama_mcp.options import parse_options
 from ollama_mcp.parameters import KeepAlive, parse_keep_alive
@@ -237,3 +244,67 @@ def read_options(value: Any) -> dict[str, Any]:
     """Ollama's options."""
     options, _ = parse_options(read_mapping(value))
     return options.model_dump(exclude_none=True)
+
+
+def read_patience(value: Any) -> float:
+    """Seconds, 0 or more."""
+    try:
+        return read_seconds_or_never(value)
+    except ValueError:
+        raise ValueError("a number of seconds from 0 to 1000000") from None
+
+
+# --- serving HTTP ------------------------------------------------------------------------------
+
+_TOKEN_BYTES = 32
+_VERIFIER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+
+
+def read_bind(value: Any) -> tuple[str, int] | None:
+    """What to listen on; None for nothing."""
+    return parse_bind(read_text(str(value) if type(value) is int else value)) if value != "" else None
+
+
+def read_allowed_hosts(value: Any) -> tuple[AllowedHost, ...]:
+    """Names by which the server may be called."""
+    return tuple(parse_allowed_host(read_text(name)) for name in _listed(value))
+
+
+def read_allowed_origins(value: Any) -> tuple[Origin, ...]:
+    """Origins whose pages may call."""
+    return tuple(parse_allowed_origin(read_text(name)) for name in _listed(value))
+
+
+def read_verifier(value: Any) -> str:
+    """Where somebody's own TokenVerifier comes from."""
+    text = read_text(value)
+    if text and not _VERIFIER.fullmatch(text):
+        raise ValueError("a function of a module, such as my_package.auth:make_verifier")
+    return text
+
+
+def read_token(value: Any) -> tuple[tuple[str, str], ...]:
+    """A bearer token that cannot be guessed, of nobody in particular."""
+    return (("", _token(read_text(value))),) if read_text(value) else ()
+
+
+def _token(text: str) -> str:
+    if len(text) < _TOKEN_BYTES or not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError(
+            f"a secret of at least {_TOKEN_BYTES} printable characters without spaces; "
+            "`openssl rand -hex 32` writes one"
+        )
+    return text
+
+
+def read_token_file(value: Any) -> tuple[tuple[str, str], ...]:
+    """A file of bearer tokens, one a line, each with its owner's name before it where there are several."""
+    path = read_readable(value)
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
+    except (OSError, UnicodeDecodeError):
+        raise ValueError("the path of a text file that can be read") from None
+    entries = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if (path and not entries) or any(len(entry) > 2 for entry in entries):
+        raise ValueError("the path of a file with a token a line, each after its owner's name or alone")
+    return tuple((entry[0] if len(entry) == 2 else "", _token(entry[-1])) for entry in entries)

@@ -20,11 +20,12 @@ from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.replies import StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished
 from ollama_mcp.settings import Settings
+from ollama_mcp.tally import Tally
 from ollama_mcp.tools.arguments import ArgumentCheck
 from ollama_mcp.tools.asking import Asking
 from ollama_mcp.tools.caller import caller_of, principal
 from ollama_mcp.tools.handles import offered, paged, paged_rows, still_running
-from ollama_mcp.tools.results import failure, noted
+from ollama_mcp.tools.results import code_of, failure, noted
 from ollama_mcp.tools.toolset import Tool, slim
 
 Result = CallToolResult | InputRequiredResult
@@ -41,12 +42,22 @@ class PublishedTool(SDKTool):
 
     check: ArgumentCheck = Field(exclude=True)
     settings: Settings = Field(exclude=True)
+    calls: Tally = Field(exclude=True)
+    counted_as: str = Field(exclude=True)
     continue_as: str = Field(exclude=True)
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> Result:
         """Check the arguments and call the function; every failure is a result."""
+        with self.calls.counting(self.counted_as) as outcome:
+            result = await self._result(arguments, context, convert_result)
+            outcome.code = code_of(result)
+        return result
+
+    async def _result(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool
+    ) -> Result:
         try:
             checked, notes = self.check.check(arguments)
             self._set_clock(checked, context)
@@ -85,6 +96,8 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
         "parameters": parameters,
         "check": ArgumentCheck(tool, app.settings),
         "settings": app.settings,
+        "calls": app.calls,
+        "counted_as": tool.name,
         "continue_as": continue_as,
     }
     return PublishedTool(**fields)

@@ -14,6 +14,7 @@ from mcp_types import CallToolResult, TextContent
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.plain import clean, clean_text
 from ollama_mcp.replies.answer import Answer
+from ollama_mcp.tally import OK
 
 STATS = "ollama-mcp/stats"
 NOTES = "ollama-mcp/notes"
@@ -63,6 +64,15 @@ def failure(error: OllamaError) -> CallToolResult:
     result = said(str(error), {ERROR: error.as_data()})
     result.is_error = True
     return result
+
+
+def code_of(result: object) -> str:
+    """How a call ended: `OK`, the code of its error, or `ASKS` where the client is asked something."""
+    if not isinstance(result, CallToolResult):
+        return "ASKS"
+    if not result.is_error:
+        return OK
+    return str((result.meta or {}).get(ERROR, {}).get("code", "ERROR"))
 
 
 def noted(result: CallToolResult, notes: list[str]) -> CallToolResult:

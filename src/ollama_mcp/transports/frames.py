@@ -10,6 +10,7 @@ becomes an error with the same id.
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import re
@@ -84,6 +85,24 @@ def _parse_slowly(line: bytes) -> Any:
         return clean(value)
     except RecursionError:
         raise Refused(INVALID_REQUEST, "the message is nested too deeply", _id_of(value)) from None
+
+
+def mended(body: bytes) -> bytes:
+    """A message with its lone surrogates and its byte order mark mended; as it is, where there are none."""
+    if not (b"\\ud" in body or b"\\uD" in body or body.startswith(codecs.BOM_UTF8)):
+        return body
+    try:
+        pydantic_core.from_json(body)
+    except ValueError:
+        return _written_anew(body)
+    return body
+
+
+def _written_anew(body: bytes) -> bytes:
+    try:
+        return json.dumps(_parse_slowly(body), separators=(",", ":")).encode()
+    except Refused:  # whoever reads it next says so
+        return body
 
 
 def _message(value: dict[str, Any]) -> JSONRPCMessage:

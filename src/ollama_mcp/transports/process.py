@@ -19,7 +19,7 @@ if sys.platform != "win32":
     import fcntl
 
 LAST_MOMENT = 0.85
-"""Seconds after which the process ends, whatever still runs."""
+"""Seconds after which the process ends on stdio, whatever still runs."""
 
 
 def claim_stdio() -> tuple[int, int]:
@@ -59,11 +59,15 @@ class Stop:
     """The one way to end the process: asked for by a signal, the end of stdin, or a broken stdout.
 
     The first ask is heard by `asked` on the loop, which ends things in order, and by a watchdog
-    thread, which does not wait for the loop: `LAST_MOMENT` later the process is gone with status 0,
+    thread, which does not wait for the loop: at the last moment the process is gone with status 0,
     even if a tool blocks the loop or a thread. The second signal has its default effect.
+
+    Args:
+        last_moment: Seconds between the first ask and that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_moment: float = LAST_MOMENT) -> None:
+        self._last_moment = last_moment
         self.eof = False
         self._asked = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,7 +77,7 @@ class Stop:
 
     def _watch(self) -> None:
         self._alarm.get()
-        time.sleep(LAST_MOMENT)
+        time.sleep(self._last_moment)
         os._exit(0)
 
     def listen(self) -> None:

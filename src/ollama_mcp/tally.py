@@ -1,0 +1,42 @@
+"""How calls of tools ended and what they took, counted for as long as the process lives."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+OK = "OK"
+"""The code of a call that did not fail."""
+
+
+@dataclass
+class Outcome:
+    """How one call ends; written while it is counted."""
+
+    code: str = OK
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The counts.
+
+    Attributes:
+        ended: Calls by tool and code.
+        seconds: What they took together, by tool.
+    """
+
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict[str, float](float))
+
+    @contextmanager
+    def counting(self, tool: str) -> Generator[Outcome]:
+        """Count a call; one that is cancelled has the code CANCELLED."""
+        outcome, begun = Outcome("CANCELLED"), time.monotonic()
+        try:
+            yield outcome
+        finally:
+            self.ended[tool, outcome.code] += 1
+            self.seconds[tool] += time.monotonic() - begun

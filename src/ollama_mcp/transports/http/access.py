@@ -1,0 +1,93 @@
+"""Who may call over HTTP, under which names, and how much at once: what `http_app` needs to know of it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mcp.server.auth.provider import TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+
+from ollama_mcp.limits import USUAL
+from ollama_mcp.listening import Names, is_loopback
+from ollama_mcp.settings import Http, Settings
+from ollama_mcp.transports.http.tokens import StaticTokens, auth_settings_of, load_verifier
+
+
+@dataclass(frozen=True)
+class Access:
+    """What is let in.
+
+    Attributes:
+        names: By which names the server may be called, and from which pages.
+        verifier: Tells whose token it is; None: nobody needs one.
+        auth: What the verifier's issuer is, for clients that ask it for a token; None without one.
+        connections: Connections, and sessions, at once; one caller has at most half of them.
+        body: Bytes of the largest request.
+        insecure: Whether others than this machine may call without a token.
+    """
+
+    names: Names = field(default_factory=Names)
+    verifier: TokenVerifier | None = None
+    auth: AuthSettings | None = None
+    connections: int = Http.connections
+    body: int = USUAL.line
+    insecure: bool = False
+
+    @property
+    def share(self) -> int:
+        """Requests, and sessions, that one caller has at most at once."""
+        return self.connections // 2
+
+
+def access_of(settings: Settings) -> Access:
+    """What an operator's settings let in.
+
+    Raises:
+        ValueError: They are contrary to one another, or the verifier cannot be made.
+    """
+    http = settings.http
+    verifier = _verifier(http)
+    if http.insecure_no_auth and verifier is not None:
+        raise ValueError("OLLAMA_MCP_INSECURE_NO_AUTH and a token are contrary: leave one of them out")
+    return Access(
+        names=Names(_bound(http), http.allow_hosts, http.allow_origins),
+        verifier=verifier,
+        auth=auth_settings_of(verifier) if verifier is not None else None,
+        connections=http.connections,
+        body=settings.limits.line,
+        insecure=http.insecure_no_auth,
+    )
+
+
+def _verifier(http: Http) -> TokenVerifier | None:
+    if http.verifier and http.tokens:
+        raise ValueError("OLLAMA_MCP_VERIFIER and OLLAMA_MCP_TOKEN are contrary: leave one of them out")
+    if http.verifier:
+        return load_verifier(http.verifier)
+    return StaticTokens(http.tokens) if http.tokens else None
+
+
+def _bound(http: Http) -> str:
+    """The name that was bound; "" for all addresses, which is no name to be called by."""
+    name = http.bind[0] if http.bind else Names.bound
+    try:
+        return "" if ipaddress.ip_address(name).is_unspecified else name
+    except ValueError:
+        return name
+
+
+def refuse_exposure(access: Access, addresses: Iterable[str]) -> None:
+    """See that nobody but this machine calls without a token, unless the operator wants that.
+
+    Raises:
+        ValueError: An address can be reached by others, and nothing is said of tokens.
+    """
+    open_to_others = [address for address in addresses if not is_loopback(address)]
+    if open_to_others and access.verifier is None and not access.insecure:
+        raise ValueError(
+            f"others than this machine can reach {open_to_others[0]}: set OLLAMA_MCP_TOKEN or --token-file "
+            "(`openssl rand -hex 32` writes a token), or --verifier; or listen on 127.0.0.1. "
+            "--insecure-no-auth lets everybody who reaches it use your models, and what else you switched on"
+        )

@@ -1,0 +1,140 @@
+"""`http_app(host, app)`: an MCP server over HTTP as a Starlette application, to serve or to mount."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.auth.routes import create_protected_resource_routes
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
+
+from ollama_mcp.app import App
+from ollama_mcp.listening import Origin
+from ollama_mcp.transports.http.access import Access
+from ollama_mcp.transports.http.bodies import Bodies
+from ollama_mcp.transports.http.callers import with_callers
+from ollama_mcp.transports.http.doors import Doors
+from ollama_mcp.transports.http.probes import Probes
+from ollama_mcp.transports.http.traffic import Tracked, Traffic
+
+MCP_PATH = "/mcp"
+SSE_PATH = "/sse"
+_POSTS = "/messages/"
+
+_UNCHECKED = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+"""For the SDK: `Doors` has looked, on every address and at the exact port."""
+
+
+@dataclass
+class HttpServer:
+    """An MCP server over HTTP.
+
+    Attributes:
+        application: The Starlette application. Mounted in another one, its lifespan is not entered by
+            itself: give the outer one `lifespan=server.lifespan`.
+        traffic: What is in flight, and how to end it.
+    """
+
+    application: Starlette
+    traffic: Traffic = field(default_factory=Traffic)
+
+    @property
+    def lifespan(self) -> Any:
+        """The lifespan of the application, for the one in which it is mounted."""
+        return self.application.router.lifespan_context
+
+
+def http_app(
+    host: MCPServer[Any], app: App, access: Access | None = None, *, sse: bool = False
+) -> HttpServer:
+    """Make the application: Streamable HTTP at /mcp, and /health, /ready, /metrics.
+
+    Args:
+        host: The server. One whose own `auth` is set keeps it.
+        app: What its tools work with.
+        access: Who may call; by default everybody, under the names of this machine only.
+        sse: Whether to serve the SSE transport of 2024 at /sse, too.
+    """
+    access = access or Access()
+    traffic = Traffic()
+    probes = Probes(app, traffic)
+    inner = _inner(host, access, sse=sse)
+    inner.router.routes.append(Route("/metrics", probes.metrics))
+    guarded = Doors(
+        with_callers(Bodies(inner, access.body), access.verifier, access.auth, access.share),
+        access.names,
+        traffic,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        async with inner.router.lifespan_context(inner):
+            yield
+
+    application = Starlette(
+        routes=[
+            Route("/health", probes.health),
+            Route("/ready", probes.ready),
+            *_metadata(access),
+            Mount("/", app=_for_pages(Tracked(guarded, traffic), access.names.origins)),
+        ],
+        lifespan=lifespan,
+    )
+    return HttpServer(application, traffic)
+
+
+def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
+    """The SDK's own application, which answers what was let in."""
+    inner = host.streamable_http_app(
+        streamable_http_path=MCP_PATH,
+        transport_security=_UNCHECKED,
+        max_request_body_size=access.body,
+        max_sessions=access.connections,
+    )
+    if sse:
+        old = host.sse_app(
+            sse_path=SSE_PATH,
+            message_path=_POSTS,
+            transport_security=_UNCHECKED,
+            max_request_body_size=access.body,
+        )
+        inner.router.routes.extend(old.routes)
+    return inner
+
+
+def _metadata(access: Access) -> list[BaseRoute]:
+    """Where a client learns which issuer's token it needs (RFC 9728)."""
+    auth = access.auth
+    if auth is None or auth.resource_server_url is None:
+        return []
+    return [
+        *create_protected_resource_routes(auth.resource_server_url, [auth.issuer_url], auth.required_scopes)
+    ]
+
+
+def _for_pages(app: ASGIApp, origins: Iterable[Origin]) -> ASGIApp:
+    """What a browser must be told so that pages of these origins can call (CORS)."""
+    named = [_written(origin) for origin in origins]
+    if not named:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=named,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["Mcp-Session-Id", "WWW-Authenticate", "Retry-After"],
+    )
+
+
+def _written(origin: Origin) -> str:
+    """As a browser writes it: without the usual port."""
+    name = f"[{origin.name}]" if ":" in origin.name else origin.name
+    usual = {"http": 80, "https": 443}[origin.scheme]
+    return f"{origin.scheme}://{name}" + ("" if origin.port == usual else f":{origin.port}")

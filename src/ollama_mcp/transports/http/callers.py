@@ -1,0 +1,106 @@
+"""Who calls: a token where one is wanted, so many wrong ones, and so many requests at once for each."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend, RequireAuthMiddleware
+from mcp.server.auth.provider import TokenVerifier, principal_components
+from mcp.server.auth.routes import build_resource_metadata_url
+from mcp.server.auth.settings import AuthSettings
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ollama_mcp.errors import RateLimited
+from ollama_mcp.guards import Rate, RateLimit
+from ollama_mcp.transports.http.traffic import refusal
+
+_WRONG_TOKENS = {"": Rate(30, 60.0)}
+_WRONG_AT_ONCE = 10
+Caller = tuple[str, str | None, str | None] | None
+
+
+def with_callers(
+    app: ASGIApp, verifier: TokenVerifier | None, auth: AuthSettings | None, share: int
+) -> ASGIApp:
+    """Let in only those whose token the verifier knows, and none of them more often than its share.
+
+    Args:
+        app: What is behind; the SDK's contextvar says there whose token it is.
+        verifier: None: everybody is let in, and all are one caller.
+        auth: The verifier's issuer, for the answer to those without a token.
+        share: Requests that one caller has at most at once.
+    """
+    shared = Shares(app, share)
+    if verifier is None:
+        return shared
+    checks_resource = auth is not None and bool(auth.validate_token_resource)
+    resource = auth.resource_server_url if auth is not None else None
+    backend = BearerAuthBackend(verifier, resource_server_url=resource if checks_resource else None)
+    required = RequireAuthMiddleware(
+        shared,
+        (auth.required_scopes if auth is not None else None) or [],
+        build_resource_metadata_url(resource) if resource is not None else None,
+    )
+    return AuthenticationMiddleware(AuthContextMiddleware(Patience(required)), backend=backend)
+
+
+class Shares:
+    """ASGI: no caller has more than its share of what is in flight."""
+
+    def __init__(self, app: ASGIApp, share: int) -> None:
+        self._app = app
+        self._share = share
+        self._in_flight: Counter[Caller] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse with 429."""
+        caller = _caller(scope)
+        if self._in_flight[caller] >= self._share:
+            why = f"{self._share} requests of one caller are in flight, which is the most"
+            await refusal(429, why, 1)(scope, receive, send)
+            return
+        self._in_flight[caller] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_flight[caller] -= 1
+            if not self._in_flight[caller]:
+                del self._in_flight[caller]
+
+
+def _caller(scope: Scope) -> Caller:
+    user = scope.get("user")
+    return principal_components(user.access_token) if isinstance(user, AuthenticatedUser) else None
+
+
+class Patience:
+    """ASGI: so many wrong tokens from one address are answered 401, more of them 429.
+
+    A right one passes all the same: who shares an address with a guesser is not shut out, and to
+    guess 256 bits nobody is fast enough.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._limit = RateLimit(_WRONG_TOKENS, _WRONG_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, which answers 401 to those without a user, or answer 429."""
+        if _has_wrong_token(scope):
+            try:
+                self._limit.admit("", (scope.get("client") or ("",))[0])
+            except RateLimited as limited:
+                wait = math.ceil(limited.retry_after_s or 1)
+                await refusal(429, "too many wrong tokens", wait)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _has_wrong_token(scope: Scope) -> bool:
+    """None at all is not wrong: it is how a client asks which token is wanted."""
+    if isinstance(scope.get("user"), AuthenticatedUser):
+        return False
+    return any(name == b"authorization" for name, _ in scope["headers"])
