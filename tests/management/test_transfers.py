@@ -73,7 +73,7 @@ async def test_a_pull_above_the_limit_stops_and_says_what_to_confirm(bench):
     assert "OLLAMA_MCP_MAX_PULL_GB (20)" in str(error)
     assert 'confirm="big:70b"' in error.remedy
     assert error.details["bytes"] == 24 * GB
-    assert Confirmation.of(error) == Confirmation("big:70b")
+    assert Confirmation.of(error) == Confirmation("big:70b", "")
 
 
 async def test_a_confirmed_pull_may_be_of_any_size(bench):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ollama_mcp.catalog import Catalog
@@ -18,16 +18,24 @@ class Confirmation:
 
     Attributes:
         model: The name.
-        digest: The content that stood behind the name when it was confirmed; "" where none was shown.
+        digest: The content that stood behind the name when it was confirmed; "" where nothing did. None
+            where the name alone was confirmed, whatever stood behind it then.
     """
 
     model: str
-    digest: str = ""
+    digest: str | None = None
 
     @classmethod
     def of(cls, error: NotConfirmed) -> Self:
         """What that failure asks for; to make only when somebody has said yes."""
         return cls(str(error.details.get("model", "")), str(error.details.get("digest", "")))
+
+
+def meant(confirmed: Confirmation | None, digest: str) -> Confirmation | None:
+    """A confirmation, for later: by name alone it is one of the content that has the name now, or of none."""
+    if confirmed is None or confirmed.digest is not None:
+        return confirmed
+    return replace(confirmed, digest=digest)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Question:
             raise self._refusal(f"{self._what()} was not confirmed")
         if canonical(confirmed.model) != canonical(self.model):
             raise self._refusal(f"{confirmed.model[:80]!r} was confirmed, not {self._what()}")
-        if confirmed.digest and confirmed.digest != self.digest:
+        if confirmed.digest is not None and confirmed.digest != self.digest:
             raise self._refusal(f"{self.model} has changed since it was confirmed")
 
     def _what(self) -> str:
@@ -83,8 +91,11 @@ class Question:
         )
 
 
-async def keep_others(catalog: Catalog, name: str, confirmed: Confirmation | None) -> None:
+async def keep_others(catalog: Catalog, name: str, confirmed: Confirmation | None) -> str:
     """Let a name be taken that is free, or that somebody confirmed to replace.
+
+    Returns:
+        The digest of what has the name now; "" where it is free.
 
     Raises:
         NotConfirmed: A model has that name.
@@ -92,3 +103,4 @@ async def keep_others(catalog: Catalog, name: str, confirmed: Confirmation | Non
     there = await catalog.entry(name)
     if there is not None:
         Question.about("overwrite", there, "a model of that name is installed").check(confirmed)
+    return there.digest if there else ""

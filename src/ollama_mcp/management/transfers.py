@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ollama_mcp.catalog import Catalog, Model
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StreamBroken, Timeout, Truncated
 from ollama_mcp.guards import Gate
+from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.amounts import part_told
-from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
+from ollama_mcp.management.confirmation import Confirmation, Question, keep_others, meant
 from ollama_mcp.management.creation import Creation
 from ollama_mcp.management.files import ModelFile, send
 from ollama_mcp.management.layers import Layers, Meter
@@ -24,7 +26,7 @@ from ollama_mcp.options import Options
 from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply
 from ollama_mcp.settings import Settings
-from ollama_mcp.wire import GenerateRequest, ModelInfo, ProgressLine, PullRequest
+from ollama_mcp.wire import CreateRequest, GenerateRequest, ModelInfo, ProgressLine, PullRequest
 
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""
@@ -78,6 +80,9 @@ class Transfers:
         self._catalog = catalog
         self._gate = gate
         self._settings = settings
+        self._names: PerLoop[WeakValueDictionary[str, asyncio.Lock]] = PerLoop(
+            WeakValueDictionary[str, asyncio.Lock]
+        )
 
     async def pull(
         self, model: str, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
@@ -99,12 +104,17 @@ class Transfers:
         name = self._allowed(model)
         limit = self._settings.max_pull_gb * _GB
         digest = await self._keep_own(name, confirmed)
+        yes = meant(confirmed, digest)
 
         def check(layers: Layers) -> None:
             if layers.missing > limit:
-                self._too_large(name, digest, layers.missing).check(confirmed)
+                self._too_large(name, digest, layers.missing).check(yes)
 
-        return await self._follow(_PULL, PullRequest(model=name), reply, check)
+        async def begin() -> PullRequest:
+            await self._keep_own(name, yes)
+            return PullRequest(model=name)
+
+        return await self._follow(_PULL, name, begin, reply, check)
 
     async def _keep_own(self, name: str, confirmed: Confirmation | None) -> str:
         """Let go on where nothing is lost, and return the digest of what the name has now, or ""."""
@@ -137,10 +147,14 @@ class Transfers:
                 f"{name} cannot be pushed: the name has no account",
                 f'Copy it to "<account>/{canonical(name)}" and push that.',
             )
-        host = registry_of(name)
-        Question.about("push", info, f"it leaves this machine for {host}").check(confirmed)
+        _check_push(info, name, confirmed)
         await self._warn(reply)
-        return await self._follow(_PUSH, PullRequest(model=name), reply)
+
+        async def begin() -> PullRequest:
+            _check_push(await self._installed(name), name, meant(confirmed, info.digest))
+            return PullRequest(model=name)
+
+        return await self._follow(_PUSH, name, begin, reply)
 
     async def create(
         self, wanted: Creation, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
@@ -157,14 +171,21 @@ class Transfers:
         source = await self._source(request.from_) if request.from_ else None
         made: dict[str, Any] = {"from_": source.name if source else None}
         made["parameters"] = self._lowered(wanted, source.max_context if source else 0, reply)
-        await keep_others(self._catalog, request.model, confirmed)
+        yes = meant(confirmed, await keep_others(self._catalog, request.model, confirmed))
         reply.notes += wanted.notes
         await self._warn(reply)
-        reply.model, meter = request.model, Meter(reply)
-        if wanted.files:
-            made["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
-            await keep_others(self._catalog, request.model, confirmed)  # that can have taken an hour
-        return await self._follow(_CREATE, request.model_copy(update=made), reply, meter=meter)
+        meter = Meter(reply)
+
+        async def begin() -> CreateRequest:
+            if source is not None:
+                await self._installed(source.name)
+            await keep_others(self._catalog, request.model, yes)
+            if wanted.files:
+                made["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
+                await keep_others(self._catalog, request.model, yes)  # that can have taken an hour
+            return request.model_copy(update=made)
+
+        return await self._follow(_CREATE, request.model, begin, reply, meter=meter)
 
     async def _source(self, name: str) -> Model:
         """What a model is made from, which is looked for anew: Ollama would pull one that has gone."""
@@ -226,15 +247,46 @@ class Transfers:
     async def _follow(
         self,
         kind: _Kind,
-        request: Any,
+        name: str,
+        begin: Callable[[], Awaitable[Any]],
         reply: Reply[Transferred],
         check: Check | None = None,
         meter: Meter | None = None,
     ) -> Transferred:
-        reply.model = request.model
-        meter = meter or Meter(reply)
+        """Wait for the turn, and do it.
+
+        Args:
+            kind: Which of the streams.
+            name: The model that it fetches, sends or makes.
+            begin: Makes the request, once the turn has come. What was found out before can be hours old
+                then, so that whatever was confirmed has to be checked here again.
+            reply: Whose work it is.
+            check: Stops it by what it raises, at any line of the stream.
+            meter: Takes the lines.
+        """
+        reply.model, meter = name, meter or Meter(reply)
+        async with self._turn(reply):
+            request = await begin()
+            await self._stream(kind, request, meter, check, reply)
+        meter.finish()
+        return await self._transferred(meter, reply)
+
+    @asynccontextmanager
+    async def _turn(self, reply: Reply[Transferred]) -> AsyncGenerator[None]:
+        """All of them share one line: each alone fills a disk or a network.
+
+        Those of one name have their turns one after the other: each may change what another has checked.
+        """
+        async with self._gate.admit(_LINE, reply.principal, reply.queue):
+            reply.enter()
+            async with self._names.here().setdefault(canonical(reply.model), asyncio.Lock()):
+                yield
+
+    async def _stream(
+        self, kind: _Kind, request: Any, meter: Meter, check: Check | None, reply: Reply[Transferred]
+    ) -> None:
         try:
-            async with self._turn(reply), self._client.stream(kind.endpoint, request) as lines:
+            async with self._client.stream(kind.endpoint, request) as lines:
                 async for line in lines:
                     meter.take(line)
                     if check is not None:
@@ -248,15 +300,6 @@ class Transfers:
         finally:
             self._catalog.forget(request.model)
             self._catalog.forget_window(request.model)
-        meter.finish()
-        return await self._transferred(meter, reply)
-
-    @asynccontextmanager
-    async def _turn(self, reply: Reply[Transferred]) -> AsyncGenerator[None]:
-        """All of them share one line: each alone fills a disk or a network."""
-        async with self._gate.admit(_LINE, reply.principal, reply.queue):
-            reply.enter()
-            yield
 
     async def _transferred(self, meter: Meter, reply: Reply[Transferred]) -> Transferred:
         try:
@@ -272,6 +315,11 @@ class Transfers:
             size=info.size if info else 0,
             notes=list(reply.notes),
         )
+
+
+def _check_push(info: ModelInfo, name: str, confirmed: Confirmation | None) -> None:
+    why = f"it leaves this machine for {registry_of(name)}"
+    Question.about("push", info, why).check(confirmed)
 
 
 def _broken_off(kind: _Kind, model: str, layers: Layers) -> str:
