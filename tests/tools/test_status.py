@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from mcp.client import Client
 from mcp_types import CallToolResult
 
 from ollama_mcp import App, create_server
+from ollama_mcp.errors import Busy
 from ollama_mcp.replies.overview import PATIENCE_S
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
@@ -204,6 +206,28 @@ def test_the_line_the_replies_and_the_speeds(virtually, mode):
             assert "a a" not in text
 
     virtually(run)
+
+
+async def test_transfers_that_run_and_wait_are_told_as_such_and_not_as_a_model():
+    with anyio.fail_after(10):
+        async with desk("auto", OLLAMA_MCP_PARALLEL="1", OLLAMA_MCP_QUEUE="1") as (fake, app, client):
+            fake.script(Script(lines=[b'{"status":"success"}'], hold_after_tokens=0), path="/api/pull")
+            pulls = [app.replies.start(partial(app.transfers.pull, name)) for name in ("transfers", "b")]
+            while not (app.gate.statistics() and app.gate.statistics()[0].waiting):
+                await anyio.lowlevel.checkpoint()
+            text, data = await ask(client)
+            assert data["queue"] == []
+            assert data["transfers"] == {"running": 1, "waiting": 1, "mean_s": None}
+            assert text.splitlines()[-1] == "Pulls, pushes and creations: 1 running, 1 waiting."
+            with pytest.raises(Busy) as told:
+                await app.replies.start(partial(app.transfers.pull, "c")).wait()
+            assert told.value.cause == "1 transfers run and 1 wait, which is the most"
+            assert "another model" not in told.value.remedy
+            async with app.gate.admit("transfers"):
+                assert (await ask(client))[1]["queue"][0]["model"] == "transfers"
+            fake.release()
+            for pull in pulls:
+                await pull.wait()
 
 
 def test_nobody_sees_the_replies_of_another(virtually, monkeypatch):

@@ -19,6 +19,8 @@ from ollama_mcp.errors import Busy
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.names import canonical
 
+TRANSFERS = "(transfers)"
+"""The line of pulls, pushes and creations, which share one; no model can have this name."""
 _MOST_LINES = 256
 """Models with a line; above this, those are forgotten where nothing runs."""
 _NEWEST_WEIGHS = 0.3
@@ -50,7 +52,7 @@ class LineStatistics:
     """One model's line.
 
     Attributes:
-        model: Its name.
+        model: Its name; `TRANSFERS` for those.
         running: Calls that run.
         waiting: Calls that wait.
         mean_s: Seconds that a call took, the newest counting most; None before the first has ended.
@@ -81,6 +83,11 @@ class _Line:
     @property
     def length(self) -> int:
         return sum(map(len, self.waiting.values()))
+
+    @property
+    def calls(self) -> str:
+        """What runs and waits here, in words."""
+        return "transfers" if self.model == TRANSFERS else f"calls of {self.model}"
 
     def begin(self, now: float) -> int:
         """One more runs; returns its number."""
@@ -201,7 +208,7 @@ class Gate:
     async def _wait(self, line: _Line, principal: str, on_wait: Callable[[Ticket], None] | None) -> int:
         if line.length >= self._queue:
             line.refused += 1
-            raise self._busy(line, f"{len(line.running)} calls of {line.model} run and {line.length} wait")
+            raise self._busy(line, f"{len(line.running)} {line.calls} run and {line.length} wait")
         ticket = Ticket(line, principal)
         line.join(ticket)
         try:
@@ -236,9 +243,10 @@ class Gate:
 
     def _busy(self, line: _Line, crowd: str) -> Busy:
         wait = line.guess_s(self._clock())
+        way_round = "" if line.model == TRANSFERS else ", or name another model"
         return Busy(
             f"{crowd}, which is the most",
-            f"Try again in about {wait:g} s (an estimate), or name another model; the operator's "
+            f"Try again in about {wait:g} s (an estimate){way_round}; the operator's "
             "OLLAMA_MCP_QUEUE sets how many may wait.",
             retry_after_s=wait,
             estimated=True,

@@ -14,7 +14,7 @@ from ollama_mcp.catalog import Catalog, Model
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StreamBroken, Timeout, Truncated
-from ollama_mcp.guards import Gate
+from ollama_mcp.guards import TRANSFERS, Gate
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.amounts import part_told
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others, meant
@@ -31,7 +31,6 @@ from ollama_mcp.wire import CreateRequest, GenerateRequest, ModelInfo, ProgressL
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""
 _GB = 1e9
-_LINE = "transfers"
 
 Check = Callable[[Layers], None]
 
@@ -277,7 +276,7 @@ class Transfers:
 
         Those of one name have their turns one after the other: each may change what another has checked.
         """
-        async with self._gate.admit(_LINE, reply.principal, reply.queue):
+        async with self._gate.admit(TRANSFERS, reply.principal, reply.queue):
             reply.enter()
             async with self._names.here().setdefault(canonical(reply.model), asyncio.Lock()):
                 yield

@@ -17,7 +17,7 @@ from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import clock_ran_out
 from ollama_mcp.endpoints import PS, VERSION
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.guards import Gate, LineStatistics
+from ollama_mcp.guards import TRANSFERS, Gate, LineStatistics
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.replies.registry import Replies
 from ollama_mcp.replies.reply import Reply
@@ -50,6 +50,7 @@ class Status:
         age_s: Seconds since then.
         trouble: Why it does not answer now; "" if it does.
         lines: Calls that run and wait, by model, in this process.
+        transfers: Pulls, pushes and creations that run and wait; None before the first.
         running: The caller's Replies that go on and have a handle.
         in_flight: All Replies that go on, in this process.
         speeds: Tokens a second of the last answers, by model.
@@ -59,6 +60,7 @@ class Status:
     age_s: float
     trouble: str
     lines: tuple[LineStatistics, ...] = ()
+    transfers: LineStatistics | None = None
     running: list[Reply[object]] = field(default_factory=list[Reply[object]])
     in_flight: int = 0
     speeds: dict[str, float] = field(default_factory=dict[str, float])
@@ -91,12 +93,13 @@ class Overview:
         """What goes on now, as far as it can be said within `PATIENCE_S`."""
         watch = self._watches.here()
         trouble = await self._ask(watch)
-        seen = watch.seen
+        seen, lines = watch.seen, self._gate.statistics()
         return Status(
             seen=seen,
             age_s=time.monotonic() - seen.at if seen else 0.0,
             trouble=trouble,
-            lines=self._gate.statistics(),
+            lines=tuple(line for line in lines if line.model != TRANSFERS),
+            transfers=next((line for line in lines if line.model == TRANSFERS), None),
             running=self._replies.running(principal),
             in_flight=self._replies.in_flight,
             speeds=self._speeds(),

@@ -35,10 +35,12 @@ def status_report(status: Status) -> CallToolResult:
         "version": seen.version if seen else "",
         "trouble": _trouble(status),
         "loaded": [_loaded(model) for model in seen.loaded] if seen else [],
-        "queue": [_line(line) for line in status.lines],
+        "queue": [{"model": line.model} | _line(line) for line in status.lines],
         "running": [_running(reply) for reply in status.running],
         "tokens_per_s": status.speeds,
     }
+    if status.transfers is not None:
+        data["transfers"] = _line(status.transfers)
     return facts("\n\n".join([_server(status), *_tables(data)]), data)
 
 
@@ -63,7 +65,7 @@ def _seconds_left(at: str) -> int | None:
 
 def _line(line: LineStatistics) -> dict[str, Any]:
     mean = None if line.mean_s is None else round(line.mean_s, 1)
-    return {"model": line.model, "running": line.running, "waiting": line.waiting, "mean_s": mean}
+    return {"running": line.running, "waiting": line.waiting, "mean_s": mean}
 
 
 def _running(reply: Reply[object]) -> dict[str, Any]:
@@ -92,6 +94,9 @@ def _tables(data: dict[str, Any]) -> Iterator[str]:
         speeds = data["tokens_per_s"]
         rows = [_line_cells(line, speeds.get(line["model"])) for line in data["queue"]]
         yield columns([("here", "running", "waiting", "mean call", "tok/s"), *rows])
+    if "transfers" in data:
+        line = data["transfers"]
+        yield f"Pulls, pushes and creations: {line['running']} running, {line['waiting']} waiting."
     if data["running"]:
         rows = [tuple(reply.values()) for reply in data["running"]]
         yield columns([("handle", "model", "state"), *rows])
