@@ -81,7 +81,7 @@ class Child:
             cwd=cwd,
             env=environment,
         )
-        self.out = Lines(self.process.stdout, json.loads if not args else bytes.decode)
+        self.out = Lines(self.process.stdout, json.loads if args[:1] in ((), ("serve",)) else bytes.decode)
         self.err = Lines(self.process.stderr, bytes.decode)
 
     # Its pipes.

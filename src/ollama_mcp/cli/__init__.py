@@ -43,11 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=_serve)
     _add_choice(parser)
     _add_http(parser)
+    _add_protocol(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve MCP on stdin and stdout (the default), or over HTTP")
     serve.set_defaults(command=_serve)
     _add_choice(serve)
     _add_http(serve)
+    _add_protocol(serve)
     doctor = commands.add_parser("doctor", help="say what works, what does not, and what to do about it")
     doctor.set_defaults(command=_doctor)
     demo = commands.add_parser(
@@ -100,7 +102,16 @@ _HTTP_SWITCHES = {
     "sse": "serve the SSE transport of 2024, too, at /sse",
     "insecure-no-auth": "let everybody call who reaches the address",
 }
-_SETTINGS = tuple(name.replace("-", "_") for name in (*_CHOICES, "read-only", *_HTTP, *_HTTP_SWITCHES))
+_SETTINGS = tuple(
+    name.replace("-", "_") for name in (*_CHOICES, "read-only", "protocol", *_HTTP, *_HTTP_SWITCHES)
+)
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--protocol", metavar="ERA", default=argparse.SUPPRESS,
+        help="auto, or legacy for a client that cannot be served otherwise: only versions before 2026-07-28",
+    )  # fmt: skip
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, str]:

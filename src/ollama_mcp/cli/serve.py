@@ -41,7 +41,13 @@ def _serve_stdio(server: MCPServer[Any], app: App) -> int:
         print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
               file=sys.stderr)  # fmt: skip
     _tidy()
-    return run_stdio(server, on_stop=app.aclose, line_limit=app.settings.limits.line, at_once=AT_ONCE)
+    return run_stdio(
+        server,
+        on_stop=app.aclose,
+        line_limit=app.settings.limits.line,
+        at_once=AT_ONCE,
+        protocol=app.settings.protocol,
+    )
 
 
 def _serve_http(server: MCPServer[Any], app: App) -> int:

@@ -160,6 +160,7 @@ class Settings:
     client_roots: bool = False
     output: Path | None = None
     progress: str = "status"
+    protocol: str = "auto"
     soft_deadline: float | None = None
     page: int | None = None
     unclaimed_timeout: float = 900.0

@@ -112,6 +112,8 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_OUTPUT", "output", read_folder, "", "Folder for new files with answers. Empty: none."),
     Field("OLLAMA_MCP_PROGRESS", "progress", read_one_of("status", "text"), "status",
           "What progress messages say: a status line, or exactly the new text."),
+    Field("OLLAMA_MCP_PROTOCOL", "protocol", read_one_of("auto", "legacy"), "auto",
+          "On stdio: legacy serves only versions before 2026-07-28, to clients that mix them up."),
     Field("OLLAMA_MCP_SOFT_DEADLINE", "soft_deadline", read_seconds_or_never, "",
           "Seconds after which a call that goes on returns a handle; 0: never. Empty: by the client."),
     Field("OLLAMA_MCP_PAGE", "page", read_count(1000), "",

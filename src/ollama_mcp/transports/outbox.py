@@ -137,9 +137,9 @@ class Outbox(Stream):
         if self._watchers:
             self._wake()
 
-    async def settled(self) -> None:
-        """Wait until no request wants an answer."""
-        await self._until(lambda: not self._owed)
+    async def settled(self, but: RequestId | None = None) -> None:
+        """Wait until no request wants an answer, other than that one, or until there is no time left."""
+        await self._until(lambda: self._hurried or not self._owed - {but})
 
     async def _wait_for_room(self) -> None:
         async with self._turn:

@@ -24,6 +24,7 @@ from typing import Any
 import anyio
 from mcp.server import MCPServer
 
+from ollama_mcp.transports.eras import AUTO, serve_eras
 from ollama_mcp.transports.inbox import Inbox
 from ollama_mcp.transports.lines import LINE_LIMIT
 from ollama_mcp.transports.outbox import Outbox
@@ -45,6 +46,7 @@ def run_stdio(
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
     at_once: Collection[str] = (),
+    protocol: str = AUTO,
 ) -> int:
     """Serve `host` on this process's stdin and stdout until EOF or a signal; returns the exit status (0).
 
@@ -57,6 +59,7 @@ def run_stdio(
             to close clients and cancel work that outlives its call.
         line_limit: The largest message that is read, in bytes; a larger one is answered with an error.
         at_once: Names of tools whose calls never wait for anything, so that they may pass a crowd of others.
+        protocol: "auto": whichever era the client speaks. "legacy": only that of the handshake.
 
     Returns:
         The exit status: 0, or 1 if the host itself failed, for example in its lifespan.
@@ -66,7 +69,15 @@ def run_stdio(
     # Before there is a loop: a parent may have closed fd 0, and the loop would be given that number.
     stdin, stdout = claim_stdio()
     serve = partial(
-        serve_stdio, host, stdin, stdout, stop=stop, on_stop=on_stop, line_limit=line_limit, at_once=at_once
+        serve_stdio,
+        host,
+        stdin,
+        stdout,
+        stop=stop,
+        on_stop=on_stop,
+        line_limit=line_limit,
+        at_once=at_once,
+        protocol=protocol,
     )
     try:
         anyio.run(serve, backend="asyncio")
@@ -86,6 +97,7 @@ async def serve_stdio(
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
     at_once: Collection[str] = (),
+    protocol: str = AUTO,
 ) -> None:
     """Serve until `stop` is asked for; what `run_stdio` runs.
 
@@ -97,6 +109,7 @@ async def serve_stdio(
         on_stop: As for `run_stdio`.
         line_limit: As for `run_stdio`.
         at_once: As for `run_stdio`.
+        protocol: As for `run_stdio`.
     """
     outbox = Outbox()
     inbox = Inbox(outbox, line_limit, at_once)
@@ -104,7 +117,7 @@ async def serve_stdio(
     start_thread("writer", partial(outbox.pump, stdout, stop.ask))
     async with anyio.create_task_group() as tasks:
         ended = anyio.Event()
-        tasks.start_soon(_serve, host, inbox, outbox, stop, ended)
+        tasks.start_soon(_serve, host, inbox, outbox, protocol, stop, ended)
         await stop.asked()
         if stop.eof:
             await _at_most(_GRACE, inbox.settled)
@@ -116,10 +129,12 @@ async def serve_stdio(
             await _at_most(_ON_STOP, on_stop)
 
 
-async def _serve(host: MCPServer[Any], inbox: Inbox, outbox: Outbox, stop: Stop, ended: anyio.Event) -> None:
+async def _serve(
+    host: MCPServer[Any], inbox: Inbox, outbox: Outbox, protocol: str, stop: Stop, ended: anyio.Event
+) -> None:
     server = host._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     try:
-        await server.run(inbox, outbox, server.create_initialization_options())
+        await serve_eras(server, inbox, outbox, protocol)
     finally:
         ended.set()
     stop.ask()
