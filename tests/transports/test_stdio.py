@@ -49,6 +49,11 @@ def test_blank_lines_and_carriage_returns_are_ignored(shared: Any, end: bytes):
         (b'{"jsonrpc":"2.0","id":5,"method":7}', -32600, 5),
         (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600, None),
         (b"[" * 1_000_000, -32600, None),
+        (
+            b'{"jsonrpc":"2.0","id":5,"method":"ping","params":' + b'{"a":' * 9999 + b"1" + b"}" * 10_000,
+            -32600,
+            5,
+        ),
     ],
 )
 def test_a_malformed_line_is_answered_and_the_server_lives(

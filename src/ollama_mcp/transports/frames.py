@@ -32,15 +32,16 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from ollama_mcp.plain import clean, clean_text
-from ollama_mcp.transports.lines import Line, TooLong
+from ollama_mcp.transports.lines import EDGE, Line, TooLong
 
 _logger = logging.getLogger(__name__)
 
-# In a line too long to be parsed the id is read where the SDKs of Python (first) and of TypeScript
-# (last) write it. Both patterns are anchored at the outermost brace, so they cannot match an
-# argument's content.
+# In a line that is too long or too deep to be parsed the id of a request is read where the SDKs of
+# Python (first) and of TypeScript (last) write it. The patterns are anchored at the outermost brace, so
+# they cannot match an argument's content; and a response has no method, whose id would be one of ours.
 _ID = rb'"id"\s*:\s*(-?\d{1,18}|"[^"\\]{0,200}")'
-_FIRST = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*' + _ID + rb"\s*,")
+_FIRST = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*' + _ID + rb'\s*,\s*"method"')
+_METHOD_FIRST = re.compile(rb'\s*\{\s*"method"')
 _LAST = re.compile(rb",\s*" + _ID + rb"\s*\}\s*$")
 
 
@@ -60,7 +61,7 @@ def decode(line: Line) -> JSONRPCMessage:
     """
     if isinstance(line, TooLong):
         most = f"a message may have at most {line.limit} bytes, which is OLLAMA_MCP_MAX_LINE"
-        raise Refused(INVALID_REQUEST, most, _id_at_an_edge(line))
+        raise Refused(INVALID_REQUEST, most, _id_at_an_edge(line.head, line.tail))
     value = _parse(line)
     if not isinstance(value, dict):
         raise Refused(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")
@@ -78,7 +79,8 @@ def _parse_slowly(line: bytes) -> Any:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except RecursionError:
-        raise Refused(INVALID_REQUEST, "the message is nested too deeply") from None
+        request_id = _id_at_an_edge(line[:EDGE], line[-EDGE:])
+        raise Refused(INVALID_REQUEST, "the message is nested too deeply", request_id) from None
     except ValueError as error:
         raise Refused(PARSE_ERROR, f"not JSON: {error}") from None
     try:
@@ -135,8 +137,8 @@ def _id_of(value: Any) -> RequestId | None:
     return request_id if type(request_id) is int else None
 
 
-def _id_at_an_edge(line: TooLong) -> RequestId | None:
-    match = _FIRST.match(line.head) or _LAST.search(line.tail)
+def _id_at_an_edge(head: bytes, tail: bytes) -> RequestId | None:
+    match = _FIRST.match(head) or (_METHOD_FIRST.match(head) and _LAST.search(tail))
     if match is None:
         return None
     try:
