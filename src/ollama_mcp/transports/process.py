@@ -29,10 +29,13 @@ def claim_stdio() -> tuple[int, int]:
     prints nor a child process can touch the wire. They stay so: text that waits in a buffer is
     written when the interpreter ends.
     """
-    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
-        reconfigure(line_buffering=True)  # what is printed shall be seen, not wait for the end
     null = os.open(os.devnull, os.O_RDWR)
-    return _divert(0, null), _divert(1, 2 if _is_open(2) else null)
+    wires = _divert(0, null), _divert(1, 2 if _is_open(2) else null)
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        # What is printed shall be seen, not wait for the end; and what was printed before, by a library
+        # when it was imported, is written by this: after the diversion.
+        reconfigure(line_buffering=True)
+    return wires
 
 
 def _divert(fd: int, substitute: int) -> int:
