@@ -67,6 +67,17 @@ class Lines:
         return self.seen
 
 
+def strict(raw: bytes) -> Any:
+    """A line of JSON as a strict parser takes it: in UTF-8, without NaN and without half an emoji."""
+    message = json.loads(raw.decode(), parse_constant=_refuse)
+    json.dumps(message, ensure_ascii=False).encode()
+    return message
+
+
+def _refuse(constant: str) -> Any:
+    raise AssertionError(f"{constant} is not JSON")
+
+
 class Child:
     """A running `ollama-mcp`, and a JSON-RPC client of one protocol version."""
 
@@ -81,7 +92,7 @@ class Child:
             cwd=cwd,
             env=environment,
         )
-        self.out = Lines(self.process.stdout, json.loads if args[:1] in ((), ("serve",)) else bytes.decode)
+        self.out = Lines(self.process.stdout, strict if args[:1] in ((), ("serve",)) else bytes.decode)
         self.err = Lines(self.process.stderr, bytes.decode)
 
     # Its pipes.

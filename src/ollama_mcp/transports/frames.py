@@ -152,6 +152,8 @@ def encode(message: JSONRPCMessage) -> bytes:
     try:
         return _dump(message)
     except ValueError:
+        # Ours never gets here; another transport would end by it.
+        _logger.warning("a message was not clean, and had to be mended before it was written")
         return _encode_slowly(message)
 
 
