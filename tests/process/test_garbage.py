@@ -31,7 +31,13 @@ ABOUT = (
 )
 WHOLE = {
     "/api/version": b'{"version":"TEXT"}',
-    "/api/tags": b'{"models":[{"name":"llama3.2:3b",' + KNOWN + b"," + ABOUT + b'},{"name":"mTEXT",'
+    "/api/tags": b'{"models":[{"name":"llama3.2:3b",'
+    + KNOWN
+    + b","
+    + ABOUT
+    + b'},{"name":"me/m",'
+    + ABOUT
+    + b'},{"name":"mTEXT",'
     b'"remote_host":"TEXT","remote_model":"TEXT",' + KNOWN + b"," + ABOUT + b"}]}",
     "/api/ps": b'{"models":[{"name":"llama3.2:3b","context_length":NUMBER,' + ABOUT + b'},{"name":"TEXT"}]}',
     "/api/show": b'{"license":"TEXT","modelfile":"TEXT","parameters":"stop TEXT","template":"TEXT",'
@@ -41,6 +47,7 @@ WHOLE = {
     "/api/embed": b'{"embeddings":[[NUMBER,1],[0.5,NUMBER]],' + COUNTS + b"}",
 }
 CALLS = b'"tool_calls":[{"id":"TEXT","function":{"name":"fTEXT","arguments":{"TEXT":[NUMBER,"TEXT"]}}}]'
+SUCCESS = [b'{"status":"success"}']
 STREAMS = {
     "/api/chat": [
         *[b'{"message":{"role":"TEXT","thinking":"TEXT","content":""}}'] * 4,
@@ -52,9 +59,11 @@ STREAMS = {
         *[b'{"response":"TEXT","thinking":"TEXT"}'] * 8,
         b'{"response":"","done":true,"context":[NUMBER],' + COUNTS + b"}",
     ],
-    "/api/pull": [b'{"status":"pulling TEXT","digest":"sha256:TEXT","total":NUMBER,"completed":NUMBER}'] * 8,
-    "/api/push": [b'{"status":"pushing TEXT","digest":"TEXT","total":NUMBER,"completed":NUMBER}'] * 8,
-    "/api/create": [b'{"status":"TEXT"}'] * 8,
+    "/api/pull": [b'{"status":"pulling TEXT","digest":"sha256:TEXT","total":NUMBER,"completed":NUMBER}'] * 8
+    + SUCCESS,
+    "/api/push": [b'{"status":"pushing TEXT","digest":"TEXT","total":NUMBER,"completed":NUMBER}'] * 8
+    + SUCCESS,
+    "/api/create": [b'{"status":"TEXT"}'] * 8 + SUCCESS,
 }
 CHANGES = ("/api/copy", "/api/delete")
 FUNCTION = {"type": "function", "function": {"name": "f", "description": HALF, "parameters": {}}}
@@ -147,6 +156,7 @@ def ask_for_everything(child: Any) -> list[dict[str, Any]]:
 
 
 def serve_everything(serve: Any, folder: Path, version: str, progress: str) -> Any:
+    (folder / "b.txt").write_text("a text")
     (folder / "a.txt").write_bytes(b"\xed\xa0\xbd of CESU-8")
     return serve(
         version,
