@@ -140,7 +140,7 @@ def _parse_rest(scheme: str, rest: str, *, explicit: bool) -> Host:
         scheme=scheme,
         hostname=name,
         port=_port(port_text, _SCHEME_PORTS[scheme] if explicit else DEFAULT_PORT),
-        path=_checked_path((slash + path).rstrip("/")),
+        path=_checked_path((slash + path).rstrip(f"/{_TRIMMED}")),
         username=unquote(username),
         password=unquote(password),
     )

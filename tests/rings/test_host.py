@@ -71,6 +71,8 @@ OUR_WAY = {
     "büro": "http://xn--bro-hoa:11434",
     "ＧＰＵ": "http://gpu:11434",
     "127。0。0。1": "http://127.0.0.1:11434",
+    "gpu/a'/": "http://gpu:11434/a",
+    "gpu/ /": "http://gpu:11434",
     "gpu/mit leer": "http://gpu:11434/mit leer",
 }
 
