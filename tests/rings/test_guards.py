@@ -52,6 +52,7 @@ def test_it_says_when_and_in_whose_setting(clock):
         limit.admit("ollama_chat")
     assert told.value.retry_after_s == 4.5
     assert "4.5 s" in str(told.value)
+    assert "calls of ollama_chat" in str(told.value)
     assert "OLLAMA_MCP_RATE" in str(told.value)
 
 
@@ -69,6 +70,12 @@ def test_a_tool_has_a_rate_beside_that_of_all(clock):
 def test_callers_do_not_use_up_one_anothers_calls(clock):
     limit = RateLimit(parse_rates("1/h"), 1, clock)
     assert [admitted(limit, principal=name) for name in "abab"] == [True, True, False, False]
+
+
+def test_a_caller_who_is_not_named_is_the_one_without_a_name(clock):
+    limit = RateLimit(parse_rates("1/h"), 1, clock)
+    limit.admit("ollama_chat")
+    assert not admitted(limit, principal="")
 
 
 def test_what_is_owed_no_more_is_forgotten(clock, monkeypatch):
@@ -162,4 +169,21 @@ def test_any_text_is_rates_or_refused(text):
     except ValueError:
         return
     assert all(rate.count > 0 for rate in rates.values())
+    assert parse_rates(written(rates)) == rates
+
+
+def test_rates_are_written_as_an_operator_writes_them():
+    assert written({}) == ""
+    assert written(parse_rates("60 / min")) == "60/min"
+    assert written(parse_rates("ollama_chat=10/h,5/s")) == "ollama_chat=10/h, 5/s"
+    assert str(Rate(3, 90.0)) == "3/90 s"
+
+
+@given(
+    st.dictionaries(
+        st.just("") | st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True),
+        st.builds(Rate, st.integers(1, 10**9 - 1), st.sampled_from([1.0, 60.0, 3600.0])),
+    )
+)
+def test_what_is_written_is_read_again(rates):
     assert parse_rates(written(rates)) == rates

@@ -317,7 +317,7 @@ class Reply(Generic[T]):
 
     def _where(self) -> str:
         if self.ticket is not None and (position := self.ticket.position):
-            return f"{ordinal(position)} in line for {self.model}"
+            return f"{ordinal(position)} in line for {self.ticket.model}"
         if self.state is State.LOADING:
             return f"loading {self.model}"
         is_early = self.state in {State.WAITING, State.QUEUED}

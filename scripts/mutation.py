@@ -1,0 +1,184 @@
+"""Mutation testing: break the code in every way that mutmut knows, and see whether a test notices.
+
+pip install mutmut
+python scripts/mutation.py                  # every group; hours on a small machine
+python scripts/mutation.py ndjson host      # some of them
+python scripts/mutation.py --survivors …    # with what each surviving mutant changed
+
+A mutant that lives is a missing test, code that does nothing, or one that means the same. The last are
+listed, with the reason, in scripts/equivalent_mutants.txt. mutmut leaves decorated functions alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EQUIVALENT = ROOT / "scripts" / "equivalent_mutants.txt"
+WANTED = 85
+"""Per cent of the mutants that are not equivalent."""
+
+# A group: the modules that are mutated, and the tests that have to notice.
+GROUPS = {
+    "ndjson": ("ndjson", "rings/test_ndjson"),
+    "rate": ("guards/rate", "rings/test_guards"),
+    "gate": ("guards/gate", "rings/test_gate rings/test_gate_lookups"),
+    "errors": ("errors", "rings/test_errors rings/test_scrub"),
+    "host": ("host", "rings/test_host"),
+    "names": ("names", "rings/test_options management/test_names"),
+    "confirmation": ("management/confirmation", "management/test_shelf management/test_transfers"),
+    "reply": ("replies/reply", "replies/test_reply replies/test_registry replies/test_progress"),
+    "registry": ("replies/registry", "replies/test_registry replies/test_reply"),
+    "answer": ("replies/answer", "replies/test_reply replies/test_thinking replies/test_context"),
+    "progress": ("replies/progress", "replies/test_progress replies/test_reply"),
+    "growing": ("replies/growing", "replies/test_context replies/test_embedding"),
+    "context": ("replies/context", "replies/test_context replies/test_embedding"),
+    "generation": (
+        "replies/generation",
+        "replies/test_reply replies/test_context replies/test_schema replies/test_lowered replies/test_progress",
+    ),
+    "embedding": ("replies/embedding", "replies/test_embedding"),
+    "ranking": ("replies/ranking", "replies/test_ranking"),
+    "comparing": ("replies/comparing", "replies/test_comparing"),
+    "judge": ("replies/judge", "replies/test_judge replies/test_schema"),
+    "schema": ("replies/schema", "replies/test_schema"),
+    "thinking": ("replies/thinking", "replies/test_thinking"),
+    "lowered": ("replies/lowered", "replies/test_lowered"),
+}
+
+
+@dataclass
+class Result:
+    """What became of one group's mutants, by their names."""
+
+    killed: list[str] = field(default_factory=list[str])
+    equivalent: list[str] = field(default_factory=list[str])
+    survived: list[str] = field(default_factory=list[str])
+
+    @property
+    def score(self) -> float:
+        """Per cent killed of those that can be."""
+        able = len(self.killed) + len(self.survived)
+        return 100 * len(self.killed) / able if able else 0.0
+
+
+class Workshop:
+    """A copy of the sources in which one group is mutated."""
+
+    def __init__(self, folder: Path, group: str) -> None:
+        self._modules, self._tests = (part.split() for part in GROUPS[group])
+        self._folder = folder / group
+        self._mutants = self._folder / "mutants"
+
+    def run(self) -> None:
+        """Make the mutants and run the tests on each, one after the other."""
+        self._furnish()
+        # Children of a test import the mutants, too.
+        environment = {**os.environ, "PYTHONPATH": str(self._mutants / "src")}
+        subprocess.run(  # noqa: S603 - a program of ours
+            [_mutmut(), "run", "--max-children", "1"], cwd=self._folder, env=environment, check=True
+        )
+
+    def _furnish(self) -> None:
+        for part in ("src", "tests"):
+            shutil.copytree(ROOT / part, self._folder / part, dirs_exist_ok=True, ignore=_LITTER)
+        shutil.rmtree(self._mutants, ignore_errors=True)
+        (self._mutants / "src").mkdir(parents=True)  # else Python notes at its start that it is not there
+        config = {
+            "source_paths": ["src"],
+            "only_mutate": [f"src/ollama_mcp/{module}.py" for module in self._modules],
+            "pytest_add_cli_args_test_selection": [f"tests/{test}.py" for test in self._tests],
+            "use_git_change_detection": False,
+        }
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in config.items()]
+        project = (ROOT / "pyproject.toml").read_text("utf-8")
+        (self._folder / "pyproject.toml").write_text(f"{project}\n[tool.mutmut]\n{''.join(lines)}", "utf-8")
+
+    def result(self) -> Result:
+        """What the run found."""
+        found = Result()
+        known = _equivalent()
+        for module in self._modules:
+            meta = json.loads((self._mutants / f"src/ollama_mcp/{module}.py.meta").read_text("utf-8"))
+            for name, status in meta["exit_code_by_key"].items():
+                if status not in (0, 33, None):  # survived, no test came by, not run
+                    found.killed.append(name)
+                elif _key(name, self.diff(name)) in known:
+                    found.equivalent.append(name)
+                else:
+                    found.survived.append(name)
+        return found
+
+    def diff(self, name: str) -> str:
+        """What one mutant changed."""
+        shown = subprocess.run(  # noqa: S603 - as above
+            [_mutmut(), "show", name], cwd=self._folder, capture_output=True, text=True, check=True
+        )
+        changed = [line for line in shown.stdout.splitlines() if line[:1] in {"+", "-"}]
+        return "\n".join(line for line in changed if line[:3] not in {"+++", "---"})
+
+
+_LITTER = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache")
+
+
+def _mutmut() -> str:
+    return str(Path(sysconfig.get_path("scripts")) / "mutmut")
+
+
+def _key(name: str, diff: str) -> str:
+    """A mutant's name that stays when other code changes: the function, and the lines it got."""
+    function = name.rpartition("__mutmut_")[0].removeprefix("ollama_mcp.")
+    added = " ".join(line[1:].strip() for line in diff.splitlines() if line.startswith("+"))
+    return f"{function}: {added}"
+
+
+def _equivalent() -> set[str]:
+    lines = EQUIVALENT.read_text("utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def _row(group: str, found: Result) -> str:
+    counts = [len(found.killed), len(found.survived), len(found.equivalent)]
+    numbers = "".join(f"{number:10}" for number in (sum(counts), *counts))
+    return f"{group:14}{numbers}{found.score:9.1f} %"
+
+
+def main() -> int:
+    """Do what argv says; 1 if too many live."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], metavar="group", help=", ".join(GROUPS))
+    parser.add_argument("--survivors", action="store_true", help="show what each survivor changed")
+    parser.add_argument("--work", type=Path, help="where to work (default: a new folder, removed at the end)")
+    arguments = parser.parse_args()
+    folder = arguments.work or Path(tempfile.mkdtemp())
+    rows: list[str] = []
+    weak = False
+    try:
+        for group in arguments.groups or GROUPS:
+            workshop = Workshop(folder, group)
+            workshop.run()
+            found = workshop.result()
+            weak = weak or found.score < WANTED
+            rows.append(_row(group, found))
+            for name in found.survived if arguments.survivors else ():
+                diff = workshop.diff(name)
+                print(f"\n{_key(name, diff)}\n{diff}")
+    finally:
+        if arguments.work is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(f"\n{'group':14}{'mutants':>10}{'killed':>10}{'survived':>10}{'equivalent':>10}{'score':>11}")
+    print("\n".join(rows))
+    return int(weak)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
