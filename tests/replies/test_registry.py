@@ -451,6 +451,21 @@ def test_nothing_is_held_of_what_has_ended_and_is_not_kept(virtually):
     virtually(run)
 
 
+@pytest.mark.parametrize("after", [0.0, 1.0])
+def test_what_was_let_go_leaves_no_timer_for_the_rest_of_its_time(virtually, after):
+    async def run() -> None:
+        replies = Replies()
+        for _ in range(1000):
+            await kept(replies, "x", after)
+            await asyncio.sleep(2)
+        waiting = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
+        assert len(waiting) <= 64
+        await replies.aclose()
+        assert all(timer.cancelled() for timer in waiting)
+
+    virtually(run)
+
+
 @pytest.mark.parametrize("error", [None, Upstream("a", "b", partial_text="x")])
 def test_what_is_kept_does_not_hold_the_request_or_the_call(virtually, error):
     current: contextvars.ContextVar[_Large] = contextvars.ContextVar("current")

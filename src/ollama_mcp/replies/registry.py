@@ -59,6 +59,13 @@ class _Held:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set["asyncio.Task[Any]"])
     running: set[Reply[Any]] = field(default_factory=set[Reply[Any]])
     kept: dict[str, Reply[Any]] = field(default_factory=dict[str, Reply[Any]])
+    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict[str, asyncio.TimerHandle])
+
+    def drop(self, handle: str) -> Reply[Any]:
+        """Keep it no longer, nor its timer, which would wait for half an hour to find nothing."""
+        if timer := self.timers.pop(handle, None):
+            timer.cancel()
+        return self.kept.pop(handle)
 
 
 class Replies:
@@ -101,7 +108,7 @@ class Replies:
     def _ended(self, held: _Held, reply: Reply[Any], task: asyncio.Task[Any]) -> None:
         held.running.discard(reply)
         if reply.handle in held.kept:
-            self._make_room(held.kept)  # while it went on, nobody knew how much it would hold
+            self._make_room(held)  # while it went on, nobody knew how much it would hold
             self._watch(reply.handle)
         if reply.state is not State.DONE or not isinstance(answer := task.result(), Answer):
             return
@@ -110,8 +117,10 @@ class Replies:
 
     async def aclose(self) -> None:
         """Cancel what is in flight on this loop and wait until its connections are closed."""
-        held = self._held.pop()
-        tasks = list(held.tasks) if held else []
+        held = self._held.pop() or _Held()
+        tasks = list(held.tasks)
+        for timer in held.timers.values():
+            timer.cancel()
         for task in tasks:
             task.cancel()
         if tasks:
@@ -124,15 +133,15 @@ class Replies:
 
         There is room as long as one that is kept has ended: only those that go on are never dropped.
         """
-        kept = self._held.here().kept
-        if reply.handle in kept:
+        held = self._held.here()
+        if reply.handle in held.kept:
             return True
-        kept[reply.handle] = reply
-        self._make_room(kept)
-        if len(kept) > self._retention.most:
-            del kept[reply.handle]
+        held.kept[reply.handle] = reply
+        self._make_room(held)
+        if len(held.kept) > self._retention.most:
+            held.drop(reply.handle)
         self._watch(reply.handle)
-        return reply.handle in kept
+        return reply.handle in held.kept
 
     def find(self, handle: str, principal: str = "") -> Reply[Any]:
         """The Reply that a caller has kept under a handle.
@@ -169,34 +178,38 @@ class Replies:
             "their end, the last ones only.",
         )
 
-    def _make_room(self, kept: dict[str, Reply[Any]]) -> None:
+    def _make_room(self, held: _Held) -> None:
         """Let go of the oldest finished that are too many or too much; of the last one only if too many."""
+        kept = held.kept
         ended = sorted((r.ended_at, handle) for handle, r in kept.items() if r.ended_at is not None)
         size = sum(kept[handle].size for _, handle in ended)
         for _, handle in ended:
             is_too_much = size > self._retention.most_bytes and handle != ended[-1][1]
             if len(kept) > self._retention.most or is_too_much:
-                size -= kept.pop(handle).size
+                size -= held.drop(handle).size
 
     def _watch(self, handle: str) -> None:
         """Look after a kept Reply: stop it once nobody has asked for so long, drop it so long after its end.
 
         No GPU shall work for nobody. The timer has the handle alone, so that it holds nothing.
         """
-        kept, now = self._held.here().kept, time.monotonic()
-        reply = kept.get(handle)
+        held, now = self._held.here(), time.monotonic()
+        reply = held.kept.get(handle)
         if reply is None:
             return
         left = self._left(reply, now)
         if reply.finished:
             reply.pack()
             if left <= 0:
-                del kept[handle]
+                held.drop(handle)
                 return
         elif left <= 0:
             self.spawn(reply.cancel(_unclaimed(reply, self._retention.unclaimed_s)))
             left = self._retention.kept_s
-        asyncio.get_running_loop().call_later(left, self._watch, handle, context=Context())
+        if timer := held.timers.get(handle):
+            timer.cancel()
+        later = asyncio.get_running_loop().call_later
+        held.timers[handle] = later(left, self._watch, handle, context=Context())
 
     def _left(self, reply: Reply[Any], now: float) -> float:
         """Seconds until something has to be done about a kept Reply, as far as that is known."""
