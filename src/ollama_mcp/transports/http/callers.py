@@ -17,7 +17,7 @@ from ollama_mcp.errors import RateLimited
 from ollama_mcp.guards import Rate, RateLimit
 from ollama_mcp.transports.http.traffic import refusal
 
-_WRONG_TOKENS = {"": Rate(30, 60.0)}
+_WRONG_TOKENS = {"tokens": Rate(30, 60.0)}
 _WRONG_AT_ONCE = 10
 Caller = tuple[str, str | None, str | None] | None
 
@@ -91,7 +91,7 @@ class Patience:
         """Hand on, which answers 401 to those without a user, or answer 429."""
         if _has_wrong_token(scope):
             try:
-                self._limit.admit("", (scope.get("client") or ("",))[0])
+                self._limit.admit("tokens", (scope.get("client") or ("",))[0])
             except RateLimited as limited:
                 wait = math.ceil(limited.retry_after_s or 1)
                 await refusal(429, "too many wrong tokens", wait)(scope, receive, send)

@@ -1,0 +1,120 @@
+"""Who is let in over HTTP, and whose is what."""
+
+import pytest
+
+from ollama_mcp.settings import load
+from ollama_mcp.testing import Script
+from ollama_mcp.transports.http import access_of, open_sockets, refuse_exposure
+
+ANNE, BERT = "anne-has-this-token-of-32-characters", "bert-has-this-token-of-32-characters"
+
+
+def bearer(token):
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.fixture
+def shared(serve, tmp_path):
+    """A server with two callers who have names, and one who has none."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"# who may call\nanne {ANNE}\n\nbert {BERT}\n{ANNE[::-1]}\n")
+    return serve(OLLAMA_MCP_TOKEN_FILE=str(tokens), OLLAMA_MCP_RATE="2/h", OLLAMA_MCP_BURST="2")
+
+
+def test_this_machine_needs_no_token(serve):
+    served = serve()
+    response = served.call()
+    assert response.status_code == 200
+    assert not served.answer_in(response)["result"].get("isError")
+
+
+@pytest.mark.parametrize("token", [ANNE, BERT, ANNE[::-1]])
+def test_a_token_of_the_file_is_let_in(shared, token):
+    assert shared.call(headers=bearer(token)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, bearer(ANNE[:-1]), bearer("anne"), {"authorization": ANNE}])
+def test_another_token_or_none_is_told_which_kind_is_wanted(shared, headers):
+    response = shared.call(headers=headers)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Bearer ")
+
+
+def test_each_caller_has_a_rate_of_its_own(shared):
+    def codes(token, count):
+        calls = (
+            shared.call("ollama_rank", headers=bearer(token), query="a", candidates=["b"])
+            for _ in range(count)
+        )
+        return [code_of(shared.answer_in(call)["result"]) for call in calls]
+
+    assert codes(ANNE, 3) == [None, None, "RATE_LIMITED"]
+    assert codes(BERT, 1) == [None]
+
+
+def code_of(result):
+    return result.get("_meta", {}).get("ollama-mcp/error", {}).get("code")
+
+
+def test_an_answer_is_kept_for_its_caller_alone(shared, ollama):
+    def ask(tool, token, **arguments):
+        return shared.answer_in(shared.call(tool, headers=bearer(token), **arguments))["result"]
+
+    ollama.script(Script(tokens=["a "] * 5, hold_after_tokens=2))
+    handle = ask("ollama_chat", ANNE, prompt="x", wait_s=0.2)["_meta"]["ollama-mcp/reply"]["handle"]
+    foreign = ask("ollama_continue", BERT, handle=handle)
+    unknown = ask("ollama_continue", BERT, handle="0" * 32)
+    assert code_of(foreign) == "UNKNOWN_HANDLE"
+    assert foreign["content"] == unknown["content"]
+    ollama.release()
+    assert ask("ollama_continue", ANNE, handle=handle)["content"][0]["text"] == "a " * 5
+
+
+def test_wrong_tokens_are_answered_429_after_some_and_the_right_one_passes_all_the_same(serve):
+    served = serve(OLLAMA_MCP_TOKEN=ANNE)
+    answers = [served.call(headers=bearer("x" * 32)) for _ in range(12)]
+    assert [a.status_code for a in answers][:10] == [401] * 10
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert served.call(headers=bearer(ANNE)).status_code == 200
+
+
+# --- what is open to others ----------------------------------------------------------------------
+
+
+def refused(**variables):
+    settings = load({"OLLAMA_MCP_HTTP": "0.0.0.0:0", **variables})
+    sockets = open_sockets(settings.http.bind)
+    try:
+        refuse_exposure(access_of(settings), [opened.getsockname()[0] for opened in sockets])
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def test_an_address_that_others_reach_wants_a_token():
+    with pytest.raises(ValueError, match="OLLAMA_MCP_TOKEN"):
+        refused()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"OLLAMA_MCP_TOKEN": ANNE}, {"OLLAMA_MCP_INSECURE_NO_AUTH": "1"}, {"OLLAMA_MCP_HTTP": "[::1]:0"}],
+)
+def test_a_token_a_word_of_the_operator_or_loopback_will_do(variables):
+    refused(**variables)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"OLLAMA_MCP_TOKEN": ANNE, "OLLAMA_MCP_INSECURE_NO_AUTH": "1"}, "contrary"),
+        ({"OLLAMA_MCP_TOKEN": ANNE, "OLLAMA_MCP_VERIFIER": "json:loads"}, "contrary"),
+        ({"OLLAMA_MCP_VERIFIER": "no_such_module:make"}, "PYTHONPATH"),
+        ({"OLLAMA_MCP_VERIFIER": "json:no_such_function"}, "no_such_function"),
+        ({"OLLAMA_MCP_VERIFIER": "collections:Counter"}, "verify_token"),
+    ],
+)
+def test_what_is_contrary_or_cannot_be_made_is_a_bad_setting(variables, said):
+    with pytest.raises(ValueError, match=said):
+        access_of(load(variables))

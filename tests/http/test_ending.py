@@ -1,0 +1,155 @@
+"""How the command ends that serves HTTP: in time, with status 0, with Ollama's sockets closed."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from ollama_mcp.testing import Script
+
+COMMAND = Path(sys.executable).with_name("ollama-mcp")
+PATIENCE = 20
+GRACE_S = 0.5
+HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+MODERN = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "progressToken": "p",
+}
+
+
+@pytest.fixture
+def start(ollama) -> Iterator[Callable[..., SimpleNamespace]]:
+    """Start the command in front of the fake; returns its process and its address."""
+    children = []
+
+    def begin(*args: str, **environment: str) -> SimpleNamespace:
+        given = {"OLLAMA_HOST": ollama.url, "OLLAMA_MCP_HTTP_GRACE": str(GRACE_S), **environment}
+        process = subprocess.Popen(
+            [COMMAND, "serve", *args], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=given, text=True
+        )
+        children.append(process)
+        said = process.stderr.readline()
+        found = re.search(r"http://\S+", said)
+        return SimpleNamespace(process=process, said=said, url=found[0] if found else "")
+
+    yield begin
+    for process in children:
+        process.kill()
+        process.communicate()
+
+
+def nothing(_child, _client):
+    """Nobody has come."""
+
+
+def an_idle_session(child, client):
+    """A client of 2025 has its stream for notifications open."""
+    session = {"mcp-session-id": opened(child, client), **HEADERS}
+    stream = client.stream("GET", child.url, headers=session)
+    assert stream.__enter__().status_code == 200
+    return stream
+
+
+def a_call_of_2025(child, client):
+    """It streams."""
+    session = {"mcp-session-id": opened(child, client), **HEADERS}
+    return begun(client, child.url, session, {"progressToken": "p"})
+
+
+def a_call_of_2026(child, client):
+    """The same, without a session."""
+    named = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "ollama_chat"}
+    return begun(client, child.url, HEADERS | named, MODERN)
+
+
+def opened(child, client):
+    """A session of 2025, by its id."""
+    said = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": said}
+    return client.post(child.url, json=message, headers=HEADERS).headers["mcp-session-id"]
+
+
+def begun(client, url, headers, meta):
+    """A chat whose first progress has come."""
+    params = {"name": "ollama_chat", "arguments": {"prompt": "x"}, "_meta": meta}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    stream = client.stream("POST", url, headers=headers, json=message)
+    response = stream.__enter__()
+    next(response.iter_lines())
+    return stream
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("situation", [nothing, an_idle_session, a_call_of_2025, a_call_of_2026])
+def test_it_is_gone_within_its_grace_and_half_a_second(start, ollama, situation, how):
+    child = start("--http", "127.0.0.1:0")
+    ollama.script(Script(tokens=["a "] * 10, hold_after_tokens=3))
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+        held = situation(child, client)
+        begin = time.monotonic()
+        child.process.send_signal(signal.Signals[how])
+        assert child.process.wait(PATIENCE) == 0
+        assert time.monotonic() - begin < GRACE_S + 0.5
+        del held
+    ollama.wait_for_sync(lambda fake: not fake.open_connections)
+    assert "Traceback" not in child.process.stderr.read()
+    assert child.process.stdout.read() == ""
+
+
+def test_a_call_that_ends_within_the_grace_is_answered(start, ollama):
+    child = start("--http", "127.0.0.1:0", OLLAMA_MCP_HTTP_GRACE="10")
+    ollama.script(Script(tokens=["a "] * 5, hold_after_tokens=3))
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+        stream = a_call_of_2026(child, client)
+        child.process.send_signal(signal.SIGTERM)
+        refused = client.post(child.url, json={}, headers=HEADERS)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        ollama.release()
+        stream.__exit__(None, None, None)
+    begin = time.monotonic()
+    assert child.process.wait(PATIENCE) == 0
+    assert time.monotonic() - begin < 5
+
+
+def test_a_second_signal_ends_it_at_once(start, ollama):
+    child = start("--http", "127.0.0.1:0", OLLAMA_MCP_HTTP_GRACE="60")
+    ollama.script(Script(tokens=["a "] * 5, hold_after_tokens=3))
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+        a_call_of_2026(child, client)
+        child.process.send_signal(signal.SIGTERM)
+        assert client.post(child.url, json={}, headers=HEADERS).status_code == 503
+        child.process.send_signal(signal.SIGTERM)
+        assert child.process.wait(PATIENCE) == -signal.SIGTERM
+
+
+def test_a_port_that_is_taken_is_said_with_what_to_do(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        child = start("--http", f"127.0.0.1:{taken.getsockname()[1]}")
+        assert child.process.wait(PATIENCE) == 1
+    assert "name another port" in child.said
+
+
+@pytest.mark.parametrize("flag", [(), ("--insecure-no-auth",)])
+def test_an_address_that_others_reach_wants_a_token_or_a_word(start, flag):
+    child = start("--http", "0.0.0.0:0", *flag)
+    if flag:
+        assert "serving MCP on http://0.0.0.0:" in child.said
+    else:
+        assert child.process.wait(PATIENCE) == 2
+        assert "OLLAMA_MCP_TOKEN" in child.said
+
+
+def test_every_address_of_localhost_is_served(start):
+    child = start("--http", "localhost:0")
+    port = httpx.URL(child.url).port
+    for name in ("127.0.0.1", "localhost"):
+        assert httpx.get(f"http://{name}:{port}/health", trust_env=False).status_code == 200
