@@ -29,22 +29,24 @@ class Child:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """Start it with nothing else in its environment."""
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str], **streams: Any) -> Self:
+        """Start it with nothing else in its environment; `streams` are as for asyncio's subprocesses."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, env=dict(environment), limit=_LINE
+            *command, stdin=pipe, stdout=pipe, env=dict(environment), limit=_LINE, **streams
         )
         return cls(process)
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            message = json.loads(line)
-            if "id" in message:
-                self._waiting.pop(message["id"]).set_result(message)
-            else:
-                self.reports += 1
+            self._take(json.loads(line))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "id" in message:
+            self._waiting.pop(message["id"]).set_result(message)
+        else:
+            self.reports += 1
 
     def _send(self, **message: Any) -> None:
         assert self._process.stdin is not None
@@ -87,6 +89,16 @@ class Child:
         self._process.stdin.close()
         await self._process.wait()
         await self._reading
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, once it has ended."""
+        return self._process.returncode
 
     # --- what it costs (Linux) ------------------------------------------------------------------
 
