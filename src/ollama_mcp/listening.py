@@ -104,6 +104,11 @@ class AllowedHost:
             return named.port in (None, own_port)
         return self.port in (ANY_PORT, named.port)
 
+    def __str__(self) -> str:
+        """As it is written in the settings."""
+        name = str(Authority(self.name))
+        return name if self.port is None else f"{name}:{self.port}"
+
 
 def parse_allowed_host(text: str) -> AllowedHost:
     """Read `name`, `name:port` or `name:*`.
@@ -126,6 +131,11 @@ class Origin:
     scheme: str
     name: str
     port: int
+
+    def __str__(self) -> str:
+        """As a browser writes it: without the usual port."""
+        is_usual = self.port == _DEFAULT_PORTS[self.scheme]
+        return f"{self.scheme}://{Authority(self.name, None if is_usual else self.port)}"
 
 
 def parse_origin(text: str) -> Origin | None:

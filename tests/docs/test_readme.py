@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
@@ -127,6 +129,34 @@ async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_wo
                 assert failed.is_error
                 told = "Error executing tool summary: BUSY: Ollama is busy"
                 assert failed.content[0].text.startswith(told)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["loopback", "token"])
+async def test_the_commands_for_http_in_readme_serve(tmp_path: Path, how: str) -> None:
+    section = README.partition("## Over HTTP")[2].partition("\n## ")[0]
+    commands = [text.strip() for text in re.findall(r"(?:```sh\n|`)([^`]*serve --http[^`]*)`", section)]
+    command = next(text for text in commands if ("token" in text) is (how == "token"))
+    command = command.replace("ollama-mcp serve", f"exec {COMMAND} serve").replace(":8000", ":0")
+    async with FakeOllama() as fake:
+        served = await anyio.open_process(
+            ["sh", "-c", command], cwd=tmp_path, env={**os.environ, "OLLAMA_HOST": fake.url}
+        )
+        try:
+            with anyio.fail_after(30):
+                port = re.search(r":(\d+)/mcp", (await served.stderr.receive()).decode())[1]
+            tokens = tmp_path / "tokens"
+            token = {"authorization": f"Bearer {tokens.read_text().strip()}"} if tokens.exists() else {}
+            async with httpx2.AsyncClient(headers=token) as http:
+                streams = streamable_http_client(f"http://127.0.0.1:{port}/mcp", http_client=http)
+                async with Client(streams) as client:
+                    answer = await client.call_tool("ollama_chat", {"prompt": "hi"})
+            assert answer.content[0].text == "You said: hi"
+            assert tokens.exists() is (how == "token")
+        finally:
+            served.terminate()
+            assert await served.wait() == 0
+            await served.aclose()
 
 
 def test_the_settings_file_in_readme_is_one(tmp_path: Path) -> None:

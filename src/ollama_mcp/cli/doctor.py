@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -18,9 +18,10 @@ from ollama_mcp.catalog import Listed
 from ollama_mcp.endpoints import VERSION
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import written
+from ollama_mcp.listening import Authority
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.server import create_server
-from ollama_mcp.settings import FIELDS, Settings
+from ollama_mcp.settings import FIELDS, Http, Settings
 
 _REACH_S = 10.0
 _NOT_SET = "(not set)"
@@ -93,6 +94,7 @@ def _settings_in_force(settings: Settings) -> list[Finding]:
     shown |= {"OLLAMA_MCP_RATE": written(settings.rate)}
     shown |= {"OLLAMA_MCP_REGISTRIES": ",".join(settings.registries)}
     shown |= {"OLLAMA_MCP_HEADERS": ", ".join(f"{name}: {_mask('x')}" for name in settings.backend.headers)}
+    shown |= _of_http(settings.http)
     lines = [
         (entry.variable, _shown(entry.key, shown.get(entry.variable), settings))
         for entry in FIELDS
@@ -107,14 +109,44 @@ def _settings_in_force(settings: Settings) -> list[Finding]:
     ]
 
 
+def _of_http(http: Http) -> dict[str, str]:
+    """How HTTP is served, by variable; tokens of the variable and of the file are told as one."""
+    return {
+        "OLLAMA_MCP_HTTP": str(Authority(*http.bind)) if http.bind else "",
+        "OLLAMA_MCP_SSE": "1" if http.sse else "",
+        "OLLAMA_MCP_TOKEN": _mask(http.tokens),
+        "OLLAMA_MCP_TOKEN_FILE": "",
+        "OLLAMA_MCP_VERIFIER": http.verifier,
+        "OLLAMA_MCP_INSECURE_NO_AUTH": "1" if http.insecure_no_auth else "",
+        "OLLAMA_MCP_ALLOW_HOSTS": ",".join(map(str, http.allow_hosts)),
+        "OLLAMA_MCP_ALLOW_ORIGINS": ",".join(map(str, http.allow_origins)),
+        "OLLAMA_MCP_HTTP_CONNECTIONS": str(http.connections),
+        "OLLAMA_MCP_HTTP_GRACE": f"{http.grace:g}",
+    }
+
+
 def _refusals(app: App) -> list[Finding]:
     """What the server does not start with."""
     found = _log_file(app.settings)
-    try:
-        create_server(app)
-    except ValueError as error:
-        found.append(Finding(str(error), "Correct it, or take it out.", is_problem=True, stops=True))
+    for check in (create_server, _check_http):
+        try:
+            check(app)
+        except (ValueError, OSError) as error:
+            found.append(Finding(str(error), "Correct it, or take it out.", is_problem=True, stops=True))
     return found
+
+
+def _check_http(app: App) -> None:
+    """See that HTTP, where it is to be served, is open to none but those who should call.
+
+    Raises:
+        ValueError: It is not.
+        OSError: The name to listen on is unknown.
+    """
+    from ollama_mcp.transports import http  # noqa: PLC0415 - most do without it
+
+    if (bind := app.settings.http.bind) is not None:
+        http.refuse_exposure(http.access_of(app.settings), [address for _, address in http.resolved(bind)])
 
 
 def _log_file(settings: Settings) -> list[Finding]:
@@ -132,11 +164,20 @@ def _shown(key: str, prepared: str | None, settings: Settings) -> str:
     for place in (settings, settings.backend, settings.defaults, settings.backend.clocks):
         value: Any = getattr(place, clock if place is settings.backend.clocks else key, None)
         if value is not None:
-            return _NOT_SET if value in ("", {}) else str(value)
+            return _written(value) or _NOT_SET
     return _NOT_SET
 
 
-def _mask(secret: str) -> str:
+def _written(value: Any) -> str:
+    """A value as the environment has it."""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, tuple):
+        return ",".join(map(str, cast("tuple[Any, ...]", value)))
+    return "" if value == {} else str(value)
+
+
+def _mask(secret: object) -> str:
     return "***" if secret else ""
 
 

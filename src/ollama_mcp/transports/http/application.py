@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from ollama_mcp.app import App
 from ollama_mcp.listening import Origin
-from ollama_mcp.transports.http.access import Access
+from ollama_mcp.transports.http.access import Access, access_of
 from ollama_mcp.transports.http.bodies import Bodies
 from ollama_mcp.transports.http.callers import with_callers
 from ollama_mcp.transports.http.doors import Doors
@@ -59,10 +59,11 @@ def http_app(
     Args:
         host: The server. One whose own `auth` is set keeps it.
         app: What its tools work with.
-        access: Who may call; by default everybody, under the names of this machine only.
+        access: Who may call; by default those whom the App's settings let in. A mounted application does not
+            know what its server is bound to: without a token or a verifier, that is your care.
         sse: Whether to serve the SSE transport of 2024 at /sse, too.
     """
-    access = access or Access()
+    access = access or access_of(app.settings)
     traffic = Traffic()
     probes = Probes(app, traffic)
     inner = _inner(host, access, sse=sse)
@@ -121,7 +122,7 @@ def _metadata(access: Access) -> list[BaseRoute]:
 
 def _for_pages(app: ASGIApp, origins: Iterable[Origin]) -> ASGIApp:
     """What a browser must be told so that pages of these origins can call (CORS)."""
-    named = [_written(origin) for origin in origins]
+    named = [str(origin) for origin in origins]
     if not named:
         return app
     return CORSMiddleware(
@@ -131,10 +132,3 @@ def _for_pages(app: ASGIApp, origins: Iterable[Origin]) -> ASGIApp:
         allow_headers=["*"],
         expose_headers=["Mcp-Session-Id", "WWW-Authenticate", "Retry-After"],
     )
-
-
-def _written(origin: Origin) -> str:
-    """As a browser writes it: without the usual port."""
-    name = f"[{origin.name}]" if ":" in origin.name else origin.name
-    usual = {"http": 80, "https": 443}[origin.scheme]
-    return f"{origin.scheme}://{name}" + ("" if origin.port == usual else f":{origin.port}")

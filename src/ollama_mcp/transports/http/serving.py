@@ -43,13 +43,21 @@ def open_sockets(bind: tuple[str, int]) -> list[socket.socket]:
     Raises:
         OSError: The port is taken, or the name is none of this machine's.
     """
-    name, port = bind
     found: list[socket.socket] = []
-    infos = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, address in dict.fromkeys((info[0], str(info[4][0])) for info in infos):
-        port = found[0].getsockname()[1] if found else port
+    for family, address in resolved(bind):
+        port = found[0].getsockname()[1] if found else bind[1]
         found.append(_bound(family, address, port))
     return found
+
+
+def resolved(bind: tuple[str, int]) -> list[tuple[socket.AddressFamily, str]]:
+    """The addresses of what is to be bound.
+
+    Raises:
+        OSError: The name is unknown.
+    """
+    infos = socket.getaddrinfo(*bind, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((info[0], str(info[4][0])) for info in infos))
 
 
 def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
