@@ -2,16 +2,17 @@
 
 import gc
 import heapq
+import os
 import random
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from ollama_mcp.testing import FakeOllama, Script
 
-COUNT = 200
+COUNT = 500
 LANES = 8
 """Calls that are in flight at one time."""
 PIPE_S = 0.5
@@ -49,6 +50,25 @@ def fake() -> Iterator[Watched]:
     gc.unfreeze()
 
 
+class Held(NamedTuple):
+    """What a process holds, apart from its connections to Ollama."""
+
+    descriptors: int
+    threads: int
+    running: int
+    waiting: int
+    replies: int
+
+
+def held(child: Any, fake: FakeOllama, call_id: str) -> Held:
+    child.call(call_id, "ollama_status", prompt=None)
+    status = child.result_of(call_id)["structuredContent"]
+    folder = f"/proc/{child.process.pid}"
+    descriptors, connections = len(os.listdir(f"{folder}/fd")), fake.open_connections
+    line = [sum(entry[name] for entry in status["queue"]) for name in ("running", "waiting")]
+    return Held(descriptors - connections, len(os.listdir(f"{folder}/task")), *line, len(status["running"]))
+
+
 def cancel_at_random(child: Any, moments: list[float]) -> dict[int, float]:
     """Call once for each moment, a few at a time, and cancel it so many seconds later; returns when."""
     waiting = list(enumerate(moments))
@@ -71,13 +91,14 @@ def test_cancelling_at_random_moments_closes_the_socket_and_nothing_follows(
     serve: Any, fake: Watched, version: str
 ):
     child = serve(version, OLLAMA_MCP_PARALLEL="32")
-    child.call("warm", "ollama_list_models", prompt=None)
+    child.call("warm")
     child.result_of("warm")
+    before = held(child, fake, "before")
     dice = random.Random(version)
     cancelled = cancel_at_random(child, [dice.uniform(0, 0.3) for _ in range(COUNT)])
-    fake.wait_for_sync(lambda fake: not fake.in_flight)
-    child.call("after", "ollama_list_models", prompt=None)
-    child.result_of("after")
+    fake.wait_for_sync(lambda fake: not fake.in_flight, timeout=30)
+    assert held(child, fake, "after") == before == Held(before.descriptors, before.threads, 0, 0, 0)
+    del fake.asked_at["x"]  # of the first call
 
     took = sorted(fake.left_at[prompt] - cancelled[int(prompt)] for prompt in fake.asked_at)
     early = sum(fake.left_at[p] - fake.asked_at[p] < 0.1 for p in fake.asked_at)
@@ -88,10 +109,9 @@ def test_cancelling_at_random_moments_closes_the_socket_and_nothing_follows(
     )
     assert len(took) > COUNT * 0.8
     assert 20 < early < len(took) - 20
-    # The percentiles are for people to read on a quiet machine (pytest -s). What must hold on a busy one:
-    # a call that went on would take ten seconds.
-    assert took[len(took) // 2] <= 0.05
-    assert took[-1] <= 1
+    # The percentiles are for people to read on a quiet machine (pytest -s), where p99 is at most 50 ms.
+    # What must hold on a busy one: a call that went on would take ten seconds.
+    assert took[-1] <= 5
 
     assert child.finish() == 0
     for line in child.out.rest():
