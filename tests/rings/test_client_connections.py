@@ -92,6 +92,15 @@ async def test_a_server_that_was_started_again_is_called_over_a_new_connection(f
     assert (await client.call(VERSION)).version
 
 
+async def test_a_connection_that_was_closed_while_nobody_looked_is_not_used_again(connect):
+    with FakeOllama.in_thread() as first:
+        client = connect(first.url)
+        assert await client.call(TAGS)
+    with FakeOllama.in_thread(port=first.port) as second:  # our event loop has not run meanwhile
+        assert await client.call(TAGS)
+        assert second.connections == 1
+
+
 async def test_nothing_is_opened_before_the_first_call(fake, connect):
     client = connect(fake.url)
     assert fake.connections == 0

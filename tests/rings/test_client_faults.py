@@ -5,6 +5,7 @@ import socket
 import time
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
@@ -25,6 +26,7 @@ from ollama_mcp.endpoints import (
 )
 from ollama_mcp.settings import Settings
 from ollama_mcp.testing import Exchange, Script, Wait
+from ollama_mcp.testing.framing import chunk, head_bytes
 from ollama_mcp.wire import (
     ChatRequest,
     CreateRequest,
@@ -201,6 +203,25 @@ async def test_a_stream_that_breaks_off_keeps_what_came(fake, client, how, token
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
+async def test_one_who_reads_slowly_gets_all_that_had_come_before_a_stream_broke_off(fake, client, how):
+    fake.script(Script(tokens=["one ", "two ", "three "], cut_after_tokens=3, how=how, delay=0.01))
+    text = ""
+
+    async def read_slowly() -> None:
+        nonlocal text
+        async with client.stream(CHAT, ASK) as lines:
+            async for line in lines:
+                text += line.text
+                await fake.wait_for(lambda fake: not fake.open_connections)
+                for _ in range(20):  # the end has arrived, and is heard of before the next line is read
+                    await anyio.lowlevel.checkpoint()
+
+    with pytest.raises(errors.StreamBroken):
+        await read_slowly()
+    assert text == "one two three "
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
 async def test_a_recorded_stream_cut_at_every_byte_is_broken_and_never_something_else(
     fake, client, recording, how
 ):
@@ -247,6 +268,18 @@ async def test_broken_chunk_framing_is_a_broken_stream(fake, client, stack):
     fake.script(Script(raw=head + b"zz\r\n{}\r\n"), path="/api/chat")
     code = (await heard(client))[1].code
     assert code == "STREAM_BROKEN" or (stack == "aiohttp" and code == "NOT_OLLAMA")  # it came with the head
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"zz\r\n{}\r\n", b"5\r\nabcdefgh", b"\xff" * 100, b"HTTP/1.1 200 OK\r\n\r\n"]
+)
+async def test_framing_that_breaks_behind_a_token_is_a_broken_stream_at_once(fake, client, garbage):
+    sent = head_bytes(200, {"Content-Type": "application/x-ndjson"}, close=False, chunked=True)
+    token = chunk(b'{"message":{"content":"one "}}\n')
+    fake.script(Script(raw=(sent + token, Wait(0.05), garbage)), path="/api/chat")
+    with anyio.fail_after(2):
+        text, error = await heard(client)
+    assert (text, error.code) == ("one ", "STREAM_BROKEN")
 
 
 # --- not Ollama --------------------------------------------------------------------------------
@@ -392,6 +425,7 @@ STATUSES = [
     (404, {"detail": "Not Found"}, "NOT_OLLAMA"),
     (405, b"405 method not allowed", "NOT_OLLAMA"),
     (407, b"", "FORBIDDEN"),
+    (407, {"error": "Proxy Authentication Required"}, "FORBIDDEN"),
     (413, {"error": "too large"}, "TOO_LARGE"),
     (413, b"<html>", "TOO_LARGE"),
     (429, {"error": "usage limit"}, "RATE_LIMITED"),

@@ -162,7 +162,10 @@ def from_status(status: int, body: bytes, retry_after: str | None, asked: Asked)
             upstream_status=status,
         )
     text, inner = _told((_object(body) or {}).get("error"))
-    error = _from_bare_status(status, body, asked) if text is None else _from_text(status, text, inner, asked)
+    if text is None or status == 407:  # which only a proxy answers, whatever it says
+        error = _from_bare_status(status, body, asked)
+    else:
+        error = _from_text(status, text, inner, asked)
     error.upstream_status = status
     error.retry_after_s = _seconds(retry_after)
     return error

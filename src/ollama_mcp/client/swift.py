@@ -8,9 +8,10 @@ refused and late connections, broken streams and peers that speak no HTTP are to
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import httpx
@@ -66,8 +67,29 @@ class SwiftTransport(httpx.AsyncBaseTransport):
 
 
 class _Connector(aiohttp.TCPConnector):
+    """Hands out a connection that was kept only if nothing has come on it since: not its end either."""
+
+    _last: asyncio.Transport | None = None
+
+    async def connect(self, *asked: Any, **how: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*asked, **how)
+        if connection.transport is self._last and _is_readable(self._last):
+            connection.close()
+            connection = await super().connect(*asked, **how)
+        self._last = connection.transport
+        return connection
+
     def __del__(self, *_: object) -> None:
         """Leave the socket to asyncio, as httpx does; aiohttp writes to the log first."""
+
+
+def _is_readable(transport: asyncio.Transport | None) -> bool:
+    """Whether something is there that the event loop has not seen yet."""
+    if transport is None:
+        return False
+    with selectors.DefaultSelector() as selector:
+        selector.register(transport.get_extra_info("socket"), selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _open(kept_s: float) -> aiohttp.ClientSession:
@@ -97,15 +119,36 @@ async def _pieces(request: httpx.Request) -> AsyncIterator[bytes]:
 class _Body(httpx.AsyncByteStream):
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
+        connection = answer.connection  # none where all of it is here
+        protocol = connection.protocol if connection is not None else None
+        self._lost = protocol.closed if protocol is not None else None
+        if self._lost is not None:
+            self._lost.add_done_callback(self._fail)
+
+    def _fail(self, lost: asyncio.Future[None]) -> None:
+        """The connection is gone. When its parser gave up, aiohttp lets the reader wait for ever."""
+        if not lost.cancelled():
+            lost.exception()  # which is heard of in another way
+        content = self._answer.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the framing of the answer is broken"))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        content = self._answer.content
         with _translated():
-            while chunk := await content.read(_CHUNK):
+            while chunk := self._left() or await self._answer.content.read(_CHUNK):
                 yield chunk
+
+    def _left(self) -> bytes:
+        """What had come before a failure; aiohttp tells the failure first, and then nothing."""
+        content = self._answer.content
+        if content.exception() is None:
+            return b""
+        return content._read_nowait(-1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     async def aclose(self) -> None:
         """Give the connection back, or close it if something of the answer is still to come."""
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._fail)
         self._answer.release()
         await self._answer.wait_for_close()
 
