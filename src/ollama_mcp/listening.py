@@ -200,14 +200,17 @@ class Names:
         is_ours = named.is_this_machine or named.name in (self.bound, _plain(local[0]))
         return is_ours and (named.port or _DEFAULT_PORTS.get(scheme)) == local[1]
 
-    def has_origin(self, header: str, local: tuple[str, int]) -> bool:
-        """Whether an Origin header is of one of our pages: those of this very server, and those allowed."""
+    def has_origin(self, header: str, local: tuple[str, int], scheme: str = "http") -> bool:
+        """Whether an Origin header is of one of our pages: those of this very server, and those allowed.
+
+        The arguments are those of `has_host`.
+        """
         origin = parse_origin(header)
         if origin is None:
             return False
         if origin in self.origins:
             return True
-        return self._is_own(Authority(origin.name, origin.port), local, origin.scheme)
+        return origin.scheme == scheme and self._is_own(Authority(origin.name, origin.port), local, scheme)
 
 
 def _plain(address: str) -> str:

@@ -36,16 +36,20 @@ class Doors:
 
     def _is_called_by_name(self, scope: Scope) -> bool:
         hosts = _all(scope, b"host")
-        return len(hosts) == 1 and self._names.has_host(hosts[0], _local(scope), scope.get("scheme", "http"))
+        return len(hosts) == 1 and self._names.has_host(hosts[0], _local(scope), _scheme(scope))
 
     def _is_from_a_known_page(self, scope: Scope) -> bool:
         """Programs send no Origin."""
-        origins = _all(scope, b"origin")
-        return len(origins) <= 1 and all(self._names.has_origin(o, _local(scope)) for o in origins)
+        origins, local, scheme = _all(scope, b"origin"), _local(scope), _scheme(scope)
+        return len(origins) <= 1 and all(self._names.has_origin(o, local, scheme) for o in origins)
 
 
 def _all(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _scheme(scope: Scope) -> str:
+    return scope.get("scheme", "http")
 
 
 def _local(scope: Scope) -> tuple[str, int]:

@@ -1,0 +1,103 @@
+"""What is done to us, byte for byte, on a real socket; the server is that of tests/http."""
+
+import importlib.util
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pytest
+
+from ollama_mcp.settings import load
+from ollama_mcp.testing import FakeOllama
+
+_SPEC = importlib.util.spec_from_file_location(
+    "http_serving", Path(__file__).parents[1] / "http" / "conftest.py"
+)
+assert _SPEC is not None
+_HTTP: Any = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_HTTP)
+
+PATIENCE = _HTTP.PATIENCE
+
+
+class Answer(NamedTuple):
+    """An HTTP answer as it came; of equal headers the last."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Wire:
+    """A plain connection, for what no HTTP client would send."""
+
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self._socket = socket.create_connection((address, port), PATIENCE)
+        self._file = self._socket.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def answer(self) -> Answer:
+        """The next answer, which says how long it is."""
+        status = int(self._file.readline().split()[1])
+        lines = iter(self._file.readline, b"\r\n")
+        pairs = [line.decode("latin-1").strip().partition(": ") for line in lines if line]
+        headers = {name.lower(): value for name, _, value in pairs}
+        return Answer(status, headers, self._file.read(int(headers.get("content-length", "0"))))
+
+    def rest(self) -> bytes:
+        """What comes until the server closes."""
+        try:
+            return self._file.read()
+        except ConnectionResetError:
+            return b""
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def asked(port: int, lines: list[str | bytes], body: bytes = b"", address: str = "127.0.0.1") -> Answer:
+    """One request, its head line by line as it is; text goes as UTF-8, as browsers and attackers write it."""
+    head = b"\r\n".join(line.encode() if isinstance(line, str) else line for line in lines)
+    with Wire(port, address) as wire:
+        wire.send(head + b"\r\n\r\n" + body)
+        return wire.answer()
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[FakeOllama]:
+    with FakeOllama.in_thread() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def serve(ollama: FakeOllama) -> Iterator[Callable[..., Any]]:
+    """Start a server with settings by their variables, until the module's tests have run."""
+    with ExitStack() as stack:
+
+        def start(**variables: str) -> Any:
+            given = {"OLLAMA_HOST": ollama.url, "OLLAMA_MCP_HTTP": "127.0.0.1:0", **variables}
+            return stack.enter_context(_HTTP.serving(load(given)))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Answer]:
+    """`asked`, which says more."""
+    return asked
+
+
+@pytest.fixture(scope="session")
+def wire() -> type[Wire]:
+    return Wire
