@@ -5,7 +5,6 @@ ASGI server is whichever you have, such as `uvicorn your_module:web`.
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -41,11 +40,12 @@ def make_web(app: App) -> Starlette:
 
 @asynccontextmanager
 async def serving(web: Starlette) -> AsyncGenerator[str]:
-    server = uvicorn.Server(uvicorn.Config(web, log_level="warning"))
-    listener = socket.create_server(("127.0.0.1", 0))  # takes connections from now on
-    task = asyncio.create_task(server.serve([listener]))
+    server = uvicorn.Server(uvicorn.Config(web, port=0, log_level="warning"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
+        await asyncio.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
     finally:
         server.should_exit = True
         await task

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.errors import RateLimited
 from ollama_mcp.guards import Rate, RateLimit
+from ollama_mcp.transports.http.sessions import Sessions
 from ollama_mcp.transports.http.traffic import refusal
 
 _WRONG_TOKENS = {"tokens": Rate(30, 60.0)}
@@ -33,7 +34,7 @@ def with_callers(
         auth: The verifier's issuer, for the answer to those without a token.
         share: Requests that one caller has at most at once.
     """
-    shared = Shares(app, share)
+    shared = Shares(Sessions(app, share, caller_of), share)
     if verifier is None:
         return shared
     checks_resource = auth is not None and bool(auth.validate_token_resource)
@@ -57,7 +58,7 @@ class Shares:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with 429."""
-        caller = _caller(scope)
+        caller = caller_of(scope)
         if self._in_flight[caller] >= self._share:
             why = f"{self._share} requests of one caller are in flight, which is the most"
             await refusal(429, why, 1)(scope, receive, send)
@@ -71,7 +72,8 @@ class Shares:
                 del self._in_flight[caller]
 
 
-def _caller(scope: Scope) -> Caller:
+def caller_of(scope: Scope) -> Caller:
+    """Whose token it is; None where none is wanted."""
     user = scope.get("user")
     return principal_components(user.access_token) if isinstance(user, AuthenticatedUser) else None
 
