@@ -96,6 +96,15 @@ async def test_a_text_that_no_call_could_take_is_refused(connect):
         assert (code, message.partition(":")[0]) == (-32602, "TOO_LARGE")
 
 
+@pytest.mark.parametrize("name", ["nothing", "", "x" * 5000, "a\nb", "ollama_chat"], ids=len)
+async def test_a_prompt_that_there_is_not_is_refused_and_is_no_failure_of_ours(client, caplog, name):
+    code, message = await refused(client, name)
+    assert code == -32602
+    assert message.startswith("Unknown prompt: ")
+    assert len(message) <= 400
+    assert not caplog.records
+
+
 async def test_arguments_that_are_unknown_are_left_out(client):
     assert "secret" not in await text_of(client, "delegate", task="x", other="secret")
 

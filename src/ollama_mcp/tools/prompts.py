@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcp.server.mcpserver import Context
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts.base import Message, Prompt, PromptArgument, UserMessage
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
@@ -217,3 +218,16 @@ def _published(offer: Offer, tools: Mapping[str, str], limits: Limits, prefix: s
         tools=tools,
         limits=limits,
     )
+
+
+def refuse_unknown(host: MCPServer[Any]) -> None:
+    """Have a server of ours refuse a prompt that it has not; the SDK fails, with a traceback in the log."""
+    menu = host._prompt_manager  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    async def refuse(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        name = (ctx.params or {}).get("name") if ctx.method == "prompts/get" else None
+        if isinstance(name, str) and menu.get_prompt(name) is None:
+            raise MCPError(INVALID_PARAMS, clean_text(f"Unknown prompt: {name[:80]}"))
+        return await call_next(ctx)
+
+    host.middleware.append(refuse)
