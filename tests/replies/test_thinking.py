@@ -78,3 +78,33 @@ def test_what_was_passed_on_is_never_taken_back(text: str, cuts: list[int]):
     for letter in text:
         passed += splitter.feed(letter)[0]
         assert whole.startswith(passed)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    ("text", "answer", "thinking"),
+    [
+        ("<think>\nI add.</think>\n\n8", "8", "I add."),
+        ("\n <think>\n\n  X is < 8 </think> 8 < 9 ", "8 < 9 ", "  X is < 8 "),
+        ("<think>a</thin</think>b</think>", "b</think>", "a</thin"),
+        ("<think></think>8", "8", ""),
+    ],
+)
+def test_thinking_in_tags_is_no_part_of_the_answer_letter_by_letter_or_whole(text, answer, thinking, inside):
+    assert split(text, [], inside=inside) == (answer, thinking)
+    assert split(text, list(range(len(text))), inside=inside) == (answer, thinking)
+
+
+def test_thinking_is_passed_on_but_for_what_could_be_the_closing_tag():
+    splitter = ThinkSplitter()
+    assert splitter.feed("<think>") == ("", "")
+    assert splitter.feed("abcdefghi") == ("", "ab")
+    assert splitter.feed("j") == ("", "c")
+    assert splitter.rest() == ("", "defghij")
+
+
+def test_the_rest_comes_once():
+    splitter = ThinkSplitter()
+    splitter.feed("<thi")
+    assert splitter.rest() == ("<thi", "")
+    assert splitter.rest() == ("", "")
