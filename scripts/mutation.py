@@ -12,6 +12,8 @@ listed, with the reason, in scripts/equivalent_mutants.txt. mutmut leaves decora
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
 import json
 import os
 import shutil
@@ -44,7 +46,7 @@ GROUPS = {
     "context": ("replies/context", "replies/test_context replies/test_embedding"),
     "generation": (
         "replies/generation",
-        "replies/test_reply replies/test_context replies/test_schema replies/test_lowered replies/test_progress",
+        "replies/test_reply replies/test_context replies/test_schema replies/test_lowered",
     ),
     "embedding": ("replies/embedding", "replies/test_embedding"),
     "ranking": ("replies/ranking", "replies/test_ranking"),
@@ -58,7 +60,7 @@ GROUPS = {
 
 @dataclass
 class Result:
-    """What became of one group's mutants, by their names."""
+    """What became of one group's mutants: names of those killed, changes of those that live."""
 
     killed: list[str] = field(default_factory=list[str])
     equivalent: list[str] = field(default_factory=list[str])
@@ -108,23 +110,45 @@ class Workshop:
         found = Result()
         known = _equivalent()
         for module in self._modules:
-            meta = json.loads((self._mutants / f"src/ollama_mcp/{module}.py.meta").read_text("utf-8"))
+            mutated = self._mutants / f"src/ollama_mcp/{module}.py"
+            meta = json.loads(mutated.with_name(f"{mutated.name}.meta").read_text("utf-8"))
+            changes = _Changes(mutated.read_text("utf-8"))
             for name, status in meta["exit_code_by_key"].items():
-                if status not in (0, 33, None):  # survived, no test came by, not run
+                if status not in _LIVES:
                     found.killed.append(name)
-                elif _key(name, self.diff(name)) in known:
-                    found.equivalent.append(name)
-                else:
-                    found.survived.append(name)
+                    continue
+                change = changes.of(name)
+                is_known = change.partition("\n")[0] in known
+                (found.equivalent if is_known else found.survived).append(change)
         return found
 
-    def diff(self, name: str) -> str:
-        """What one mutant changed."""
-        shown = subprocess.run(  # noqa: S603 - as above
-            [_mutmut(), "show", name], cwd=self._folder, capture_output=True, text=True, check=True
-        )
-        changed = [line for line in shown.stdout.splitlines() if line[:1] in {"+", "-"}]
-        return "\n".join(line for line in changed if line[:3] not in {"+++", "---"})
+
+_LIVES = (0, 5, 33, None)
+"""What mutmut notes of a mutant that passed its tests, has none, or was not tried."""
+
+
+class _Changes:
+    """What each mutant of a file changed: mutmut writes every one as a function beside the original."""
+
+    def __init__(self, source: str) -> None:
+        lines = source.splitlines()
+        self._functions = {
+            node.name: "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            .replace(node.name, "", 1)
+            .splitlines()
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+
+    def of(self, mutant: str) -> str:
+        """A name that stays when other code changes (the function, and the lines it got), and the diff."""
+        name = mutant.rpartition(".")[2]
+        function, _, _ = name.rpartition("__mutmut_")
+        before, after = self._functions[f"{function}__mutmut_orig"], self._functions[name]
+        changed = [line for line in difflib.unified_diff(before, after, lineterm="", n=0) if line[:2] != "@@"]
+        got = " ".join(line[1:].strip() for line in changed[2:] if line.startswith("+"))
+        where = mutant.rpartition("__mutmut_")[0].removeprefix("ollama_mcp.")
+        return "\n".join([f"{where}: {got}", *changed[2:]])
 
 
 _LITTER = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache")
@@ -132,13 +156,6 @@ _LITTER = shutil.ignore_patterns("__pycache__", "node_modules", ".*_cache")
 
 def _mutmut() -> str:
     return str(Path(sysconfig.get_path("scripts")) / "mutmut")
-
-
-def _key(name: str, diff: str) -> str:
-    """A mutant's name that stays when other code changes: the function, and the lines it got."""
-    function = name.rpartition("__mutmut_")[0].removeprefix("ollama_mcp.")
-    added = " ".join(line[1:].strip() for line in diff.splitlines() if line.startswith("+"))
-    return f"{function}: {added}"
 
 
 def _equivalent() -> set[str]:
@@ -169,9 +186,8 @@ def main() -> int:
             found = workshop.result()
             weak = weak or found.score < WANTED
             rows.append(_row(group, found))
-            for name in found.survived if arguments.survivors else ():
-                diff = workshop.diff(name)
-                print(f"\n{_key(name, diff)}\n{diff}")
+            for change in found.survived if arguments.survivors else ():
+                print(f"\n{change}")
     finally:
         if arguments.work is None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -21,8 +21,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for place, seed in enumerate(seeds):
             (Path(corpus) / str(place)).write_bytes(seed)
-        # 4 KiB: libFuzzer's own default, but also where its seeds are shorter; 5 s: an input that hangs.
-        atheris.Setup([program, "-max_len=4096", "-timeout=5", *flags, corpus], target)
+        # An input may be longer than its seeds. What takes 30 s hangs; the alarm that sees to it could ring
+        # at the end, too, if it were for much less on a busy machine.
+        atheris.Setup([program, "-max_len=2048", "-timeout=30", *flags, corpus], target)
         atheris.Fuzz()
 
 
