@@ -33,8 +33,8 @@ class Answer(NamedTuple):
 class Wire:
     """A plain connection, for what no HTTP client would send."""
 
-    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
-        self._socket = socket.create_connection((address, port), PATIENCE)
+    def __init__(self, port: int, address: str = "127.0.0.1", source: str = "") -> None:
+        self._socket = socket.create_connection((address, port), PATIENCE, (source, 0) if source else None)
         self._file = self._socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
@@ -66,10 +66,10 @@ class Wire:
         self.close()
 
 
-def asked(port: int, lines: list[str | bytes], body: bytes = b"", address: str = "127.0.0.1") -> Answer:
+def asked(port: int, lines: list[str | bytes], body: bytes = b"", **where: str) -> Answer:
     """One request, its head line by line as it is; text goes as UTF-8, as browsers and attackers write it."""
     head = b"\r\n".join(line.encode() if isinstance(line, str) else line for line in lines)
-    with Wire(port, address) as wire:
+    with Wire(port, **where) as wire:
         wire.send(head + b"\r\n\r\n" + body)
         return wire.answer()
 

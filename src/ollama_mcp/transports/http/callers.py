@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import traceback
 from collections import Counter
 
+import anyio
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend, RequireAuthMiddleware
 from mcp.server.auth.provider import TokenVerifier, principal_components
 from mcp.server.auth.routes import build_resource_metadata_url
 from mcp.server.auth.settings import AuthSettings
+from starlette.authentication import AuthCredentials, AuthenticationError
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.errors import RateLimited
@@ -20,6 +26,9 @@ from ollama_mcp.transports.http.traffic import refusal
 
 _WRONG_TOKENS = {"tokens": Rate(30, 60.0)}
 _WRONG_AT_ONCE = 10
+_VERIFIER_S = 10.0
+"""Seconds in which somebody's own verifier must know whose token it is."""
+_log = logging.getLogger(__name__)
 Caller = tuple[str, str | None, str | None] | None
 
 
@@ -37,15 +46,43 @@ def with_callers(
     shared = Shares(Sessions(app, share, caller_of), share)
     if verifier is None:
         return shared
-    checks_resource = auth is not None and bool(auth.validate_token_resource)
     resource = auth.resource_server_url if auth is not None else None
-    backend = BearerAuthBackend(verifier, resource_server_url=resource if checks_resource else None)
+    # As the SDK will have it: the audience is checked unless the verifier says that it does so itself.
+    checks_resource = auth is not None and auth.validate_token_resource is not False
+    backend = _Bearer(verifier, resource_server_url=resource if checks_resource else None)
     required = RequireAuthMiddleware(
         shared,
         (auth.required_scopes if auth is not None else None) or [],
         build_resource_metadata_url(resource) if resource is not None else None,
     )
-    return AuthenticationMiddleware(AuthContextMiddleware(Patience(required)), backend=backend)
+    return AuthenticationMiddleware(
+        AuthContextMiddleware(Patience(required)), backend=backend, on_error=_cannot_tell
+    )
+
+
+class _Bearer(BearerAuthBackend):
+    """Whose the token in the one Authorization header is; a verifier that fails is nobody's word."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, AuthenticatedUser] | None:
+        """The caller, or None.
+
+        Raises:
+            AuthenticationError: The verifier failed.
+        """
+        if len(conn.headers.getlist("authorization")) > 1:
+            return None
+        try:
+            with anyio.fail_after(_VERIFIER_S):
+                return await super().authenticate(conn)
+        except Exception as error:  # noqa: BLE001 - the verifier is somebody else's
+            # Without its message, in which the token may stand.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("the verifier failed with %s\n%s", type(error).__name__, frames)
+            raise AuthenticationError from None
+
+
+def _cannot_tell(_: HTTPConnection, __: Exception) -> Response:
+    return refusal(503, "whose token it is cannot be told now", 1)
 
 
 class Shares:
