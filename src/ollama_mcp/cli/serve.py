@@ -107,4 +107,6 @@ def start_log(settings: Settings) -> bool:
     )
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns of each request that is no HTTP: whoever reaches the port could fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     return True

@@ -1,0 +1,111 @@
+"""Names in Host and Origin headers, for any text that a stranger may send."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_mcp.listening import (
+    AllowedHost,
+    Authority,
+    Names,
+    Origin,
+    is_loopback,
+    parse_allowed_host,
+    parse_authority,
+    parse_bind,
+    parse_origin,
+)
+
+LOCAL = ("192.168.7.2", 8000)
+OWN = {"localhost", "127.0.0.1", "::1", "gpu-box", LOCAL[0]}
+NAMES = Names("gpu-box")
+texts = st.text(max_size=40) | st.text("abc.:[]0189-_@/\\%* ", max_size=20)
+names = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,20}", fullmatch=True)
+ports = st.integers(1, 65535)
+
+
+@given(texts)
+def test_what_is_read_is_written_and_read_as_the_same(text):
+    found = parse_authority(text)
+    if found is not None:
+        assert parse_authority(str(found)) == found
+        assert found.name == found.name.lower()
+
+
+@given(texts, texts)
+def test_no_text_around_an_own_name_makes_it_an_own_name(before, after):
+    header = f"{before}localhost:8000{after}"
+    if NAMES.has_host(header, LOCAL):
+        found = parse_authority(header)
+        assert found is not None
+        assert (found.name in OWN, found.port) == (True, LOCAL[1])
+
+
+@given(names, ports)
+def test_a_strange_name_or_port_never_passes(name, port):
+    assert NAMES.has_host(f"{name}:{port}", LOCAL) == (name in OWN and port == LOCAL[1])
+    assert NAMES.has_origin(f"http://{name}:{port}", LOCAL) == (name in OWN and port == LOCAL[1])
+
+
+@given(st.ip_addresses().filter(lambda address: not getattr(address, "ipv4_mapped", None)), ports)
+def test_an_address_passes_where_the_connection_came_to_it(address, port):
+    written = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    assert Names("").has_host(written, (str(address), port))
+
+
+@given(st.ip_addresses(v=4), ports)
+def test_a_connection_to_a_mapped_address_is_one_to_the_address(address, port):
+    """A server on `::` sees them so."""
+    assert Names("").has_host(f"{address}:{port}", (f"::ffff:{address}", port))
+    assert is_loopback(f"::ffff:{address}") == address.is_loopback
+
+
+@given(names, st.none() | st.just("*") | ports, st.none() | ports)
+def test_an_allowed_host_admits_its_port_alone(name, allowed, asked):
+    admitted = AllowedHost(name, allowed).admits(Authority(name, asked), 8000)
+    wanted = {None: asked in (None, 8000), "*": True}.get(allowed, asked == allowed)
+    assert admitted == wanted
+    assert not AllowedHost(name, allowed).admits(Authority(f"x{name}", asked), 8000)
+
+
+@given(names, st.none() | st.just("*") | ports)
+def test_an_allowed_host_is_written_as_it_is_read(name, port):
+    assert parse_allowed_host(str(AllowedHost(name, port))) == AllowedHost(name, port)
+
+
+@given(st.sampled_from(["http", "https"]), names | st.ip_addresses(v=6).map(str), ports)
+def test_an_origin_is_written_as_a_browser_does_and_read_as_the_same(scheme, name, port):
+    name = str(ipaddress.ip_address(name)) if ":" in name else name
+    origin = Origin(scheme, name, port)
+    assert parse_origin(str(origin)) == origin
+    assert str(origin).endswith(f":{port}") != (port == {"http": 80, "https": 443}[scheme])
+
+
+@given(texts)
+def test_a_page_passes_only_with_an_origin_that_is_one(text):
+    if NAMES.has_origin(text, LOCAL):
+        assert parse_origin(text) is not None
+
+
+@given(texts)
+def test_a_bind_is_an_address_and_a_port_or_refused(text):
+    try:
+        name, port = parse_bind(text)
+    except ValueError:
+        return
+    assert name
+    assert 0 <= port < 65536
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0", "::", "192.168.7.2", "8.8.8.8", "", "/run/socket", "fe80::1%eth0"]
+)
+def test_what_others_can_reach_is_not_loopback(address):
+    assert not is_loopback(address)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_loopback_is_what_this_machine_alone_can_reach(address):
+    assert is_loopback(address)
