@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ollama_mcp.replies.registry import Replies, Retention
+from ollama_mcp.replies.kept import Retention
+from ollama_mcp.replies.registry import Replies
 from ollama_mcp.replies.reply import Reply, State, StillRunning
 
 __all__ = ["Replies", "Reply", "Retention", "State", "StillRunning"]

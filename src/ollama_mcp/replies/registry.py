@@ -2,7 +2,7 @@
 
 A task that nobody holds is collected while it runs, so that all are held until they end. A Reply that
 outlives its call, or whose answer is read in parts, is kept under its handle: for a time, in a number,
-and in a size that are bounded.
+and in a size that are bounded (`kept`).
 """
 
 from __future__ import annotations
@@ -19,29 +19,13 @@ from typing import Any, TypeVar
 from ollama_mcp.errors import Timeout, UnknownHandle
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.replies.answer import Answer
+from ollama_mcp.replies.kept import Kept, Retention
 from ollama_mcp.replies.reply import Reply, State
 
 T = TypeVar("T")
 
 _CLOSE_S = 1.0
 _RECENT = 20
-
-
-@dataclass(frozen=True)
-class Retention:
-    """How long, how many and how much is kept.
-
-    Attributes:
-        kept_s: Seconds that a Reply is kept after its end.
-        most: Replies that are kept; the oldest finished goes first.
-        most_bytes: What finished ones may hold together.
-        unclaimed_s: Seconds after which a Reply is stopped that nobody waits for.
-    """
-
-    kept_s: float = 30 * 60
-    most: int = 64
-    most_bytes: int = 64 << 20
-    unclaimed_s: float = 15 * 60
 
 
 @dataclass(frozen=True)
@@ -56,16 +40,9 @@ class Speed:
 class _Held:
     """What one event loop holds."""
 
+    kept: Kept
     tasks: set[asyncio.Task[Any]] = field(default_factory=set["asyncio.Task[Any]"])
     running: set[Reply[Any]] = field(default_factory=set[Reply[Any]])
-    kept: dict[str, Reply[Any]] = field(default_factory=dict[str, Reply[Any]])
-    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict[str, asyncio.TimerHandle])
-
-    def drop(self, handle: str) -> Reply[Any]:
-        """Keep it no longer, nor its timer, which would wait for half an hour to find nothing."""
-        if timer := self.timers.pop(handle, None):
-            timer.cancel()
-        return self.kept.pop(handle)
 
 
 class Replies:
@@ -73,7 +50,7 @@ class Replies:
 
     def __init__(self, retention: Retention | None = None) -> None:
         self._retention = retention or Retention()
-        self._held: PerLoop[_Held] = PerLoop(_Held)
+        self._held: PerLoop[_Held] = PerLoop(lambda: _Held(Kept(self._retention)))
         self._recent: deque[Speed] = deque(maxlen=_RECENT)
 
     # --- beginning and ending -------------------------------------------------------------------
@@ -108,7 +85,7 @@ class Replies:
     def _ended(self, held: _Held, reply: Reply[Any], task: asyncio.Task[Any]) -> None:
         held.running.discard(reply)
         if reply.handle in held.kept:
-            self._make_room(held)  # while it went on, nobody knew how much it would hold
+            held.kept.settle(reply)  # while it went on, nobody knew how much it would hold
             self._watch(reply.handle)
         if reply.state is not State.DONE or not isinstance(answer := task.result(), Answer):
             return
@@ -117,10 +94,8 @@ class Replies:
 
     async def aclose(self) -> None:
         """Cancel what is in flight on this loop and wait until its connections are closed."""
-        held = self._held.pop() or _Held()
-        tasks = list(held.tasks)
-        for timer in held.timers.values():
-            timer.cancel()
+        held = self._held.pop()
+        tasks = list(held.tasks) if held else []
         for task in tasks:
             task.cancel()
         if tasks:
@@ -131,17 +106,13 @@ class Replies:
     def keep(self, reply: Reply[Any]) -> bool:
         """Let a Reply be found by its handle from now on; False where there is no room for one more.
 
-        There is room as long as one that is kept has ended: only those that go on are never dropped.
+        There is room as long as one of the caller's that is kept has ended and is needed no more than
+        this one: only those that go on are never dropped.
         """
-        held = self._held.here()
-        if reply.handle in held.kept:
-            return True
-        held.kept[reply.handle] = reply
-        self._make_room(held)
-        if len(held.kept) > self._retention.most:
-            held.drop(reply.handle)
-        self._watch(reply.handle)
-        return reply.handle in held.kept
+        kept = self._held.here().kept
+        if reply.handle not in kept and kept.add(reply):
+            self._watch(reply.handle)
+        return reply.handle in kept
 
     def find(self, handle: str, principal: str = "") -> Reply[Any]:
         """The Reply that a caller has kept under a handle.
@@ -178,38 +149,24 @@ class Replies:
             "their end, the last ones only.",
         )
 
-    def _make_room(self, held: _Held) -> None:
-        """Let go of the oldest finished that are too many or too much; of the last one only if too many."""
-        kept = held.kept
-        ended = sorted((r.ended_at, handle) for handle, r in kept.items() if r.ended_at is not None)
-        size = sum(kept[handle].size for _, handle in ended)
-        for _, handle in ended:
-            is_too_much = size > self._retention.most_bytes and handle != ended[-1][1]
-            if len(kept) > self._retention.most or is_too_much:
-                size -= held.drop(handle).size
-
     def _watch(self, handle: str) -> None:
         """Look after a kept Reply: stop it once nobody has asked for so long, drop it so long after its end.
 
         No GPU shall work for nobody. The timer has the handle alone, so that it holds nothing.
         """
-        held, now = self._held.here(), time.monotonic()
-        reply = held.kept.get(handle)
+        kept, now = self._held.here().kept, time.monotonic()
+        reply = kept.get(handle)
         if reply is None:
             return
         left = self._left(reply, now)
-        if reply.finished:
-            reply.pack()
-            if left <= 0:
-                held.drop(handle)
-                return
-        elif left <= 0:
+        if reply.finished and left <= 0:
+            kept.drop(handle)
+            return
+        if left <= 0:
             self.spawn(reply.cancel(_unclaimed(reply, self._retention.unclaimed_s)))
             left = self._retention.kept_s
-        if timer := held.timers.get(handle):
-            timer.cancel()
-        later = asyncio.get_running_loop().call_later
-        held.timers[handle] = later(left, self._watch, handle, context=Context())
+        loop = asyncio.get_running_loop()
+        kept.call_later(handle, loop.call_later(left, self._watch, handle, context=Context()))
 
     def _left(self, reply: Reply[Any], now: float) -> float:
         """Seconds until something has to be done about a kept Reply, as far as that is known."""
@@ -223,7 +180,7 @@ class Replies:
 
     def running(self, principal: str) -> list[Reply[Any]]:
         """A caller's Replies that are kept and go on, the oldest first."""
-        return [r for r in self._held.here().kept.values() if not r.finished and r.principal == principal]
+        return [reply for reply in self._held.here().kept.of(principal) if not reply.finished]
 
     @property
     def in_flight(self) -> int:

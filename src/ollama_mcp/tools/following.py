@@ -79,7 +79,9 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
         if wait_s and error.partial_text and app.replies.keep(reply):
             error.handle = reply.handle
         raise
-    if wait_s and isinstance(found, Answer | Mapped) and _length(found) > caller_of(ctx).page(app.settings):
+    has_pages = isinstance(found, Answer | Mapped) and _length(found) > caller_of(ctx).page(app.settings)
+    reply.spare = not has_pages  # what has none is told whole, but for the numbers of vectors
+    if wait_s and isinstance(found, Answer | Mapped) and has_pages:
         found.handle = reply.handle if app.replies.keep(reply) else ""
     if wait_s and isinstance(found, Vectors):
         return cast("T", _addressed(app, reply, found, ctx))
