@@ -133,6 +133,12 @@ class Kept:
         if timer is not None:
             self._timers[handle] = timer
 
+    def stop_timers(self) -> None:
+        """Nobody looks after them any more: they go with whatever holds this."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
     # --- room -----------------------------------------------------------------------------------
 
     def _make_room(self, share: _Share) -> None:

@@ -95,6 +95,8 @@ class Replies:
     async def aclose(self) -> None:
         """Cancel what is in flight on this loop and wait until its connections are closed."""
         held = self._held.pop()
+        if held is not None:
+            held.kept.stop_timers()
         tasks = list(held.tasks) if held else []
         for task in tasks:
             task.cancel()
