@@ -40,6 +40,13 @@ def test_another_token_or_none_is_told_which_kind_is_wanted(shared, headers):
     assert response.headers["www-authenticate"].startswith("Bearer ")
 
 
+def test_a_client_that_looks_for_an_issuer_finds_that_there_is_none(shared):
+    """Not 401: it would ask for a token in order to ask for a token."""
+    for kind in ("oauth-protected-resource/mcp", "oauth-authorization-server"):
+        assert shared.ask(path=f"/.well-known/{kind}").status_code == 404
+    assert shared.ask(path="/other").status_code == 401
+
+
 def test_each_caller_has_a_rate_of_its_own(shared):
     def codes(token, count):
         calls = (

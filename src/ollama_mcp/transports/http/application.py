@@ -84,6 +84,7 @@ def http_app(
             Route("/health", probes.health),
             Route("/ready", probes.ready),
             *_metadata(access),
+            Route("/.well-known/{path:path}", inner),  # a client without a token asks there who gives one
             Mount("/", app=_for_pages(Tracked(guarded, traffic), access.names.origins)),
         ],
         lifespan=lifespan,
