@@ -135,6 +135,8 @@ def test_a_notification_that_cannot_be_written_is_dropped():
             -32600,
             "one",
         ),
+        (b'{"jsonrpc":"2.0","id":1,"method":"a","params":{"n":[' + b"{}," * 130_000 + b"1]}}", -32600, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"a","params":{"n":"\\"' + b',"' * 600_000, -32600, 1),
         (b'{"result":' + b"[" * 5000 + b"]" * 5000 + b',"jsonrpc":"2.0","id":1}', -32600, None),
         (b"[]", -32600, None),
         (b'[{"jsonrpc":"2.0","id":1,"method":"a"}]', -32600, None),
@@ -156,6 +158,13 @@ def test_a_notification_that_cannot_be_written_is_dropped():
 def test_a_malformed_line_is_refused_with_its_id_if_it_has_one(line: bytes, code: int, request_id: Any):
     answer = refusal(line)
     assert (answer.error.code, answer.id) == (code, request_id)
+
+
+def test_many_commas_in_a_text_are_not_many_values():
+    text = '",[\\' * 300_000
+    message = decode(json.dumps({"jsonrpc": "2.0", "method": "a", "params": {"text": text}}).encode())
+    assert isinstance(message, JSONRPCNotification)
+    assert message.params == {"text": text}
 
 
 @pytest.mark.parametrize("rest", ['"result":[]', '"error":"no"', '"result":{},"error":{}'])

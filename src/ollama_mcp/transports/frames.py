@@ -45,6 +45,13 @@ _METHOD_FIRST = re.compile(rb'\s*\{\s*"method"')
 _LAST = re.compile(rb",\s*" + _ID + rb"\s*\}\s*$")
 
 
+_PARTS = 250_000
+"""Texts, commas and opening brackets in one message: more than any call
+needs, and no more than 32 MiB as objects, while 16 MiB of `[],` would be 460."""
+_MARKS = (b",", b"[", b"{")
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+
+
 class Refused(Exception):
     """The line is not a JSON-RPC message; raised by `decode`, seen by the reading end of the wire."""
 
@@ -57,15 +64,37 @@ def decode(line: Line) -> JSONRPCMessage:
     """Read one message.
 
     Raises:
-        Refused: The line is too long, not JSON, or not a message.
+        Refused: The line is too long or too deep, has too many parts, is not JSON, or not a message.
     """
     if isinstance(line, TooLong):
         most = f"a message may have at most {line.limit} bytes, which is OLLAMA_MCP_MAX_LINE"
-        raise Refused(INVALID_REQUEST, most, _id_at_an_edge(line.head, line.tail))
+        raise Refused(INVALID_REQUEST, most, _id_at_an_edge(line))
+    if _is_crowded(line):
+        raise Refused(
+            INVALID_REQUEST,
+            f"a message may have at most {_PARTS} texts, commas and brackets",
+            _id_at_an_edge(line),
+        )
     value = _parse(line)
     if not isinstance(value, dict):
         raise Refused(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")
     return _message(cast("dict[str, Any]", value))
+
+
+def _is_crowded(line: bytes) -> bool:
+    if len(line) <= _PARTS or _marks(line, 0, len(line)) + line.count(b'"') // 2 <= _PARTS:
+        return False
+    parts = end = 0
+    for text in _TEXT.finditer(line):  # marks in a text are none
+        parts += 1 + _marks(line, end, text.start())
+        end = text.end()
+        if parts > _PARTS:
+            return True
+    return parts + _marks(line, end, len(line)) > _PARTS
+
+
+def _marks(line: bytes, start: int, end: int) -> int:
+    return sum(line.count(mark, start, end) for mark in _MARKS)
 
 
 def _parse(line: bytes) -> Any:
@@ -79,8 +108,7 @@ def _parse_slowly(line: bytes) -> Any:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except RecursionError:
-        request_id = _id_at_an_edge(line[:EDGE], line[-EDGE:])
-        raise Refused(INVALID_REQUEST, "the message is nested too deeply", request_id) from None
+        raise Refused(INVALID_REQUEST, "the message is nested too deeply", _id_at_an_edge(line)) from None
     except ValueError as error:
         raise Refused(PARSE_ERROR, f"not JSON: {error}") from None
     try:
@@ -137,7 +165,8 @@ def _id_of(value: Any) -> RequestId | None:
     return request_id if type(request_id) is int else None
 
 
-def _id_at_an_edge(head: bytes, tail: bytes) -> RequestId | None:
+def _id_at_an_edge(line: Line) -> RequestId | None:
+    head, tail = (line.head, line.tail) if isinstance(line, TooLong) else (line[:EDGE], line[-EDGE:])
     match = _FIRST.match(head) or (_METHOD_FIRST.match(head) and _LAST.search(tail))
     if match is None:
         return None
