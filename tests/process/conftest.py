@@ -34,13 +34,16 @@ class Lines:
 
     def __init__(self, pipe: Any, read: Callable[[bytes], Any]) -> None:
         self.seen: list[Line] = []
+        self._reads = threading.Event()
+        self._reads.set()
+        self._is_left = False
         self._ended = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._collect, args=(pipe, read), daemon=True)
         self._thread.start()
 
     def _collect(self, pipe: Any, read: Callable[[bytes], Any]) -> None:
-        for raw in pipe:
+        while self._reads.wait() and not self._is_left and (raw := pipe.readline()):
             line = Line(time.monotonic(), read(raw))
             with self._changed:
                 self.seen.append(line)
@@ -48,6 +51,15 @@ class Lines:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def stop_reading(self) -> None:
+        """Leave what comes in the pipe, as a client does that hangs."""
+        self._reads.clear()
+
+    def leave(self) -> None:
+        """Leave it for good, if reading was stopped."""
+        self._is_left = not self._reads.is_set()
+        self._reads.set()
 
     def wait_for(self, wanted: Callable[[Any], object], patience: float = PATIENCE) -> Line:
         """The first line that is wanted, whether it has come or will."""
@@ -175,6 +187,7 @@ class Child:
     def end(self) -> None:
         self.process.kill()
         self.process.wait(PATIENCE)
+        self.out.leave()
         self.out.rest()
         self.err.rest()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
