@@ -55,6 +55,7 @@ async def watch(
     *,
     form: str = "status",
     last: float = 0.0,
+    send_waits: float = 0.0,
     send_takes: float = 0.0,
     fails: Exception | None = None,
     prepare: Callable[[Reply[Any]], None] = lambda reply: None,
@@ -76,6 +77,7 @@ async def watch(
         return "".join(text for _, text in tokens)
 
     async def send(value: float, total: float | None, message: str) -> None:
+        await asyncio.sleep(send_waits)
         watched.reports.append((now(), value, total, message))
         await asyncio.sleep(send_takes)
 
@@ -181,6 +183,13 @@ def test_a_client_that_does_not_read_at_all_still_lets_the_work_end(virtually):
     watched = virtually(lambda: watch(steady(100), send_takes=1e9))
     assert len(watched.reports) == 1
     assert watched.result_at - watched.ended_at <= 0.1
+
+
+def test_a_report_that_had_to_wait_before_it_went_out_is_no_nearer_to_the_result(virtually):
+    watched = virtually(lambda: watch([(0.15, "x")], send_waits=0.04, send_takes=1e9))
+    assert watched.times == [pytest.approx(0.14)]
+    assert watched.ended_at == pytest.approx(0.15)
+    check_rules(watched, first_token_at=0.15)
 
 
 def test_a_client_that_has_gone_away_does_not_disturb_the_work(virtually):

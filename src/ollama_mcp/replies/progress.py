@@ -90,10 +90,11 @@ class Relay:
         self._value = max(self._value + STEP, float(reply.count))
         total = float(reply.total) if reply.total and reply.total >= self._value else None
         message = self._message()
-        # Before and after: a cancelled send may have reached the client.
-        self._sent_at = time.monotonic()
-        await self._send(self._value, total, message)
-        self._sent_at = time.monotonic()
+        try:
+            await self._send(self._value, total, message)
+        finally:
+            # A send that was cancelled may have reached the client, too, and as late as now.
+            self._sent_at = time.monotonic()
 
     def _message(self) -> str:
         if self._form != "text" or self._reply.tell is not None:  # a pull has no text
