@@ -76,11 +76,26 @@ class _Connector(aiohttp.TCPConnector):
         if connection.transport is self._last and _is_readable(self._last):
             connection.close()
             connection = await super().connect(*asked, **how)
+        lost = _lost(connection)
+        if connection.transport is not self._last and lost is not None:
+            lost.add_done_callback(_heard)
         self._last = connection.transport
         return connection
 
     def __del__(self, *_: object) -> None:
         """Leave the socket to asyncio, as httpx does; aiohttp writes to the log first."""
+
+
+def _lost(connection: aiohttp.connector.Connection | None) -> asyncio.Future[None] | None:
+    """Done when the connection is gone; None where it is gone, or given back, already."""
+    protocol = connection.protocol if connection is not None else None
+    return protocol.closed if protocol is not None else None
+
+
+def _heard(lost: asyncio.Future[None]) -> None:
+    """Why a connection is gone is heard of where somebody reads; asyncio would log it as well."""
+    if not lost.cancelled():
+        lost.exception()
 
 
 def _is_readable(transport: asyncio.Transport | None) -> bool:
@@ -119,16 +134,12 @@ async def _pieces(request: httpx.Request) -> AsyncIterator[bytes]:
 class _Body(httpx.AsyncByteStream):
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
-        connection = answer.connection  # none where all of it is here
-        protocol = connection.protocol if connection is not None else None
-        self._lost = protocol.closed if protocol is not None else None
+        self._lost = _lost(answer.connection)
         if self._lost is not None:
             self._lost.add_done_callback(self._fail)
 
     def _fail(self, lost: asyncio.Future[None]) -> None:
         """The connection is gone. When its parser gave up, aiohttp lets the reader wait for ever."""
-        if not lost.cancelled():
-            lost.exception()  # which is heard of in another way
         content = self._answer.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("the framing of the answer is broken"))
