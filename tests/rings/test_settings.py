@@ -5,11 +5,13 @@ import json
 import os
 from unittest import mock
 
+import hypothesis
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_mcp.app import App
+from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import Rate
 from ollama_mcp.host import parse_host
 from ollama_mcp.limits import Limits
@@ -491,6 +493,44 @@ TOML = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=4,
 )
+LIKELY = st.sampled_from(
+    [
+        "gpu:99999",
+        "1h",
+        "-0",
+        "1e3",
+        " 1 ",
+        "a,b",
+        "[]",
+        "{}",
+        "~",
+        "1/s",
+        "0x10",
+        "٣",
+        "true",
+        "",
+        "inf GB",
+        "a=1/h",
+    ]
+)
+
+
+@pytest.mark.parametrize("entry", FIELDS, ids=lambda entry: entry.variable)
+def test_a_reader_takes_any_value_or_says_what_is_right(entry):
+    @hypothesis.settings(max_examples=40)
+    @given(VALUES | TOML | LIKELY)
+    def check(raw):
+        try:
+            entry.read(raw)
+        except OllamaError as error:
+            assert len(str(error)) <= 400  # noqa: PT017
+        except ValueError as error:
+            assert type(error) is ValueError  # noqa: PT017 - not a UnicodeError of the value's own
+            assert 0 < len(str(error)) < 200  # noqa: PT017
+
+    check()
+
+
 KEYS = st.sampled_from([field.key for field in FIELDS if field.key]) | st.text(max_size=5)
 
 
