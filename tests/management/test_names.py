@@ -4,7 +4,15 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, NotConfirmed
-from ollama_mcp.names import canonical, check_name, is_name, registry_of
+from ollama_mcp.names import (
+    canonical,
+    check_name,
+    is_cloud_name,
+    is_name,
+    is_registry,
+    nearest,
+    registry_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -124,3 +132,47 @@ def test_a_registry_that_is_called_as_ollamas_own_namespace_is_another_one():
     assert canonical("registry.ollama.ai/me/m") == canonical("me/m")
     assert canonical("library/me/m") != canonical("me/m")
     assert canonical("library/library/m") != canonical("library/m")
+
+
+@pytest.mark.parametrize("host", ["hf.co", " hf.co ", "gpu-box:5000", "127.0.0.1:5055", "h" * 350])
+def test_what_can_be_the_host_of_a_name_is_one(host):
+    assert is_registry(host)
+
+
+@pytest.mark.parametrize("host", ["", " ", "*", "https://hf.co", "hf.co/unsloth", "-x", "h" * 351, "a b"])
+def test_what_cannot_be_the_host_of_a_name_is_none(host):
+    assert not is_registry(host)
+
+
+@pytest.mark.parametrize(
+    "name", ["glm-4.6:cloud", "GLM:Cloud", "gpt-oss:120b-cloud", " x:cloud ", "h:1/a/b:cloud"]
+)
+def test_the_tag_says_that_a_model_runs_in_the_cloud(name):
+    assert is_cloud_name(name)
+
+
+@pytest.mark.parametrize("name", ["cloud", "cloud:8b", "x:cloudy", "x-cloud", "cloud:1/a/b", "x:local", ""])
+def test_the_word_anywhere_else_does_not(name):
+    assert not is_cloud_name(name)
+
+
+def test_the_port_of_a_registry_is_no_tag():
+    assert canonical("gpu:5000/a/b") == "gpu:5000/a/b:latest"
+    assert canonical("gpu:5000/a/b:c") == "gpu:5000/a/b:c"
+
+
+def test_the_three_names_that_look_most_alike_are_told_the_best_first():
+    known = ["llama3.2:1b", "llama3.2:3b", "llama3.1:8b", "llama3:8b", "nomic-embed-text"]
+    assert nearest("llama3.2:3", known) == ["llama3.2:3b", "llama3.2:1b", "llama3.1:8b"]
+    assert nearest("llama3.2:3", known, 1) == ["llama3.2:3b"]
+    assert nearest("zzz", known) == []
+
+
+def test_names_may_look_alike_by_half():
+    assert nearest("qwen", ["qwen3:8b"]) == ["qwen3:8b"]
+    assert nearest("mistral", ["mixtral:8x7b-instruct"]) == []
+
+
+def test_of_a_name_that_is_none_eighty_characters_are_shown():
+    with pytest.raises(InvalidArgument, match=f"'-{'x' * 79}' is not"):
+        check_name("-" + "x" * 100)
