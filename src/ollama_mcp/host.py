@@ -130,8 +130,8 @@ def _not_an_address() -> InvalidArgument:
 
 def _parse_rest(scheme: str, rest: str, *, explicit: bool) -> Host:
     authority, slash, path = rest.partition("/")
-    userinfo, at, authority = authority.rpartition("@")
-    username, _, password = userinfo.partition(":") if at else ("", "", "")
+    userinfo, _, authority = authority.rpartition("@")
+    username, _, password = userinfo.partition(":")
     written, port_text = _split_port(authority)
     name = _host_name(written) if written else _LOOPBACK[4]
     if name == "ollama.com" and not explicit:
@@ -184,7 +184,7 @@ def _split_port(authority: str) -> tuple[str, str]:
 def _port(text: str, default: int) -> int:
     if not (text.isascii() and text.isdigit()):
         return default
-    port = int(text[:6])
+    port = int(text.lstrip("0")[:6] or 0)
     return port if 0 < port < 65536 else default
 
 

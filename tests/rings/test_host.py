@@ -73,6 +73,19 @@ OUR_WAY = {
     "127。0。0。1": "http://127.0.0.1:11434",
     "gpu/a'/": "http://gpu:11434/a",
     "gpu/ /": "http://gpu:11434",
+    "gpu/X": "http://gpu:11434/X",
+    "gpu:1": "http://gpu:1",
+    "gpu:0000080": "http://gpu:80",
+    "gpu:00000": "http://gpu:11434",
+    "[::1%eth0]": "http://[::1]:11434",
+    "2001:db8::a9fe:a9fe": "http://[2001:db8::a9fe:a9fe]:11434",
+    "1.255.2": "http://1.255.0.2:11434",
+    "1.2.65535": "http://1.2.255.255:11434",
+    "1.16777215": "http://1.255.255.255:11434",
+    "4294967295": "http://255.255.255.255:11434",
+    "010": "http://0.0.0.8:11434",
+    "1_0": "http://1_0:11434",
+    ".".join(["x" * 63] * 3 + ["x" * 61]): f"http://{'.'.join(['x' * 63] * 3 + ['x' * 61])}:11434",
     "gpu/mit leer": "http://gpu:11434/mit leer",
 }
 
@@ -161,6 +174,13 @@ REFUSED = [
     "256.1.1.1",
     "1.2.3.4.5",
     "1.2.3.0x",
+    "1.2.3.256",
+    "1.2.65536",
+    "1.16777216",
+    "4294967296",
+    "1.2.3.4.0",
+    "08",
+    ".".join(["x" * 63] * 3 + ["x" * 62]),
     "a,b",
     "gpu?x=1",
     "gpu#x",
@@ -257,6 +277,8 @@ def test_an_address_is_taken_unless_it_is_or_holds_a_refused_one(address):
 def test_userinfo_is_kept_apart_and_never_shown():
     host = parse_host("https://me:s%3Acret@gw/ollama")
     assert (host.username, host.password) == ("me", "s:cret")
+    assert parse_host("me:a:b@gpu").password == "a:b"
+    assert parse_host("me@gpu").username == "me"
     for shown in (str(host), repr(host), host.url, f"{host}"):
         assert "cret" not in shown
         assert "'me'" not in shown
