@@ -18,23 +18,23 @@ class Refused(Exception):
 
 
 class Socket:
-    """One connection, for one request at a time.
-
-    Attributes:
-        usable: Whether the next request may go over it.
-    """
+    """One connection, for one request at a time."""
 
     def __init__(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._host = host
         self._reader = reader
         self._writer = writer
         self._headers: dict[str, str] = {}
-        self.usable = True
 
     @classmethod
     async def open(cls, host: str, port: int) -> Socket:
         """Connect."""
         return cls(f"{host}:{port}", *await asyncio.open_connection(host, port, limit=_LINE))
+
+    @property
+    def open_still(self) -> bool:
+        """Whether the server has not closed it: what is idle for long, it does."""
+        return not self._reader.at_eof()
 
     async def ask(
         self, verb: str, path: str, headers: Mapping[str, str], body: bytes = b""
@@ -47,7 +47,6 @@ class Socket:
         Raises:
             Refused: The status is no success.
         """
-        self.usable = False
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
         head = f"{verb} {path} HTTP/1.1\r\nHost: {self._host}\r\n{_ACCEPT}{length}{lines}\r\n"
@@ -61,14 +60,13 @@ class Socket:
         return self._headers
 
     async def _pieces(self) -> AsyncGenerator[bytes]:
-        """The body, as it comes; the connection is usable once it is over."""
+        """The body, as it comes."""
         if self._headers.get("transfer-encoding") != "chunked":
             yield await self._reader.readexactly(int(self._headers.get("content-length", "0")))
         else:
             while size := int(await self._reader.readline(), 16):
                 yield (await self._reader.readexactly(size + 2))[:-2]
             await self._reader.readline()
-        self.usable = True
 
     async def _whole(self) -> bytes:
         return b"".join([piece async for piece in self._pieces()])
@@ -149,7 +147,11 @@ class Http:
             self._idle.pop().close()
 
     async def _take(self) -> Socket:
-        return self._idle.pop() if self._idle else await Socket.open(*self._at)
+        while self._idle:
+            if (socket := self._idle.pop()).open_still:
+                return socket
+            socket.close()
+        return await Socket.open(*self._at)
 
     async def _drained(self, socket: Socket) -> None:
         """Read what is left of an answer, and keep the connection."""

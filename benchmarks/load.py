@@ -119,9 +119,10 @@ async def _all_held(server: Server, pending: Sequence[asyncio.Task[str]]) -> Non
     """Until Ollama has all calls that have not failed; who has no Ollama gets a while."""
     if server.fake is None:
         await asyncio.sleep(5)
-    else:
-        left = sum(not task.done() for task in pending)
-        await server.fake.wait_for(lambda fake: fake.in_flight >= left, PATIENCE_S)
+        return
+    async with asyncio.timeout(PATIENCE_S):
+        while server.fake.in_flight < sum(not task.done() for task in pending):
+            await asyncio.wait(pending, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def warm_up(server: Server, *, modern: bool) -> None:
@@ -177,6 +178,7 @@ def _held(request: Request) -> Script:
 async def ours(count: int) -> AsyncGenerator[Server]:
     """The command, in front of an Ollama that holds every answer."""
     settings = {
+        "OLLAMA_MCP_CONNECT_TIMEOUT": "60",
         "OLLAMA_MCP_PARALLEL": str(count), "OLLAMA_MCP_MAX_CONNECTIONS": str(count + 10),
         "OLLAMA_MCP_HTTP_CONNECTIONS": str(8 * count),
     }  # fmt: skip
@@ -210,7 +212,7 @@ async def floor(_: int) -> AsyncGenerator[Server]:
 
 
 async def _reachable(port: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             try:
                 (await asyncio.open_connection("127.0.0.1", port))[1].close()
