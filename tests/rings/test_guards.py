@@ -84,7 +84,28 @@ def test_what_is_owed_no_more_is_forgotten(clock, monkeypatch):
     for caller in range(100):
         limit.admit("ollama_chat", str(caller))
         clock.now += 1
-    assert len(limit._paid) <= 11
+    assert len(limit._paid[""]) <= 11
+
+
+def test_however_many_callers_there_are_those_remembered_are_bounded(clock, monkeypatch):
+    monkeypatch.setattr("ollama_mcp.guards.rate._MOST_REMEMBERED", 2000)
+    limit = RateLimit(parse_rates("1/h, ollama_chat=1/h"), 1, clock)
+    for caller in range(10_000):
+        limit.admit("ollama_chat", str(caller))
+        if caller % 1000 == 0:
+            assert not admitted(limit, "ollama_chat", "always") or caller == 0
+    for paid in limit._paid.values():
+        assert len(paid) <= 2000
+        assert "always" in paid
+        assert "9999" in paid
+    clock.now += 3600
+    for caller in range(4000):
+        limit.admit("ollama_chat", str(caller))
+    assert all(len(paid) <= 2000 for paid in limit._paid.values())
+    clock.now += 7200
+    for caller in range(2000):
+        limit.admit("ollama_chat", f"another {caller}")
+    assert all(len(paid) <= 2001 for paid in limit._paid.values())
 
 
 @given(

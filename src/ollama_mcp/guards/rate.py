@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from ollama_mcp.errors import RateLimited
 
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _RATE = re.compile(r"(?:([a-z][a-z0-9_]*)\s*=)?\s*([0-9]{1,9})\s*/\s*(s|min|h)\Z")
-_MOST_REMEMBERED = 4096
-"""Callers with a debt; above this, those are forgotten who have none any more."""
+_MOST_REMEMBERED = 32_768
+"""Callers with a debt, for each scope; above this, the one is forgotten who has not called for longest."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class RateLimit:
         self._rates = rates
         self._burst = burst
         self._clock = clock
-        self._paid: dict[tuple[str, str], float] = {}
-        """Until when each caller's calls are accounted for, by caller and scope."""
+        self._paid = {scope: OrderedDict[str, float]() for scope in rates}  # a dict's front gets slow
+        """Until when each caller's calls are accounted for, by scope and caller, who called last is last."""
 
     def admit(self, tool: str, principal: str = "") -> None:
         """Count a call.
@@ -90,19 +92,30 @@ class RateLimit:
             RateLimited: It is one too many, and is not counted; `retry_after_s` says when it fits.
         """
         now = self._clock()
-        scopes = [scope for scope in ("", tool) if scope in self._rates]
-        wait = max((self._wait(principal, scope, now) for scope in scopes), default=0.0)
+        scopes = {scope: self._until(principal, scope, now) for scope in ("", tool) if scope in self._rates}
+        wait = max((self._wait(scope, until - now) for scope, until in scopes.items()), default=0.0)
+        for scope, until in scopes.items():
+            cost = self._rates[scope].interval if wait <= 0 else 0.0
+            self._remember(principal, scope, until + cost, now)
         if wait > 0:
             raise _too_many(tool, wait)
-        for scope in scopes:
-            paid = max(self._paid.get((principal, scope), now), now)
-            self._paid[principal, scope] = paid + self._rates[scope].interval
-        if len(self._paid) > _MOST_REMEMBERED:
-            self._paid = {key: paid for key, paid in self._paid.items() if paid > now}
 
-    def _wait(self, principal: str, scope: str, now: float) -> float:
-        paid = max(self._paid.get((principal, scope), now), now)
-        return paid - now - self._rates[scope].interval * (self._burst - 1)
+    def _until(self, principal: str, scope: str, now: float) -> float:
+        return max(self._paid[scope].pop(principal, now), now)
+
+    def _wait(self, scope: str, owed: float) -> float:
+        return owed - self._rates[scope].interval * (self._burst - 1)
+
+    def _remember(self, principal: str, scope: str, until: float, now: float) -> None:
+        """Also of a call that is refused: whoever goes on calling is not forgotten.
+
+        Two at most are looked at for each that comes, so that it takes the same time however many there are.
+        """
+        paid = self._paid[scope]
+        paid[principal] = until
+        for oldest in list(islice(paid, 2)):
+            if paid[oldest] <= now or len(paid) > _MOST_REMEMBERED:
+                del paid[oldest]
 
 
 def _too_many(tool: str, wait: float) -> RateLimited:

@@ -125,7 +125,7 @@ class Generator:
             OllamaError: Any of the tree; what was written by then is in `partial_text`.
         """
         reply.notes.extend(ask.notes)
-        with self._gate.looking_up(ask.request.model):
+        with self._gate.looking_up(ask.request.model, reply.principal):
             run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
