@@ -3,14 +3,13 @@
 A client with elicitation is always asked, and its user answers; there a `confirm` argument does not
 count, since a model fills it. Any other has to send the model's exact name in `confirm`. In the
 protocol of 2026 the question is a result, and the call comes a second time with the answer; what was
-asked comes back sealed by the SDK.
+asked comes back sealed by the SDK, and counts once, for the same caller.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Context
@@ -19,7 +18,8 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, Inpu
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.management import Confirmation
+from ollama_mcp.management import Asked, Confirmation
+from ollama_mcp.tools.caller import principal
 
 T = TypeVar("T")
 
@@ -41,11 +41,15 @@ class _Consent(BaseModel):
 
 
 async def confirmed(
-    ctx: Context[Any, Any] | None, confirm: str, work: Callable[[Confirmation | None], Awaitable[T]]
+    asked: Asked,
+    ctx: Context[Any, Any] | None,
+    confirm: str,
+    work: Callable[[Confirmation | None], Awaitable[T]],
 ) -> T:
     """Do what may need a confirmation, and ask for it where it does.
 
     Args:
+        asked: What the App has asked, where the answer comes with another call.
         ctx: The call; None where a tool was called directly, whose caller confirms by `confirm`.
         confirm: The exact name of the model, from a caller that cannot ask.
         work: Does it with what was confirmed, or says by `NotConfirmed` what has to be.
@@ -55,13 +59,13 @@ async def confirmed(
     """
     if ctx is None or not _can_ask(ctx):
         return await work(Confirmation(confirm) if confirm else None)
-    before = _answered(ctx)
+    before = _answered(asked, ctx)
     try:
         return await work(before)
     except NotConfirmed as error:
         if before is not None:
             raise _asked_anew(error) from None
-        before = await _ask(ctx, error)
+        before = await _ask(asked, ctx, error)
     try:
         return await work(before)
     except NotConfirmed as error:
@@ -84,10 +88,10 @@ def _can_ask(ctx: Context[Any, Any]) -> bool:
     return asking is not None and (asking.form is not None or asking.url is None)
 
 
-async def _ask(ctx: Context[Any, Any], error: NotConfirmed) -> Confirmation:
+async def _ask(asked: Asked, ctx: Context[Any, Any], error: NotConfirmed) -> Confirmation:
     question = str(error.details["question"])
     if not ctx.session.can_send_request:
-        raise Asking(_request(question, Confirmation.of(error)))
+        raise Asking(_request(question, asked.ask(Confirmation.of(error), principal())))
     try:
         answer = await ctx.session.elicit_form(question, render_elicitation_schema(_Consent), ctx.request_id)
     except (MCPError, ValidationError):  # it says that it can ask, and cannot
@@ -97,22 +101,22 @@ async def _ask(ctx: Context[Any, Any], error: NotConfirmed) -> Confirmation:
     return Confirmation.of(error)
 
 
-def _request(question: str, wanted: Confirmation) -> InputRequiredResult:
+def _request(question: str, state: str) -> InputRequiredResult:
     form = ElicitRequestFormParams(message=question, requested_schema=render_elicitation_schema(_Consent))
     return InputRequiredResult(
         input_requests={_KEY: ElicitRequest(params=form)},
-        request_state=json.dumps([wanted.model, wanted.digest]),
+        request_state=state,
     )
 
 
-def _answered(ctx: Context[Any, Any]) -> Confirmation | None:
+def _answered(asked: Asked, ctx: Context[Any, Any]) -> Confirmation | None:
     """What this call brings the answer to; None where nothing has been asked yet."""
     response = (ctx.input_responses or {}).get(_KEY)
     if ctx.request_state is None or not isinstance(response, ElicitResult):
         return None
+    wanted = asked.answered(ctx.request_state, principal())
     _require_yes(response)
-    model, digest = cast("list[str]", json.loads(ctx.request_state))
-    return Confirmation(model, digest)
+    return wanted
 
 
 def _require_yes(answer: ElicitResult) -> None:

@@ -43,7 +43,7 @@ async def ollama_pull_model(
     async def pull(yes: Confirmation | None) -> Transferred:
         return await answered(app, partial(app.transfers.pull, model, confirmed=yes), ctx, wait_s, "bytes")
 
-    return await confirmed(ctx, confirm, pull)
+    return await confirmed(app.asked, ctx, confirm, pull)
 
 
 @manage.tool(
@@ -82,7 +82,7 @@ async def ollama_create_model(
     async def create(yes: Confirmation | None) -> Transferred:
         return await answered(app, partial(app.transfers.create, wanted, confirmed=yes), ctx, wait_s, "bytes")
 
-    return await confirmed(ctx, confirm, create)
+    return await confirmed(app.asked, ctx, confirm, create)
 
 
 @manage.tool("Copy a model", done, hints=_changes(destroys=True))
@@ -94,7 +94,9 @@ async def ollama_copy_model(
     ctx: Context[Any, Any] | None = None,
 ) -> Copied:
     """Give an installed model a second name."""
-    return await confirmed(ctx, confirm, lambda yes: app.shelf.copy(source, destination, confirmed=yes))
+    return await confirmed(
+        app.asked, ctx, confirm, lambda yes: app.shelf.copy(source, destination, confirmed=yes)
+    )
 
 
 @manage.tool("Delete a model", done, hints=_changes(destroys=True))
@@ -102,7 +104,7 @@ async def ollama_delete_model(
     app: App, model: Name, confirm: Confirm = "", ctx: Context[Any, Any] | None = None
 ) -> Deleted:
     """Delete a model from the Ollama server's disk."""
-    return await confirmed(ctx, confirm, lambda yes: app.shelf.delete(model, confirmed=yes))
+    return await confirmed(app.asked, ctx, confirm, lambda yes: app.shelf.delete(model, confirmed=yes))
 
 
 @manage.tool("Publish a model", done, hints=_changes(destroys=True, leaves=True))
@@ -114,4 +116,4 @@ async def ollama_push_model(
     async def push(yes: Confirmation | None) -> Transferred:
         return await answered(app, partial(app.transfers.push, model, confirmed=yes), ctx, wait_s, "bytes")
 
-    return await confirmed(ctx, confirm, push)
+    return await confirmed(app.asked, ctx, confirm, push)
