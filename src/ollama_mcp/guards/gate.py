@@ -204,13 +204,13 @@ class Gate:
         lookups, key = self._lookups.here(), canonical(name)
         lookup = lookups.setdefault(key, _Lookup(_Line(name)))
         if len(lookup.line.running) >= self._parallel + self._queue:
-            scope = _last_of_most(lookup.scopes, principal)
-            if scope is None:
+            pushed_out = _last_of_most(lookup.scopes, principal)
+            if pushed_out is None:
                 raise self._busy_looking(lookup.line)
-            scope.cancel()
-        number = lookup.line.begin(self._clock())
+            pushed_out.cancel()
+        number, scope = lookup.line.begin(self._clock()), CancelScope()
         try:
-            with CancelScope() as scope:
+            with scope:
                 lookup.scopes.setdefault(principal, deque()).append(scope)
                 yield
         finally:

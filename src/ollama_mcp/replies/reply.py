@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar, cast
 import anyio
 
 from ollama_mcp.errors import OllamaError, StreamBroken
-from ollama_mcp.guards import Ticket
+from ollama_mcp.guards import TRANSFERS, Ticket
 from ollama_mcp.loops import own_copy
 from ollama_mcp.replies.answer import Unfinished
 
@@ -320,7 +320,8 @@ class Reply(Generic[T]):
 
     def _where(self) -> str:
         if self.ticket is not None and (position := self.ticket.position):
-            return f"{ordinal(position)} in line for {self.ticket.model}"
+            before = self.model if self.ticket.model == TRANSFERS else self.ticket.model
+            return f"{ordinal(position)} in line for {before}"
         if self.state is State.LOADING:
             return f"loading {self.model}"
         is_early = self.state in {State.WAITING, State.QUEUED}
