@@ -144,3 +144,25 @@ def test_a_request_without_options_gets_none():
     request = ChatRequest(model="m")
     assert lowered(request, Ceilings(1, window_is_own=False, keep_alive=0)) == (request, [])
     assert math.isinf(keep_alive_seconds(-1))
+
+
+@pytest.mark.parametrize(
+    ("is_own", "whose"),
+    [(True, "the model's maximum"), (False, "the most that OLLAMA_MCP_MAX_CONTEXT allows")],
+)
+def test_each_note_says_from_what_to_what_and_whose_word_that_is(is_own, whose):
+    options = Options(num_ctx=9999, num_predict=8888)
+    request = ChatRequest(model="m", options=options, keep_alive=-1)
+    _, notes = lowered(request, Ceilings(4096, window_is_own=is_own, keep_alive="1h"))
+    assert notes == [
+        f"num_ctx lowered from 9999 to 4096, {whose}",
+        "num_predict lowered from 8888 to 4096, the window",
+        "keep_alive lowered from -1 to 1h, the most that OLLAMA_MCP_MAX_KEEP_ALIVE allows",
+    ]
+
+
+def test_a_window_of_one_token_is_one():
+    request = ChatRequest(model="m", options=Options(num_ctx=1, num_predict=2))
+    found, notes = lowered(request, Ceilings(4096, window_is_own=True, keep_alive=-1))
+    assert found.options.num_predict == 1
+    assert len(notes) == 1
