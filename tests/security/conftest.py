@@ -1,6 +1,7 @@
 """What is done to us, byte for byte, on a real socket; the server is that of tests/http."""
 
 import importlib.util
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -33,8 +34,15 @@ class Answer(NamedTuple):
 class Wire:
     """A plain connection, for what no HTTP client would send."""
 
-    def __init__(self, port: int, address: str = "127.0.0.1", source: str = "") -> None:
-        self._socket = socket.create_connection((address, port), PATIENCE, (source, 0) if source else None)
+    def __init__(
+        self, port: int, address: str = "127.0.0.1", source: str = "", *, narrow: bool = False
+    ) -> None:
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        self._socket.settimeout(PATIENCE)
+        if narrow:  # so that the server notices soon that nobody reads
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.bind((source, 0))
+        self._socket.connect((address, port))
         self._file = self._socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
@@ -52,6 +60,15 @@ class Wire:
         """What comes until the server closes."""
         try:
             return self._file.read()
+        except ConnectionResetError:
+            return b""
+
+    def read_for(self, seconds: float) -> bytes | None:
+        """What came in that time; None for nothing, b"" where the server has closed."""
+        if not select.select([self._socket], [], [], seconds)[0]:
+            return None
+        try:
+            return self._socket.recv(65536)
         except ConnectionResetError:
             return b""
 

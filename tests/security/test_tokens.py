@@ -318,7 +318,7 @@ def test_the_metadata_name_issuer_resource_and_scopes(ask, issued):
 
 
 def test_without_an_issuer_there_are_no_metadata(ask, served):
-    assert got(ask, served, target=METADATA).status == 401
+    assert got(ask, served, target=METADATA).status == 404
     assert got(ask, served, RIGHT, target=METADATA).status == 404
 
 

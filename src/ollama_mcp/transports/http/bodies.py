@@ -52,9 +52,6 @@ class Bodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body and hand on, or refuse with 413, 408 or 503."""
-        if scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
         with self._hold() as size:
             try:
                 self._check_declared(scope)

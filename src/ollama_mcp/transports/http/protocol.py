@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import cast
 
 import h11
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 HEAD_S = 10.0
-"""Seconds in which the head of a request must have come."""
+"""Seconds in which the head of a request must have come, or the rest of one that is answered already."""
 READER_S = 60.0
 """Seconds after which a client that takes nothing of its answer is given up."""
 
@@ -32,7 +33,7 @@ def most_connections(config: Config) -> float:
 class PatientProtocol(H11Protocol):
     """One connection. uvicorn itself has a clock only between two requests."""
 
-    _head: asyncio.TimerHandle | None = None
+    _request: asyncio.TimerHandle | None = None
     _reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -43,47 +44,60 @@ class PatientProtocol(H11Protocol):
             transport.close()
             return
         super().connection_made(transport)
-        self._mind_head()
+        transport.set_write_buffer_limits(high=0)  # whatever the client leaves lying is noticed
+        self._mind_request()
 
     def data_received(self, data: bytes) -> None:
         """Hand on what came."""
         if self.transport.is_closing():
             return
         super().data_received(data)
-        self._mind_head()
+        self._mind_request()
 
-    def _mind_head(self) -> None:
-        """Let the clock run while a head is wanted, and stop it when it is there."""
-        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
-            self._stop_clocks()
-        elif self._head is None:
-            self._head = self.loop.call_later(HEAD_S, self._end, _SLOW)
+    def _mind_request(self) -> None:
+        """Let the clock run while a head is wanted, or the rest of a body that no answer waits for."""
+        if self.transport.is_closing() or not (self.conn.their_state is h11.IDLE or self._is_answered):
+            self._request = _stopped(self._request)
+        elif self._request is None:
+            self._request = self.loop.call_later(HEAD_S, self._give_up)
 
-    def _stop_clocks(self) -> None:
-        for clock in (self._head, self._reader):
-            if clock is not None:
-                clock.cancel()
-        self._head = self._reader = None
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the answer was out before its request was in: uvicorn stops its clock at the next byte."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        return cycle is not None and cycle.response_complete and self.conn.their_state is h11.SEND_BODY
 
-    def _end(self, farewell: bytes) -> None:
+    def _give_up(self) -> None:
         if not self.transport.is_closing():
-            self.transport.write(farewell)
+            if not self._is_answered:
+                self.transport.write(_SLOW)
             self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not read."""
         super().pause_writing()
-        if self._reader is None:
-            self._reader = self.loop.call_later(READER_S, self.transport.abort)
+        self._mind_reader(math.inf)
+
+    def _mind_reader(self, before: float) -> None:
+        """Give it up, where it has taken nothing since so many bytes were left for it."""
+        left = self.transport.get_write_buffer_size()
+        if left < before:
+            self._reader = self.loop.call_later(READER_S, self._mind_reader, left)
+        else:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """It has taken everything."""
         super().resume_writing()
-        if self._reader is not None:
-            self._reader.cancel()
-            self._reader = None
+        self._reader = _stopped(self._reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has gone."""
-        self._stop_clocks()
+        self._request, self._reader = _stopped(self._request), _stopped(self._reader)
         super().connection_lost(exc)
+
+
+def _stopped(clock: asyncio.TimerHandle | None) -> None:
+    """None, in the place of the clock."""
+    if clock is not None:
+        clock.cancel()
