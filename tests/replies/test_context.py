@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import ContextOverflow, StreamBroken, Upstream
-from ollama_mcp.replies.context import Need, Windows, cut_window, grown_window, overflow
+from ollama_mcp.replies.context import Need, Windows, cut_window, grown_window, overflow, window_limit
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 
@@ -384,3 +384,93 @@ async def test_a_passing_failure_does_not_shrink_the_window(bench):
                 await b.chat(model="m")
             await b.chat(model="m")
             assert b.options_sent()[-1]["num_ctx"] == 8192
+
+
+SHORTER = "Send a shorter prompt, name a model with a larger window, or send truncate=true to have it cut."
+
+
+@pytest.mark.parametrize(
+    ("need", "given", "remedy"),
+    [
+        (Need(5000, 0, None, 4096), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
+        (Need(5000, 0, None, None), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
+        (Need(5000, 0, None, 8192), True, SHORTER),  # nothing larger could be sent
+        (Need(5000, 0, None, 4096), False, SHORTER),
+        (Need(8190, 0, 3, 4096), False, 'Send a "num_predict" of at most 2 in options, or a shorter prompt.'),
+        (Need(8190, 0, 2, 4096), False, SHORTER),  # that would fit
+        (Need(8192, 0, 1, 4096), False, SHORTER),  # there is no room for an answer
+        (Need(None, 9000, 3, 4096), False, SHORTER),
+        (Need(9000, 0, None, 4096), True, SHORTER),
+    ],
+)
+def test_an_overflow_says_what_to_send_instead(need, given, remedy):
+    assert overflow("m", need, limit=8192, model_max=8192, given=given).remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("need", "model_max", "cause"),
+    [
+        (
+            Need(9000, 0, None, 4096),
+            8192,
+            "it of 9000 tokens does not fit: m has a window of 4096 tokens, the model's maximum is 8192",
+        ),
+        (Need(None, 9000, None, None), 0, "it does not fit: m has a window of 8192 tokens"),
+        (
+            Need(None, 9000, None, None),
+            8193,
+            (
+                "it does not fit: m has a window of 8192 tokens, the model's maximum is 8193, "
+                "OLLAMA_MCP_MAX_CONTEXT allows 8192"
+            ),
+        ),
+    ],
+)
+def test_an_overflow_says_every_number_that_is_known(need, model_max, cause):
+    error = overflow("m", need, limit=8192, model_max=model_max, what="it")
+    assert error.cause == cause
+    assert error.details == {
+        "tokens": need.tokens,
+        "window": need.window or 8192,
+        "model_max": model_max or None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("need", "limit", "window"),
+    [
+        (Need(3072, 0, None, 2048), 32768, 4096),  # 1024 are kept for an answer without limit
+        (Need(3073, 0, None, 2048), 32768, 8192),
+        (Need(4000, 0, 96, 2048), 32768, 4096),
+        (Need(4000, 0, 97, 2048), 32768, 8192),
+        (Need(None, 6144, None, None), 32768, 4096),  # two bytes a token, where nobody says
+        (Need(None, 6146, None, None), 32768, 8192),
+        (Need(None, 10, None, 4096), 32768, 8192),
+        (Need(1, 0, 1, None), 32768, 2),
+        (Need(10, 0, 1, 4096), 32768, 8192),  # it did not fit into 4096, whatever was counted
+        (Need(4095, 0, None, 2048), 4096, 4096),
+        (Need(4096, 0, None, 2048), 4096, None),  # no token is left for an answer
+        (Need(10, 0, 1, 4096), 4096, None),
+        (Need(10, 0, 1, 4095), 4096, 4096),
+    ],
+)
+def test_a_window_grows_to_the_next_power_of_two_that_holds_both(need, limit, window):
+    assert grown_window(need, limit) == window
+
+
+def test_a_model_is_never_asked_for_a_larger_window_than_it_has_or_the_operator_allows():
+    assert window_limit(8192, 32768) == 8192
+    assert window_limit(131072, 32768) == 32768
+    assert window_limit(0, 32768) == 32768
+
+
+def test_a_window_that_does_not_load_is_given_up_for_the_one_before():
+    windows = Windows()
+    windows.keep("m", 8192)
+    windows.give_up("m", 4096, None)
+    assert windows.of("M:latest") == 8192, "another call has grown it meanwhile"
+    windows.keep("m", 16384)
+    windows.give_up("m", 16384, 8192)
+    assert windows.of("m") == 8192
+    windows.give_up("m", 8192, 8192)
+    assert windows.of("m") is None
