@@ -37,7 +37,10 @@ GROUPS = {
     "errors": ("errors", "rings/test_errors rings/test_scrub"),
     "host": ("host", "rings/test_host"),
     "names": ("names", "rings/test_options management/test_names"),
-    "confirmation": ("management/confirmation", "management/test_shelf management/test_transfers"),
+    "confirmation": (
+        "management/confirmation",
+        "management/test_confirmation management/test_asked management/test_shelf",
+    ),
     "reply": ("replies/reply", "replies/test_reply replies/test_registry replies/test_progress"),
     "registry": ("replies/registry", "replies/test_registry replies/test_reply"),
     "answer": ("replies/answer", "replies/test_reply replies/test_thinking replies/test_context"),
