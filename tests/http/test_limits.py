@@ -106,3 +106,15 @@ def test_every_address_of_a_name_is_bound_to_one_port(name):
     finally:
         for opened in sockets:
             opened.close()
+
+
+# --- bodies -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["[],", "1,", '"",'])
+def test_a_body_of_very_many_small_parts_is_refused_before_it_becomes_objects(serve, part):
+    body = '{"jsonrpc":"2.0","id":1,"method":"ping","params":[' + part * 300_000 + "0]}"
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    response = serve().ask("POST", content=body, headers=headers)
+    assert response.status_code == 413
+    assert "250000" in response.text

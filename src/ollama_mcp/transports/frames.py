@@ -48,6 +48,7 @@ _LAST = re.compile(rb",\s*" + _ID + rb"\s*\}\s*$")
 _PARTS = 250_000
 """Texts, commas and opening brackets in one message: more than any call
 needs, and no more than 32 MiB as objects, while 16 MiB of `[],` would be 460."""
+TOO_MANY_PARTS = f"a message may have at most {_PARTS} texts, commas and brackets"
 _MARKS = (b",", b"[", b"{")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
@@ -69,19 +70,16 @@ def decode(line: Line) -> JSONRPCMessage:
     if isinstance(line, TooLong):
         most = f"a message may have at most {line.limit} bytes, which is OLLAMA_MCP_MAX_LINE"
         raise Refused(INVALID_REQUEST, most, _id_at_an_edge(line))
-    if _is_crowded(line):
-        raise Refused(
-            INVALID_REQUEST,
-            f"a message may have at most {_PARTS} texts, commas and brackets",
-            _id_at_an_edge(line),
-        )
+    if has_too_many_parts(line):
+        raise Refused(INVALID_REQUEST, TOO_MANY_PARTS, _id_at_an_edge(line))
     value = _parse(line)
     if not isinstance(value, dict):
         raise Refused(INVALID_REQUEST, "a message is one JSON object; batches are not part of MCP")
     return _message(cast("dict[str, Any]", value))
 
 
-def _is_crowded(line: bytes) -> bool:
+def has_too_many_parts(line: bytes) -> bool:
+    """Whether a message would become so many objects that they hold many times its size."""
     if len(line) <= _PARTS or _marks(line, 0, len(line)) + line.count(b'"') // 2 <= _PARTS:
         return False
     parts = end = 0

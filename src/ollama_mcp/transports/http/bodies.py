@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ollama_mcp.transports.frames import mended
+from ollama_mcp.transports.frames import TOO_MANY_PARTS, has_too_many_parts, mended
 from ollama_mcp.transports.http.traffic import refusal
 
 BODY_S = 60.0
@@ -61,7 +61,7 @@ class Bodies:
             except _Gone:
                 return
             else:
-                await self._app(scope, _again(mended(body), receive), send)
+                await self._app(scope, _again(body, receive), send)
 
     @contextmanager
     def _hold(self) -> Generator[_Size]:
@@ -91,9 +91,14 @@ class Bodies:
                     self._count(message.get("body", b""), size)
                     body += message.get("body", b"")
                     if not message.get("more_body", False):
-                        return bytes(body)
+                        return self._whole(bytes(body))
         except TimeoutError:
             raise _Refused(408, f"the body did not come within {self._seconds:g} s") from None
+
+    def _whole(self, body: bytes) -> bytes:
+        if has_too_many_parts(body):
+            raise _Refused(413, TOO_MANY_PARTS)
+        return mended(body)
 
     def _count(self, part: bytes, size: _Size) -> None:
         size.bytes += len(part)
