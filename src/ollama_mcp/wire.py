@@ -323,6 +323,11 @@ class RunningModel(Response):
     size_vram: Count = 0
     context_length: Count = 0
 
+    @property
+    def gpu_share(self) -> float | None:
+        """How much of it is in the GPU's memory, from 0 to 1; None where Ollama does not say."""
+        return min(max(self.size_vram / self.size, 0.0), 1.0) if self.size > 0 else None
+
 
 class RunningList(Response):
     """GET /api/ps."""

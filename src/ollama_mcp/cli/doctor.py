@@ -200,7 +200,7 @@ def _loaded(row: Listed) -> str:
     running = row.running
     if running is None:
         return ""
-    share = round(100 * running.size_vram / running.size) if running.size else 0
+    share = round(100 * (running.gpu_share or 0))
     return f"; loaded with a window of {running.context_length or '?'}, {share} % on the GPU"
 
 

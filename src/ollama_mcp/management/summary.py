@@ -36,8 +36,7 @@ class InMemory:
         """What the list of loaded models says of one."""
         if running is None:
             return None
-        share = min(max(running.size_vram / running.size, 0.0), 1.0) if running.size > 0 else None
-        return cls(running.size, share, running.context_length, running.expires_at)
+        return cls(running.size, running.gpu_share, running.context_length, running.expires_at)
 
 
 @dataclass(frozen=True)

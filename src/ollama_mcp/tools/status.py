@@ -45,10 +45,11 @@ def status_report(status: Status) -> CallToolResult:
 
 
 def _loaded(model: RunningModel) -> dict[str, Any]:
+    share = model.gpu_share
     return {
         "name": model.name or model.model,
         "size": model.size,
-        "gpu_percent": round(100 * min(model.size_vram / model.size, 1)) if model.size else None,
+        "gpu_percent": None if share is None else round(100 * share),
         "window": model.context_length or None,
         "expires_s": _seconds_left(model.expires_at),
     }
