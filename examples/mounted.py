@@ -33,7 +33,7 @@ def make_web(app: App) -> Starlette:
         return PlainTextResponse("a site of yours")
 
     return Starlette(
-        routes=[Route("/", home), Mount("/ollama", ollama.application)],
+        routes=[Route("/", home), *ollama.metadata, Mount("/ollama", ollama.application)],
         lifespan=ollama.lifespan,  # mounted, it does not run by itself; compose it with yours
     )
 

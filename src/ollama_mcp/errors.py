@@ -198,7 +198,7 @@ class NotOllama(BackendError):
 
 
 class Timeout(BackendError):
-    """A clock ran out: `details["clock"]` is connect, first_byte, idle or transfer."""
+    """A clock ran out: `details["clock"]` is connect, first_byte, idle, transfer, unclaimed or shutdown."""
 
     code = "TIMEOUT"
     retryable = True

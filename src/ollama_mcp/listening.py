@@ -90,7 +90,7 @@ class AllowedHost:
 
     Attributes:
         name: As in `Authority`.
-        port: Exactly this one; None: the server's own, or none at all; "*": any.
+        port: Exactly this one; None: none, the server's own or a usual one (80, 443); "*": any.
     """
 
     name: str
@@ -101,7 +101,7 @@ class AllowedHost:
         if named.name != self.name:
             return False
         if self.port is None:
-            return named.port in (None, own_port)
+            return named.port in (None, own_port, *_DEFAULT_PORTS.values())
         return self.port in (ANY_PORT, named.port)
 
     def __str__(self) -> str:
@@ -201,7 +201,9 @@ class Names:
         return is_ours and (named.port or _DEFAULT_PORTS.get(scheme)) == local[1]
 
     def has_origin(self, header: str, local: tuple[str, int], scheme: str = "http") -> bool:
-        """Whether an Origin header is of one of our pages: those of this very server, and those allowed.
+        """Whether an Origin header is of one of our pages.
+
+        Those of this very server are, under whichever of its names, and those allowed.
 
         The arguments are those of `has_host`.
         """
@@ -210,7 +212,10 @@ class Names:
             return False
         if origin in self.origins:
             return True
-        return origin.scheme == scheme and self._is_own(Authority(origin.name, origin.port), local, scheme)
+        page = Authority(origin.name, origin.port)
+        if any(allowed.admits(page, local[1]) for allowed in self.hosts):
+            return True
+        return origin.scheme == scheme and self._is_own(page, local, scheme)
 
 
 def _plain(address: str) -> str:

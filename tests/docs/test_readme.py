@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
+from ollama_mcp.transports.http import access_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +32,8 @@ COMMAND = str(Path(sys.executable).with_name("ollama-mcp"))
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    found = re.findall(rf"^ *```{language}\n(.*?)```", README, flags=re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for block in found]
 
 
 def servers() -> list[dict[str, Any]]:
@@ -85,12 +88,23 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("program", blocks("python"), ids=["server", "own tool", "client", "pytest"])
+@pytest.mark.parametrize(
+    "program", blocks("python"), ids=["verifier", "server", "own tool", "client", "pytest"]
+)
 def test_a_program_in_readme_runs(program: str, tmp_path: Path) -> None:
     file = tmp_path / "test_program.py"
     with FakeOllama.in_thread() as fake:
         file.write_text(program.replace("http://127.0.0.1:11434", fake.url), encoding="utf-8")
         run(*(["-m", "pytest"] if "def test_" in program else []), file, cwd=tmp_path, OLLAMA_HOST=fake.url)
+
+
+def test_the_verifier_in_readme_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = next(block for block in blocks("python") if "verify_token" in block)
+    (tmp_path / "my_auth.py").write_text(program, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    access = access_of(load({"OLLAMA_MCP_VERIFIER": "my_auth:make"}))
+    assert str(access.auth.issuer_url) == "https://login.example.com"
+    assert access.names.has_host("gpu.example.com", ("10.0.0.7", 8000))
 
 
 def test_the_test_in_readme_passes_where_trio_is_installed(tmp_path: Path) -> None:

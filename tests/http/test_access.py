@@ -1,10 +1,22 @@
 """Who is let in over HTTP, and whose is what."""
 
-import pytest
+from contextlib import AsyncExitStack
+from functools import partial
 
+import anyio
+import httpx
+import httpx2
+import pytest
+from mcp import MCPError
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from ollama_mcp import App, create_server
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Script
-from ollama_mcp.transports.http import access_of, open_sockets, refuse_exposure
+from ollama_mcp.transports.http import access_of, http_app, open_sockets, refuse_exposure
 
 ANNE, BERT = "anne-has-this-token-of-32-characters", "bert-has-this-token-of-32-characters"
 
@@ -125,3 +137,55 @@ def test_a_token_a_word_of_the_operator_or_loopback_will_do(variables):
 def test_what_is_contrary_or_cannot_be_made_is_a_bad_setting(variables, said):
     with pytest.raises(ValueError, match=said):
         access_of(load(variables))
+
+
+# --- mounted, without a bind of its own --------------------------------------------------------
+
+
+@pytest.fixture
+def mounted(ollama):
+    """Asks an application that nobody serves, at an address of the test's own."""
+
+    async def ask(base, path="/ollama/mcp", *, entered=True, **variables):
+        app = App.create(load({"OLLAMA_HOST": ollama.url, **variables}))
+        server = http_app(create_server(app), app)
+        outer = Starlette(routes=[*server.metadata, Mount("/ollama", server.application)])
+        async with AsyncExitStack() as stack:
+            if entered:
+                await stack.enter_async_context(server.lifespan(outer))
+            transport = httpx.ASGITransport(outer)
+            client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url=base))
+            return await client.get(path)
+
+    return lambda *args, **kwargs: anyio.run(partial(ask, *args, **kwargs))
+
+
+def test_mounted_without_a_token_it_answers_this_machine_alone(mounted):
+    assert mounted("http://127.0.0.1:8000").status_code != 403
+    refused = mounted("http://10.0.0.7:8000")
+    assert refused.status_code == 403
+    assert "token" in refused.json()["error"]["message"]
+    assert mounted("http://10.0.0.7:8000", OLLAMA_MCP_INSECURE_NO_AUTH="1").status_code != 403
+    assert mounted("http://10.0.0.7:8000", OLLAMA_MCP_TOKEN=ANNE).status_code == 401
+
+
+def test_mounted_without_its_lifespan_it_says_so_and_is_not_healthy(mounted):
+    refused = mounted("http://127.0.0.1:8000", entered=False)
+    assert refused.status_code == 503
+    assert "lifespan" in refused.json()["error"]["message"]
+    assert mounted("http://127.0.0.1:8000", "/ollama/health", entered=False).status_code == 503
+
+
+# --- what the client and the operator are told ---------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_client_shows_why_it_was_turned_away_and_the_log_has_it(serve, mode, caplog):
+    served = serve()
+    async with httpx2.AsyncClient(headers={"host": "gpu.example.com"}) as http:
+        told = pytest.RaisesExc(MCPError, match=r"gpu\.example\.com.*--allow-hosts")
+        with pytest.RaisesGroup(told, flatten_subgroups=True), anyio.fail_after(10):
+            async with Client(streamable_http_client(served.url, http_client=http), mode=mode):
+                pass
+    assert "gpu.example.com" in caplog.text

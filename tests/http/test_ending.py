@@ -7,13 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import httpx
 import pytest
+from mcp import ClientSession
+from mcp.client.sse import sse_client
 
-from ollama_mcp.testing import Script
+from ollama_mcp.testing import FakeOllama, Script
 
 COMMAND = Path(sys.executable).with_name("ollama-mcp")
 PATIENCE = 20
@@ -24,6 +28,16 @@ MODERN = {
     "io.modelcontextprotocol/clientCapabilities": {},
     "progressToken": "p",
 }
+
+
+CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "ollama_list_models"}}
+
+
+@pytest.fixture
+def ollama() -> Iterator[FakeOllama]:
+    """One for each test: what was held and let go stays so."""
+    with FakeOllama.in_thread() as fake:
+        yield fake
 
 
 @pytest.fixture
@@ -84,8 +98,9 @@ def begun(client, url, headers, meta):
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     stream = client.stream("POST", url, headers=headers, json=message)
     response = stream.__enter__()
-    next(response.iter_lines())
-    return stream
+    lines = response.iter_lines()
+    next(lines)
+    return SimpleNamespace(rest=lines, leave=partial(stream.__exit__, None, None, None))
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
@@ -111,13 +126,55 @@ def test_a_call_that_ends_within_the_grace_is_answered(start, ollama):
     with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         stream = a_call_of_2026(child, client)
         child.process.send_signal(signal.SIGTERM)
-        refused = client.post(child.url, json={}, headers=HEADERS)
+        refused = client.post(child.url, json=CALL, headers=HEADERS)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         ollama.release()
-        stream.__exit__(None, None, None)
+        stream.leave()
     begin = time.monotonic()
     assert child.process.wait(PATIENCE) == 0
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("situation", [a_call_of_2025, a_call_of_2026])
+def test_a_call_that_does_not_end_within_the_grace_is_told_with_what_was_written(start, ollama, situation):
+    child = start("--http", "127.0.0.1:0")
+    ollama.script(Script(tokens=["a "] * 10, hold_after_tokens=3))
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
+        stream = situation(child, client)
+        child.process.send_signal(signal.SIGTERM)
+        said = "".join(stream.rest)
+    assert "TIMEOUT: the server ends" in said
+    assert "a a a " in said
+
+
+def test_a_call_over_sse_has_its_grace_too(start, ollama):
+    child = start("--http", "127.0.0.1:0", "--sse", OLLAMA_MCP_HTTP_GRACE="10")
+    ollama.script(Script(tokens=["done"], hold_after_tokens=1))
+
+    async def call() -> str:
+        with anyio.fail_after(PATIENCE):
+            async with (
+                sse_client(child.url.replace("/mcp", "/sse")) as streams,
+                ClientSession(*streams) as session,
+            ):
+                await session.initialize()
+                await session.list_tools()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(end)
+                    result = await session.call_tool("ollama_chat", {"prompt": "x"})
+        return result.content[0].text
+
+    async def end() -> None:
+        await ollama.wait_for(lambda fake: fake.open_connections and fake.asked("/api/chat"))
+        child.process.send_signal(signal.SIGTERM)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            ready = child.url.replace("/mcp", "/ready")
+            while (await client.get(ready)).status_code != 503:
+                await anyio.lowlevel.checkpoint()
+        ollama.release()
+
+    assert anyio.run(call) == "done"
+    assert child.process.wait(PATIENCE) == 0
 
 
 def test_a_second_signal_ends_it_at_once(start, ollama):
@@ -126,7 +183,7 @@ def test_a_second_signal_ends_it_at_once(start, ollama):
     with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         a_call_of_2026(child, client)
         child.process.send_signal(signal.SIGTERM)
-        assert client.post(child.url, json={}, headers=HEADERS).status_code == 503
+        assert client.post(child.url, json=CALL, headers=HEADERS).status_code == 503
         child.process.send_signal(signal.SIGTERM)
         assert child.process.wait(PATIENCE) == -signal.SIGTERM
 
@@ -142,7 +199,7 @@ def test_a_port_that_is_taken_is_said_with_what_to_do(start):
 def test_an_address_that_others_reach_wants_a_token_or_a_word(start, flag):
     child = start("--http", "0.0.0.0:0", *flag)
     if flag:
-        assert "serving MCP on http://0.0.0.0:" in child.said
+        assert "/mcp to EVERYBODY who reaches it" in child.said
     else:
         assert child.process.wait(PATIENCE) == 2
         assert "OLLAMA_MCP_TOKEN" in child.said

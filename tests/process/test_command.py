@@ -242,10 +242,10 @@ def test_doctor_shows_every_setting_in_force(doctor: Any):
     )
     assert status == 0
     for text in (
-        "THINK = False",
+        "THINK = false",
         "KEEP_ALIVE = 0",
-        "CLOUD = True",
-        "OPTIONS = {'seed': 1}",
+        "CLOUD = true",
+        'OPTIONS = {"seed": 1}',
         "IDLE_TIMEOUT = 7",
         "RATE = 60/min, ollama_chat=10/h",
         "REGISTRIES = registry.ollama.ai,hf.co",

@@ -72,6 +72,7 @@ WRONG = {
     "OLLAMA_MCP_RATE": ("60", "60/min"),
     "OLLAMA_MCP_BURST": ("0", "at least 1"),
     "OLLAMA_MCP_HTTP": ("http://127.0.0.1:8000", "0.0.0.0:8000"),
+    "OLLAMA_MCP_PROTOCOL": ("modern", "auto, legacy"),
     "OLLAMA_MCP_SSE": ("perhaps", "1 or 0"),
     "OLLAMA_MCP_TOKEN": ("a" * 31, "at least 32"),
     "OLLAMA_MCP_TOKEN_FILE": ("/no/such/file", "file that exists"),

@@ -179,7 +179,7 @@ FURTHER = {
     "GPU.Example.Com": 200,
     "gpu.example.com:{port}": 200,
     "gpu.example.com:{other}": 421,
-    "gpu.example.com:80": 421,
+    "gpu.example.com:80": 200,  # the usual ports, which a proxy may write
     "gpu.example.com.": 421,
     "sub.gpu.example.com": 421,
     "xgpu.example.com": 421,

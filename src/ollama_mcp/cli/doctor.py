@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -131,8 +132,11 @@ def _refusals(app: App) -> list[Finding]:
     for check in (create_server, _check_http):
         try:
             check(app)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             found.append(Finding(str(error), "Correct it, or take it out.", is_problem=True, stops=True))
+        except OSError as error:
+            said = f"OLLAMA_MCP_HTTP: {error.strerror or error}, unless it is this server that runs already"
+            found.append(Finding(said, "Name another port or address.", is_problem=True, stops=True))
     return found
 
 
@@ -145,8 +149,12 @@ def _check_http(app: App) -> None:
     """
     from ollama_mcp.transports import http  # noqa: PLC0415 - most do without it
 
-    if (bind := app.settings.http.bind) is not None:
-        http.refuse_exposure(http.access_of(app.settings), [address for _, address in http.resolved(bind)])
+    if (bind := app.settings.http.bind) is None:
+        return
+    access = http.access_of(app.settings)
+    http.refuse_exposure(access, [address for _, address in http.resolved(bind)])
+    for opened in http.open_sockets(bind):
+        opened.close()
 
 
 def _log_file(settings: Settings) -> list[Finding]:
@@ -171,10 +179,12 @@ def _shown(key: str, prepared: str | None, settings: Settings) -> str:
 def _written(value: Any) -> str:
     """A value as the environment has it."""
     if isinstance(value, bool):
-        return str(int(value))
+        return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(map(str, cast("tuple[Any, ...]", value)))
-    return "" if value == {} else str(value)
+    if isinstance(value, Mapping):
+        return json.dumps(dict(cast("Mapping[str, Any]", value))) if value else ""
+    return str(value)
 
 
 def _mask(secret: object) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from mcp.server import MCPServer
 
 from ollama_mcp.app import App
+from ollama_mcp.listening import Authority
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools import AT_ONCE
@@ -59,11 +60,14 @@ def _serve_http(server: MCPServer[Any], app: App) -> int:
     from ollama_mcp.transports import http  # noqa: PLC0415 - stdio starts without it
 
     settings = app.settings.http
+    if app.settings.protocol != "auto":
+        _log.warning("OLLAMA_MCP_PROTOCOL is for stdio: over HTTP each request says which version it speaks")
     access = http.access_of(app.settings)
     try:
         sockets = http.open_sockets(settings.bind or ("", 0))
     except OSError as error:
-        print(f"ollama-mcp: OLLAMA_MCP_HTTP: {error.strerror or error}; name another port or address",
+        bind = str(Authority(*settings.bind)) if settings.bind else ""
+        print(f"ollama-mcp: OLLAMA_MCP_HTTP {bind}: {error.strerror or error}; name another port or address",
               file=sys.stderr)  # fmt: skip
         return 1
     http.refuse_exposure(access, [opened.getsockname()[0] for opened in sockets])
@@ -72,7 +76,9 @@ def _serve_http(server: MCPServer[Any], app: App) -> int:
 
     def say() -> None:
         for address in http.addresses_of(sockets):
-            print(f"ollama-mcp: serving MCP on {address}", file=sys.stderr, flush=True)
+            also = " and /sse" if settings.sse else ""
+            print(f"ollama-mcp: serving MCP on {address}{also} to {access.told(settings)}",
+                  file=sys.stderr, flush=True)  # fmt: skip
 
     return http.run_http(serving, sockets, access, grace=settings.grace, on_started=say)
 

@@ -25,6 +25,7 @@ from ollama_mcp.wire import RunningModel
 
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""
+LATE = f"no answer within {PATIENCE_S:g} s"
 _CLOCK_S = 5.0
 _FRESH_S = 1.0
 """Seconds for which a probe takes the last answer: it may be asked by anybody, as often as they like."""
@@ -137,7 +138,7 @@ class Overview:
 def _trouble(probe: asyncio.Task[Seen]) -> str:
     """Why there is no answer; "" where there is one."""
     if not probe.done():
-        return f"no answer within {PATIENCE_S:g} s"
+        return LATE
     if probe.cancelled():
         return "the connections were closed"
     error = probe.exception()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from ollama_mcp.errors import Timeout, UnknownHandle
+from ollama_mcp.errors import OllamaError, Timeout, UnknownHandle
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.kept import Kept, Retention
@@ -91,6 +91,15 @@ class Replies:
             return
         if answer.stats.tokens_per_s is not None:
             self._recent.append(Speed(reply.model, answer.stats.tokens_per_s))
+
+    async def stop(self, why: Callable[[str], OllamaError]) -> None:
+        """Stop what is in flight on this loop; who waits for it is told why.
+
+        Args:
+            why: Makes the failure of one of them, of the text that it had written.
+        """
+        running = list(self._held.here().running)
+        await asyncio.gather(*(reply.cancel(why(reply.text)) for reply in running))
 
     async def aclose(self) -> None:
         """Cancel what is in flight on this loop and wait until its connections are closed."""

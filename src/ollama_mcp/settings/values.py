@@ -304,7 +304,27 @@ def read_token_file(value: Any) -> tuple[tuple[str, str], ...]:
         lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
     except (OSError, UnicodeDecodeError):
         raise ValueError("the path of a text file that can be read") from None
-    entries = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if (path and not entries) or any(len(entry) > 2 for entry in entries):
+    entries = [_owned(number, line) for number, line in enumerate(lines, 1) if _is_entry(line)]
+    if path and not entries:
         raise ValueError("the path of a file with a token a line, each after its owner's name or alone")
-    return tuple((entry[0] if len(entry) == 2 else "", _token(entry[-1])) for entry in entries)
+    tokens = [token for _, token in entries]
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("the path of a file in which no token stands twice")
+    return tuple(entries)
+
+
+def _is_entry(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
+def _owned(number: int, line: str) -> tuple[str, str]:
+    """The owner, or "", and the token of one line."""
+    words = line.split()
+    if len(words) > 2:
+        raise ValueError(
+            f"the path of a file with an owner's name and a token a line; line {number} is neither"
+        )
+    try:
+        return (words[0] if len(words) == 2 else ""), _token(words[-1])
+    except ValueError as error:
+        raise ValueError(f"the path of a file of tokens; in line {number} has to be {error}") from None

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from ollama_mcp.guards import LineStatistics
 from ollama_mcp.replies import Reply
-from ollama_mcp.replies.overview import Status
+from ollama_mcp.replies.overview import LATE, Status
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.tables import columns, size_of
 from ollama_mcp.wire import RunningModel
 
+_RECENT_S = 10
 _FOREVER_S = 100 * 365 * 24 * 3600
 
 
@@ -77,7 +78,9 @@ def _server(status: Status) -> str:
     seen = status.seen
     name = f"Ollama {seen.version}" if seen and seen.version else "Ollama"
     if status.trouble:
-        return f"{name} does not answer: {_trouble(status)}."
+        is_late = seen is not None and status.age_s < _RECENT_S and status.trouble == LATE
+        verb = "answers late" if is_late else "does not answer"
+        return f"{name} {verb}: {_trouble(status)}."
     return f"{name} answers." + ("" if seen and seen.loaded else " No model is loaded.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 
 from ollama_mcp.limits import USUAL
-from ollama_mcp.listening import Names, is_loopback
+from ollama_mcp.listening import AllowedHost, Names, is_loopback, parse_authority
 from ollama_mcp.settings import Http, Settings
 from ollama_mcp.transports.http.tokens import StaticTokens, auth_settings_of, load_verifier
 
@@ -35,6 +36,15 @@ class Access:
     body: int = USUAL.line
     insecure: bool = False
 
+    def told(self, http: Http) -> str:
+        """Who may call, for people."""
+        if http.verifier:
+            return f"those whom {http.verifier} knows"
+        names = dict.fromkeys(name for name, _ in http.tokens if name)
+        if http.tokens:
+            return "those with a token" + (f" ({', '.join(names)})" if names else "")
+        return "EVERYBODY who reaches it" if self.insecure else "this machine"
+
     @property
     def share(self) -> int:
         """Requests, and sessions, that one caller has at most at once."""
@@ -49,12 +59,13 @@ def access_of(settings: Settings) -> Access:
     """
     http = settings.http
     verifier = _verifier(http)
+    auth = auth_settings_of(verifier) if verifier is not None else None
     if http.insecure_no_auth and verifier is not None:
-        raise ValueError("OLLAMA_MCP_INSECURE_NO_AUTH and a token are contrary: leave one of them out")
+        raise ValueError("OLLAMA_MCP_INSECURE_NO_AUTH is contrary to tokens: leave one of them out")
     return Access(
-        names=Names(_bound(http), http.allow_hosts, http.allow_origins),
+        names=Names(_bound(http), (*http.allow_hosts, *_own_hosts(auth)), http.allow_origins),
         verifier=verifier,
-        auth=auth_settings_of(verifier) if verifier is not None else None,
+        auth=auth,
         connections=http.connections,
         body=settings.limits.line,
         insecure=http.insecure_no_auth,
@@ -63,10 +74,22 @@ def access_of(settings: Settings) -> Access:
 
 def _verifier(http: Http) -> TokenVerifier | None:
     if http.verifier and http.tokens:
-        raise ValueError("OLLAMA_MCP_VERIFIER and OLLAMA_MCP_TOKEN are contrary: leave one of them out")
+        raise ValueError("a verifier (OLLAMA_MCP_VERIFIER, --verifier) is contrary to tokens: leave one out")
     if http.verifier:
         return load_verifier(http.verifier)
     return StaticTokens(http.tokens) if http.tokens else None
+
+
+def _own_hosts(auth: AuthSettings | None) -> list[AllowedHost]:
+    """Names that need not be allowed: this machine's, and that of the resource whose tokens are taken.
+
+    A stranger's page cannot have the machine's name, unless the stranger rules its network's names.
+    """
+    own = parse_authority(socket.gethostname())
+    found = [AllowedHost(own.name)] if own is not None and own.port is None else []
+    if auth is not None and auth.resource_server_url is not None and auth.resource_server_url.host:
+        found.append(AllowedHost(auth.resource_server_url.host.lower()))
+    return found
 
 
 def _bound(http: Http) -> str:

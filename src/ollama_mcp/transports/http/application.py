@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
 from ollama_mcp.app import App
+from ollama_mcp.errors import Timeout
 from ollama_mcp.listening import Origin
 from ollama_mcp.transports.http.access import Access, access_of
 from ollama_mcp.transports.http.bodies import Bodies
@@ -28,6 +29,8 @@ MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
 _POSTS = "/messages/"
 
+_LAST_ANSWER_S = 0.25
+"""Seconds in which those are told whose call is broken off at the end; progress keeps 0.075 of them."""
 _UNCHECKED = TransportSecuritySettings(enable_dns_rebinding_protection=False)
 """For the SDK: `Doors` has looked, on every address and at the exact port."""
 
@@ -39,16 +42,41 @@ class HttpServer:
     Attributes:
         application: The Starlette application. Mounted in another one, its lifespan is not entered by
             itself: give the outer one `lifespan=server.lifespan`.
-        traffic: What is in flight, and how to end it.
+        app: What the tools work with.
+        metadata: Where clients learn which issuer's token they need: always at the root of a host, so that
+            an outer application has to have these among its own routes.
+        traffic: What is in flight.
     """
 
     application: Starlette
+    app: App
+    metadata: Sequence[BaseRoute] = ()
     traffic: Traffic = field(default_factory=Traffic)
+
+    async def end(self, grace_s: float) -> None:
+        """Take no new calls; give those that go on their time, and then an answer that says so."""
+
+        def running() -> int:
+            return self.app.calls.running
+
+        if not await self.traffic.settle(grace_s, running):
+            await self.app.replies.stop(_ends)
+            await self.traffic.settle(_LAST_ANSWER_S, running)
+        self.traffic.cut()
 
     @property
     def lifespan(self) -> Any:
         """The lifespan of the application, for the one in which it is mounted."""
         return self.application.router.lifespan_context
+
+
+def _ends(written: str) -> Timeout:
+    return Timeout(
+        "the server ends, and this call took longer than its grace",
+        "Call again in a moment.",
+        partial_text=written,
+        clock="shutdown",
+    )
 
 
 def http_app(
@@ -64,32 +92,36 @@ def http_app(
         sse: Whether to serve the SSE transport of 2024 at /sse, too.
     """
     access = access or access_of(app.settings)
-    traffic = Traffic()
+    traffic, metadata = Traffic(), _metadata(access)
     probes = Probes(app, traffic)
     inner = _inner(host, access, sse=sse)
     inner.router.routes.append(Route("/metrics", probes.metrics))
     guarded = Doors(
-        with_callers(Bodies(inner, access.body), access.verifier, access.auth, access.share),
-        access.names,
+        with_callers(Bodies(inner, access.body, traffic), access.verifier, access.auth, access.share),
+        access,
         traffic,
     )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         async with inner.router.lifespan_context(inner):
-            yield
+            traffic.serving = True
+            try:
+                yield
+            finally:
+                traffic.serving = False
 
     application = Starlette(
         routes=[
             Route("/health", probes.health),
             Route("/ready", probes.ready),
-            *_metadata(access),
+            *metadata,
             Route("/.well-known/{path:path}", inner),  # a client without a token asks there who gives one
             Mount("/", app=_for_pages(Tracked(guarded, traffic), access.names.origins)),
         ],
         lifespan=lifespan,
     )
-    return HttpServer(application, traffic)
+    return HttpServer(application, app, metadata, traffic)
 
 
 def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:

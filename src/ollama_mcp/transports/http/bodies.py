@@ -10,7 +10,8 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ollama_mcp.transports.frames import TOO_MANY_PARTS, has_too_many_parts, mended
-from ollama_mcp.transports.http.traffic import refusal
+from ollama_mcp.transports.http.refusals import refusal
+from ollama_mcp.transports.http.traffic import Traffic
 
 BODY_S = 60.0
 """Seconds in which a body must have come."""
@@ -41,11 +42,13 @@ class Bodies:
     Args:
         app: What is behind.
         most: Bytes of one body.
+        traffic: Says whether the server still takes calls.
         seconds: In which it must have come.
     """
 
-    def __init__(self, app: ASGIApp, most: int, seconds: float = BODY_S) -> None:
+    def __init__(self, app: ASGIApp, most: int, traffic: Traffic, seconds: float = BODY_S) -> None:
         self._app = app
+        self._traffic = traffic
         self._most = most
         self._seconds = seconds
         self._held = 0
@@ -96,6 +99,8 @@ class Bodies:
             raise _Refused(408, f"the body did not come within {self._seconds:g} s") from None
 
     def _whole(self, body: bytes) -> bytes:
+        if self._traffic.closing and b'"tools/call"' in body:  # what else clients ask is answered at once
+            raise _Refused(503, "the server ends", 1)
         if has_too_many_parts(body):
             raise _Refused(413, TOO_MANY_PARTS)
         return mended(body)

@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.errors import RateLimited
 from ollama_mcp.guards import Rate, RateLimit
+from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.sessions import Sessions
-from ollama_mcp.transports.http.traffic import refusal
 
 _WRONG_TOKENS = {"tokens": Rate(30, 60.0)}
 _WRONG_AT_ONCE = 10

@@ -1,11 +1,13 @@
-"""What is turned away before anybody asks who it is: strange names, strange pages, and all at the end."""
+"""What is turned away before anybody asks who it is: strange names and strange pages."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ollama_mcp.listening import Names
-from ollama_mcp.transports.http.traffic import Traffic, refusal
+from ollama_mcp.listening import is_loopback
+from ollama_mcp.transports.http.access import Access
+from ollama_mcp.transports.http.refusals import logged, refusal
+from ollama_mcp.transports.http.traffic import Traffic
 
 
 class Doors:
@@ -13,26 +15,38 @@ class Doors:
 
     Args:
         app: What is behind.
-        names: Those that may pass.
+        access: Who may pass, and under which names.
         traffic: Says whether the server still takes something.
     """
 
-    def __init__(self, app: ASGIApp, names: Names, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, access: Access, traffic: Traffic) -> None:
         self._app = app
-        self._names = names
+        self._access = access
+        self._names = access.names
         self._traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Turn away, or hand on."""
-        if self._traffic.closing:
-            answer = refusal(503, "the server ends", 1)
-        elif not self._is_called_by_name(scope):
-            answer = refusal(421, "the Host header names another server; OLLAMA_MCP_ALLOW_HOSTS adds names")
-        elif not self._is_from_a_known_page(scope):
-            answer = refusal(403, "pages of this Origin may not call; OLLAMA_MCP_ALLOW_ORIGINS adds some")
-        else:
-            answer = self._app
+        answer = self._refused(scope) or self._app
         await answer(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> ASGIApp | None:
+        if not self._traffic.serving:
+            return refusal(
+                503, logged("the lifespan of http_app was not entered: give it to your application")
+            )
+        if not self._is_open_to(scope):
+            return refusal(403, logged("others than this machine need a token, and none is set"))
+        if not self._is_called_by_name(scope):
+            return refusal(421, logged(_strange("Host", "hosts", _all(scope, b"host"))))
+        if not self._is_from_a_known_page(scope):
+            return refusal(403, logged(_strange("Origin", "origins", _all(scope, b"origin"))))
+        return None
+
+    def _is_open_to(self, scope: Scope) -> bool:
+        """Nobody else than this machine, unless tokens are checked or the operator wants it so."""
+        access = self._access
+        return access.verifier is not None or access.insecure or is_loopback(_local(scope)[0])
 
     def _is_called_by_name(self, scope: Scope) -> bool:
         hosts = _all(scope, b"host")
@@ -42,6 +56,14 @@ class Doors:
         """Programs send no Origin."""
         origins, local, scheme = _all(scope, b"origin"), _local(scope), _scheme(scope)
         return len(origins) <= 1 and all(self._names.has_origin(o, local, scheme) for o in origins)
+
+
+def _strange(header: str, flag: str, values: list[str]) -> str:
+    """What to do about a name that is not known, where there is one name."""
+    if len(values) != 1:
+        return f"there has to be one {header} header"
+    shown = values[0][:100]
+    return f"the {header} {shown!r} is none of this server's; --allow-{flag} {shown} lets it in"
 
 
 def _all(scope: Scope, name: bytes) -> list[str]:

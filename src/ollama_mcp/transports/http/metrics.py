@@ -60,6 +60,7 @@ def _of_calls(app: App) -> Iterator[Metric]:
     calls = sorted(app.calls.ended.items())
     ended = [Sample(n, (("tool", tool), ("code", code))) for (tool, code), n in calls]
     yield _metric("calls_total", "counter", "Calls of tools that ended; code is OK or the error's.", ended)
+    yield _metric("calls_running", "gauge", "Calls of tools that go on.", [Sample(app.calls.running)])
     took = [Sample(seconds, (("tool", tool),)) for tool, seconds in sorted(app.calls.seconds.items())]
     yield _metric("call_seconds_total", "counter", "Seconds that calls of tools took together.", took)
 

@@ -10,8 +10,8 @@ from ollama_mcp.app import App
 from ollama_mcp.transports.http import metrics
 from ollama_mcp.transports.http.traffic import Traffic
 
-_ANSWER_S = 2.0
-"""Seconds in which Ollama must answer: probes usually wait no longer."""
+_ANSWER_S = 0.8
+"""Seconds in which Ollama must answer: Kubernetes waits one."""
 
 
 class Probes:
@@ -28,11 +28,11 @@ class Probes:
 
     async def health(self, _: Request) -> Response:
         """200: the process serves."""
-        return _bare(200)
+        return _bare(200 if self._traffic.serving else 503)
 
     async def ready(self, _: Request) -> Response:
         """200: a call would reach Ollama; 503: it would not, or the server ends."""
-        if self._traffic.closing:
+        if self._traffic.closing or not self._traffic.serving:
             return _bare(503)
         with anyio.move_on_after(_ANSWER_S):
             return _bare(200 if await self._app.overview.is_up() else 503)
@@ -44,4 +44,6 @@ class Probes:
 
 
 def _bare(status: int) -> Response:
-    return PlainTextResponse("ok\n" if status == 200 else "unavailable\n", status)
+    if status == 200:
+        return PlainTextResponse("ok\n")
+    return PlainTextResponse("unavailable\n", status, {"Retry-After": "1"})

@@ -3,12 +3,14 @@
 Our own configuration of uvicorn, because the SDK's does not end with a call in flight, and because
 uvicorn raises the signal anew that ended it: a supervisor would read that as a crash.
 
-How it ends: nothing new is taken; calls in flight have `grace` seconds; what is left is cut, and its
-upstream sockets close; half a second later the process is gone, whatever still runs. Its status is 0.
+How it ends: no new call is taken; those that go on have `grace` seconds; what is left is answered with what
+it had written, and its upstream sockets close; half a second after the grace the process is gone, whatever
+still runs. Its status is 0.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 import sys
@@ -78,8 +80,13 @@ def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.sock
 
 def addresses_of(sockets: Sequence[socket.socket]) -> list[str]:
     """URLs at which the server can be called."""
-    names = [opened.getsockname() for opened in sockets]
+    names = [(_callable(n[0]), n[1]) for n in (opened.getsockname() for opened in sockets)]
     return [f"http://{f'[{n[0]}]' if ':' in n[0] else n[0]}:{n[1]}{MCP_PATH}" for n in names]
+
+
+def _callable(address: str) -> str:
+    """A name under which it can be called: all addresses together are none."""
+    return socket.gethostname() if ipaddress.ip_address(address).is_unspecified else address
 
 
 def run_http(
@@ -140,8 +147,7 @@ async def serve_http(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_run, running, sockets, stop)
         await stop.asked()
-        await server.traffic.settle(grace)
-        server.traffic.cut()
+        await server.end(grace)
         running.should_exit = True
 
 

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
@@ -50,12 +50,19 @@ def load_verifier(named: str) -> TokenVerifier:
             f"OLLAMA_MCP_VERIFIER: {error}; install its package beside ollama-mcp, or put its folder into "
             "PYTHONPATH"
         ) from error
-    verifier = make()
+    verifier = _made(named, make)
     if not inspect.iscoroutinefunction(getattr(verifier, "verify_token", None)):
         raise ValueError(
             f"OLLAMA_MCP_VERIFIER: {named} makes no TokenVerifier, which has `async verify_token(token)`"
         )
     return cast("TokenVerifier", verifier)
+
+
+def _made(named: str, make: Callable[[], object]) -> object:
+    try:
+        return make()
+    except Exception as error:
+        raise ValueError(f"OLLAMA_MCP_VERIFIER: {named} failed: {type(error).__name__}: {error}") from error
 
 
 def auth_settings_of(verifier: TokenVerifier) -> AuthSettings | None:

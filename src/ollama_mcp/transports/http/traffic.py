@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ollama_mcp.transports.http.refusals import refusal
+
+_LOOK_S = 0.02
 _FAREWELL_S = 0.05
 """Seconds in which a client that still reads takes the end of its answer."""
-
-
-def refusal(status: int, why: str, retry_after_s: int = 0) -> PlainTextResponse:
-    """An answer that is no MCP: a status and a line for whoever reads the client's log."""
-    headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
-    return PlainTextResponse(why + "\n", status, headers)
 
 
 class _Exchange:
@@ -53,13 +50,14 @@ class Traffic:
 
     Attributes:
         statuses: Answers that began, by HTTP status.
-        closing: Whether nothing new is taken any more.
+        serving: Whether the application's lifespan has been entered.
+        closing: Whether no new calls are taken any more.
     """
 
     statuses: Counter[int] = field(default_factory=Counter[int])
+    serving: bool = False
     closing: bool = False
     _exchanges: set[_Exchange] = field(default_factory=set[_Exchange])
-    _settled: anyio.Event | None = None
 
     @property
     def in_flight(self) -> int:
@@ -78,16 +76,21 @@ class Traffic:
     def end(self, exchange: _Exchange) -> None:
         """One less."""
         self._exchanges.discard(exchange)
-        if self._settled is not None and not self.calls:
-            self._settled.set()
 
-    async def settle(self, grace_s: float) -> None:
-        """Take nothing new, and wait for the calls in flight, but not longer than so many seconds."""
+    async def settle(self, within_s: float, running: Callable[[], int]) -> bool:
+        """Take no new calls, and wait for those that go on; returns whether all have ended in time.
+
+        Args:
+            within_s: Seconds to wait at most.
+            running: How many calls go on whose request has been answered, as over SSE.
+        """
         self.closing = True
-        self._settled = anyio.Event()
-        if self.calls:
-            with anyio.move_on_after(grace_s):
-                await self._settled.wait()
+        with anyio.move_on_after(within_s):
+            while self.calls or running():  # noqa: ASYNC110 - once, at the end; nobody has to remember it
+                await anyio.sleep(_LOOK_S)
+            await anyio.sleep(_LOOK_S)  # the last answer is still to be written
+            return True
+        return False
 
     def cut(self) -> None:
         """End what is still in flight."""
