@@ -1,11 +1,15 @@
 """An answer fits the caller's schema, after one repair turn at most, or it is an error with the text."""
 
+import json
 from contextlib import suppress
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, StreamBroken, Truncated, Upstream
+from ollama_mcp.replies.judge import is_tame
 from ollama_mcp.replies.schema import check_schema, violations
 from ollama_mcp.testing import Model, Script
 
@@ -241,3 +245,102 @@ async def test_a_reference_that_leads_nowhere_is_refused_before_a_model_works_fo
             with pytest.raises(InvalidArgument, match=r"\$defs"):
                 await b.chat(schema={"properties": {"a": ODD_SCHEMAS[name]}})
             assert b.fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("draft", "schema", "fits"),
+    [
+        # Numbers that are their own bound: a word beside "maximum" in draft 4, a number since.
+        ("http://json-schema.org/draft-04/schema#", {"maximum": 5, "exclusiveMaximum": True}, False),
+        ("http://json-schema.org/draft-06/schema#", {"exclusiveMaximum": 5}, False),
+        ("http://json-schema.org/draft-07/schema", {"if": {"minimum": 1}, "then": {"maximum": 4}}, False),
+        ("http://json-schema.org/draft-06/schema#", {"if": {"minimum": 1}, "then": {"maximum": 4}}, True),
+        ("https://json-schema.org/draft/2019-09/schema", {"items": [{"type": "null"}]}, True),
+        ("https://json-schema.org/draft/2020-12/schema", {"exclusiveMaximum": 5}, False),
+        ("https://example.com/my-own", {"exclusiveMaximum": 5}, False),
+        (None, {"exclusiveMaximum": 5}, False),
+    ],
+)
+def test_a_schema_is_read_by_the_draft_that_it_names_or_by_the_newest(draft, schema, fits):
+    named = schema if draft is None else {"$schema": draft, **schema}
+    check_schema(named)
+    assert (violations("5", named) == []) is fits
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "objekt"}, ["schema is not a JSON Schema at $.type", "objekt"]),
+        ({"a" * 99: {}, "properties": {"b" * 99: {"type": 5}}}, ["at $.properties.bbb"]),
+        ({"$ref": "#/$defs/no"}, ["a reference that cannot be followed", "under $defs"]),
+        ({"allOf": [{"anyOf": [{"$ref": "http://[x/y"}]}]}, ["a reference that cannot be followed"]),
+    ],
+)
+def test_what_is_wrong_with_a_schema_is_told_with_its_place_in_few_words(schema, words):
+    with pytest.raises(InvalidArgument) as refused:
+        check_schema(schema)
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+    assert len(refused.value.cause) < 250
+
+
+def test_a_definition_that_is_used_and_one_that_is_not_are_followed_alike():
+    check_schema({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"type": "null"}}})
+    with pytest.raises(InvalidArgument):
+        check_schema({"type": "null", "$defs": {"a": {"$ref": "#/$defs/missing"}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("nothing", "the answer is not JSON"),
+        ("NaN", "the answer is not JSON"),
+        ('{"a": -Infinity}', "the answer is not JSON"),
+        ("[" * 100_000, "the answer is not JSON"),
+    ],
+)
+def test_what_json_has_not_is_told_as_such(text, verdict):
+    assert violations(text, {}) == [verdict]
+
+
+def test_violations_are_told_by_their_place_the_first_three_in_order():
+    schema = {"properties": {name: {"type": "string"} for name in "abcd"}}
+    found = violations('{"d": 1, "c": 2, "b": 3, "a": 4}', schema)
+    assert found == [f"$.{told} is not of type 'string'" for told in ("a: 4", "b: 3", "c: 2")]
+
+
+WORDS = st.sampled_from(
+    [
+        "type",
+        "properties",
+        "items",
+        "$ref",
+        "$defs",
+        "required",
+        "enum",
+        "allOf",
+        "not",
+        "$schema",
+        "minimum",
+        "$id",
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["object", "string", "#", "#/$defs/a", "http://x/y", "http://json-schema.org/draft-04/schema#"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(max_size=3), inner),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@given(st.dictionaries(WORDS | st.text(max_size=3), VALUES, max_size=4), VALUES.map(json.dumps) | st.text())
+@settings(max_examples=150, deadline=None)
+def test_any_object_as_a_schema_gives_a_verdict_or_a_failure_of_ours(schema, text):
+    try:
+        check_schema(schema)
+    except InvalidArgument as error:
+        assert len(str(error)) <= 400  # noqa: PT017
+        return
+    if is_tame(schema):
+        found = violations(text, schema)
+        assert len(found) <= 3
+        assert all(len(each) < 190 for each in found)
