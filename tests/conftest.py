@@ -1,14 +1,27 @@
 """What every test shares."""
 
 import asyncio
+import itertools
+import os
 import selectors
-from collections.abc import Awaitable, Callable
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import blockbuster
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ollama_mcp.replies import overview, progress, registry, reply
+
+# No machine is too slow for an example, and the first one waits for tables that hypothesis makes once.
+settings.register_profile("ours", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+settings.load_profile("ours")
 
 
 @pytest.fixture
@@ -60,3 +73,140 @@ def virtually(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitab
             return runner.run(work())
 
     return run
+
+
+# --- nothing is left behind --------------------------------------------------------------------
+
+GRACE = 5
+"""Seconds within which what a test has ended must be gone: threads and processes die in their own time."""
+
+ANYIO_RUNS_TESTS = "coro=<TestRunner._run_tests_and_fixtures() "
+"""The task in which anyio's plugin runs each test; closing the event loop is how it ends it."""
+
+MAY_BLOCK = (
+    # Modules are imported late on purpose: the first call brings httpx, so that a start is short.
+    ("<frozen importlib._bootstrap>", {"_find_and_load"}),
+    # Once, before anything is served; tests do it within their event loop.
+    ("ollama_mcp/settings/reading.py", {"load"}),
+    ("ollama_mcp/testing/recorder.py", {"__init__"}),
+    ("ollama_mcp/testing/cassette.py", {"__init__"}),
+    # One who records writes each exchange in one go, also when its client leaves, which would end an await.
+    ("ollama_mcp/testing/recorder.py", {"_write"}),
+    # A fake in a thread is waited for when it begins and when it ends.
+    ("ollama_mcp/testing/listener.py", {"in_thread", "_loop_in_thread"}),
+    # A test that reads a recording waits for it.
+    ("ollama_mcp/testing/replay.py", {"load"}),
+    # A test changes a file in the moment in which it is told how much of it was sent.
+    ("tests/management/test_files.py", {"tell"}),
+    # Log lines go to stderr, here to a file of pytest's.
+    ("logging/__init__.py", {"emit"}),
+)
+"""Functions that may block an event loop (file, names)."""
+
+BLOCKS_TOO = (
+    "os.open",
+    "io.open",
+    "builtins.open",
+    "os.fsync",
+    "socket.getaddrinfo",
+    "subprocess.Popen.__init__",
+)
+"""What blockbuster does not look for by itself; it finds the reading of buffered files only."""
+
+
+def _listed(folder: str) -> list[str]:
+    """The names in a folder of /proc; none where the system has none."""
+    return os.listdir(folder) if Path(folder).is_dir() else []
+
+
+def _descriptors() -> set[str]:
+    """What this process has open, each by its number and kind: "7 socket:[8143]", "8 pipe:[8150]"."""
+    found: set[str] = set()
+    for number in _listed("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+    return found
+
+
+def _processes() -> set[str]:
+    """The children of every thread of this process."""
+    found: set[str] = set()
+    for thread in _listed("/proc/self/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
+            found.update(Path(f"/proc/self/task/{thread}/children").read_text("ascii").split())
+    return {f"process {pid}" for pid in found}
+
+
+def _held() -> set[str]:
+    """Everything that a test could leave behind but tasks."""
+    threads = {f"{thread.name} {thread.ident}" for thread in threading.enumerate()}
+    return threads | _processes() | _descriptors()
+
+
+def _left(before: set[str]) -> set[str]:
+    """What was not there before and does not go away."""
+    patience = time.monotonic() + GRACE
+    while (left := _held() - before) and time.monotonic() < patience:
+        time.sleep(0.005)
+    return left
+
+
+async def _unfinished() -> list[str]:
+    """The tasks of this event loop that do not end in a few steps, as those do that close a generator."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+        tasks = [repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
+        if not (left := [task for task in tasks if ANYIO_RUNS_TESTS not in task]):
+            break
+    return left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tasks() -> Iterator[list[str]]:
+    """Collects the tasks that are still there when their event loop is closed, which would cancel them."""
+    left: list[str] = []
+    close = asyncio.Runner.close
+
+    def closing(runner: asyncio.Runner) -> None:
+        left.extend(runner.run(_unfinished()))
+        close(runner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.Runner, "close", closing)
+        yield left
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blocked() -> Iterator[list[str]]:
+    """Makes calls fail that block an event loop and that our code began; collects where they were.
+
+    They are collected because a failure is no more than an exception, which some of our code may catch.
+    """
+    seen: list[str] = []
+
+    class Seen(blockbuster.BlockingError):
+        def __init__(self, function: str) -> None:
+            super().__init__(function)
+            seen.append(f"{function} was called on an event loop:\n{''.join(traceback.format_stack())}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blockbuster.blockbuster.BlockingError", Seen)
+        with blockbuster.blockbuster_ctx("ollama_mcp") as busters:
+            for name in BLOCKS_TOO:
+                more = blockbuster.BlockBusterFunction(None, name, scanned_modules="ollama_mcp")
+                busters.functions[name] = more.activate()
+            for function, where in itertools.product(busters.functions.values(), MAY_BLOCK):
+                function.can_block_in(*where)
+            yield seen
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(_tasks: list[str], _blocked: list[str]) -> Iterator[None]:
+    _tasks.clear()
+    _blocked.clear()
+    before = _held()
+    yield
+    left = sorted(_left(before))
+    assert not left, f"left behind: {left}"
+    assert not _tasks, f"left behind: {_tasks}"
+    assert not _blocked, "\n".join(_blocked)

@@ -6,15 +6,11 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, settings
 
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.host import parse_host
 from ollama_mcp.settings import Backend, Clocks
 from ollama_mcp.testing import Exchange, FakeOllama
-
-settings.register_profile("rings", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
-settings.load_profile("rings")
 
 
 @pytest.fixture
