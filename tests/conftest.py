@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import asyncio
+import gc
 import itertools
 import os
 import selectors
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ollama_mcp.replies import overview, progress, registry, reply
+from ollama_mcp.testing import FakeOllama
 
 # No machine is too slow for an example, and the first one waits for tables that hypothesis makes once.
 settings.register_profile("ours", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
@@ -28,6 +30,41 @@ settings.load_profile("ours")
 def anyio_backend() -> str:
     """The one event loop that we run on."""
     return "asyncio"
+
+
+# --- with an Ollama that watches ----------------------------------------------------------------
+
+
+class Watched(FakeOllama):
+    """Says when the client of each chat's prompt left; the fake's own log has no names."""
+
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        self.asked_at: dict[str, float] = {}
+        self.left_at: dict[str, float] = {}
+
+    def _respond(self, request: Any, *, close: bool) -> Iterator[Any]:
+        steps = super()._respond(request, close=close)
+        if request.path != "/api/chat":
+            yield from steps
+            return
+        prompt = request.json["messages"][-1]["content"]
+        self.asked_at[prompt] = time.monotonic()
+        self._log.notify()
+        try:
+            yield from steps
+        except GeneratorExit:  # the connection's task gave up, in the step in which the client left
+            self.left_at[prompt] = time.monotonic()
+            self._log.notify()
+            raise
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    gc.freeze()  # a full collection of what pytest holds would stop the fake's clock
+    with Watched.in_thread() as fake:
+        yield fake
+    gc.unfreeze()
 
 
 # --- with a clock of our own -------------------------------------------------------------------

@@ -1,10 +1,15 @@
 """Our server over HTTP, on a real socket: in a thread, or as the installed command."""
 
 import json
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -18,6 +23,7 @@ from ollama_mcp.transports.http import access_of, addresses_of, http_app, open_s
 from ollama_mcp.transports.http.serving import serve_http
 from ollama_mcp.transports.process import Stop
 
+COMMAND = Path(sys.executable).with_name("ollama-mcp")
 PATIENCE = 10
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
@@ -151,3 +157,24 @@ def serve(ollama: FakeOllama) -> Iterator[Callable[..., Served]]:
     finally:
         for one in reversed(opened):
             one.__exit__(None, None, None)
+
+
+@pytest.fixture
+def command(ollama: FakeOllama) -> Iterator[Callable[..., SimpleNamespace]]:
+    """Start the installed command in front of the fake; returns its process and its address."""
+    children = []
+
+    def begin(*args: str, **environment: str) -> SimpleNamespace:
+        given = {"OLLAMA_HOST": ollama.url, **environment}
+        process = subprocess.Popen(
+            [COMMAND, "serve", *args], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=given, text=True
+        )
+        children.append(process)
+        said = process.stderr.readline()
+        found = re.search(r"http://\S+", said)
+        return SimpleNamespace(process=process, said=said, url=found[0] if found else "")
+
+    yield begin
+    for process in children:
+        process.kill()
+        process.communicate()

@@ -1,14 +1,10 @@
 """How the command ends that serves HTTP: in time, with status 0, with Ollama's sockets closed."""
 
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
@@ -19,7 +15,6 @@ from mcp.client.sse import sse_client
 
 from ollama_mcp.testing import FakeOllama, Script
 
-COMMAND = Path(sys.executable).with_name("ollama-mcp")
 PATIENCE = 20
 GRACE_S = 0.5
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
@@ -41,24 +36,9 @@ def ollama() -> Iterator[FakeOllama]:
 
 
 @pytest.fixture
-def start(ollama) -> Iterator[Callable[..., SimpleNamespace]]:
-    """Start the command in front of the fake; returns its process and its address."""
-    children = []
-
-    def begin(*args: str, **environment: str) -> SimpleNamespace:
-        given = {"OLLAMA_HOST": ollama.url, "OLLAMA_MCP_HTTP_GRACE": str(GRACE_S), **environment}
-        process = subprocess.Popen(
-            [COMMAND, "serve", *args], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=given, text=True
-        )
-        children.append(process)
-        said = process.stderr.readline()
-        found = re.search(r"http://\S+", said)
-        return SimpleNamespace(process=process, said=said, url=found[0] if found else "")
-
-    yield begin
-    for process in children:
-        process.kill()
-        process.communicate()
+def start(command) -> Callable[..., SimpleNamespace]:
+    """Start the command with a short grace."""
+    return partial(command, OLLAMA_MCP_HTTP_GRACE=str(GRACE_S))
 
 
 def nothing(_child, _client):
