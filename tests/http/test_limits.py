@@ -1,7 +1,9 @@
 """How much one caller may have at once, and how long the server waits for it."""
 
 import asyncio
+import json
 import socket
+from contextlib import ExitStack
 
 import anyio
 import pytest
@@ -118,3 +120,69 @@ def test_a_body_of_very_many_small_parts_is_refused_before_it_becomes_objects(se
     response = serve().ask("POST", content=body, headers=headers)
     assert response.status_code == 413
     assert "250000" in response.text
+
+
+def test_large_bodies_of_one_caller_leave_room_for_another_and_for_small_ones(serve):
+    """Half-sent, they are held until their clock runs out."""
+    served = serve(OLLAMA_MCP_MAX_LINE="1 MiB")
+    half = b"x" * (1 << 20)
+    head = (
+        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(half)}\r\n\r\n"
+    ).encode()
+    with ExitStack() as stack:
+        for _ in range(8):
+            opened = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+            opened.sendall(head + half[:-1])
+        refused = served.ask("POST", content=half[:-1], headers={"content-type": "application/json"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert served.call().status_code == 200
+
+
+def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(serve):
+    served = serve()
+    with socket.create_connection(("127.0.0.1", served.port)) as opened:
+        opened.settimeout(5)
+        opened.sendall(
+            f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: 4\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
+        answer = b"".join(iter(lambda: opened.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_when_all_places_are_taken_the_one_that_is_idle_longest_makes_room(serve):
+    served = serve(OLLAMA_MCP_HTTP_CONNECTIONS="3")
+    with ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(3)]
+        for opened in idle:
+            opened.settimeout(5)
+            opened.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert opened.recv(100).startswith(b"HTTP/1.1 200")
+        assert served.call().status_code == 200
+        assert b"".join(iter(lambda: idle[0].recv(65536), b"")) is not None  # it ends
+        idle[2].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idle[2].recv(100)
+
+
+def test_sessions_that_are_being_opened_count(serve):
+    """Many heads at once, before any is answered."""
+    served = serve(OLLAMA_MCP_HTTP_CONNECTIONS="10")
+    said = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": said}).encode()
+    head = (
+        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: application/json\r\n"
+        f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+
+    def status(opened):
+        opened.sendall(body)
+        return opened.recv(65536)[9:12]
+
+    with ExitStack() as stack:
+        places = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(9)]
+        for opened in places:
+            opened.settimeout(5)
+            opened.sendall(head)
+        assert [status(opened) for opened in places].count(b"200") == 5

@@ -29,6 +29,8 @@ TRANSFERS = "(transfers)"
 """The line of pulls, pushes and creations, which share one; no model can have this name."""
 _MOST_LINES = 256
 """Models with a line; above this, those are forgotten where nothing runs."""
+_MOST_LOOKUPS = 64
+"""Names that are looked up at once: where Ollama hangs, each would hold as many calls as a line does."""
 _NEWEST_WEIGHS = 0.3
 _SHORTEST_GUESS_S = 1.0
 
@@ -202,6 +204,8 @@ class Gate:
                 caller who has fewer took this place.
         """
         lookups, key = self._lookups.here(), canonical(name)
+        if key not in lookups and len(lookups) >= _MOST_LOOKUPS:
+            raise self._busy_looking(_Line(name))
         lookup = lookups.setdefault(key, _Lookup(_Line(name)))
         if len(lookup.line.running) >= self._parallel + self._queue:
             pushed_out = _last_of_most(lookup.scopes, principal)

@@ -15,7 +15,7 @@ from ollama_mcp.management.amounts import told
 from ollama_mcp.names import canonical
 from ollama_mcp.wire import ModelInfo
 
-_ASKED_S = 600.0
+ASKED_S = 600.0
 _MOST_ANSWERED = 1024
 
 
@@ -58,8 +58,8 @@ class Asked:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._answered: dict[str, float] = {}
-        self._too_old = 0.0
+        self._answered: dict[str, dict[str, float]] = {}
+        self._too_old: dict[str, float] = {}
 
     def ask(self, wanted: Confirmation, principal: str) -> str:
         """What is to come back with the answer."""
@@ -72,21 +72,26 @@ class Asked:
             NotConfirmed: It was answered before, too long ago, or was asked of somebody else.
         """
         model, digest, asked, number, at = json.loads(state)
-        oldest = max(self._too_old, self._clock() - _ASKED_S)
-        if asked != principal or number in self._answered or at <= oldest:
+        oldest = max(self._too_old.get(principal, 0.0), self._clock() - ASKED_S)
+        if asked != principal or number in self._answered.get(principal, ()) or at <= oldest:
             raise NotConfirmed(
                 "that question was answered before, or is too old",
                 "Call again without the answer; the user is asked anew.",
             )
-        self._answered[number] = at
-        self._forget(oldest)
+        self._answered.setdefault(principal, {})[number] = at
+        self._forget(principal)
         return Confirmation(model, digest)
 
-    def _forget(self, oldest: float) -> None:
-        self._answered = {number: at for number, at in self._answered.items() if at > oldest}
-        if len(self._answered) > _MOST_ANSWERED:
-            first = min(self._answered, key=self._answered.__getitem__)
-            self._too_old = self._answered.pop(first)
+    def _forget(self, principal: str) -> None:
+        """What is too old for everybody, and of one with very many the oldest."""
+        oldest = self._clock() - ASKED_S
+        kept = {who: {n: at for n, at in own.items() if at > oldest} for who, own in self._answered.items()}
+        self._answered = {who: own for who, own in kept.items() if own}
+        self._too_old = {who: at for who, at in self._too_old.items() if at > oldest}
+        own = self._answered.get(principal, {})
+        if len(own) > _MOST_ANSWERED:
+            first = min(own, key=own.__getitem__)
+            self._too_old[principal] = own.pop(first)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, TypeVar
 
+import anyio
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
@@ -18,7 +19,7 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, Inpu
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.management import Asked, Confirmation
+from ollama_mcp.management import ASKED_S, Asked, Confirmation
 from ollama_mcp.tools.caller import principal
 
 T = TypeVar("T")
@@ -93,7 +94,12 @@ async def _ask(asked: Asked, ctx: Context[Any, Any], error: NotConfirmed) -> Con
     if not ctx.session.can_send_request:
         raise Asking(_request(question, asked.ask(Confirmation.of(error), principal())))
     try:
-        answer = await ctx.session.elicit_form(question, render_elicitation_schema(_Consent), ctx.request_id)
+        with anyio.fail_after(ASKED_S):
+            answer = await ctx.session.elicit_form(
+                question, render_elicitation_schema(_Consent), ctx.request_id
+            )
+    except TimeoutError:
+        raise NotConfirmed("the user did not answer in time", "Ask the user, and call again.") from None
     except (MCPError, ValidationError):  # it says that it can ask, and cannot
         error.remedy = "The client did not ask its user, as it says that it can: have the user do it."
         raise error from None

@@ -48,7 +48,7 @@ _LAST = re.compile(rb",\s*" + _ID + rb"\s*\}\s*$")
 _PARTS = 250_000
 """Texts, commas and opening brackets in one message: more than any call
 needs, and no more than 32 MiB as objects, while 16 MiB of `[],` would be 460."""
-TOO_MANY_PARTS = f"a message may have at most {_PARTS} texts, commas and brackets"
+TOO_MANY_PARTS = f"a message may have at most {_PARTS} texts, commas, brackets and halves of characters"
 _MARKS = (b",", b"[", b"{")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
@@ -80,6 +80,8 @@ def decode(line: Line) -> JSONRPCMessage:
 
 def has_too_many_parts(line: bytes) -> bool:
     """Whether a message would become so many objects that they hold many times its size."""
+    if line.count(b"\\ud") + line.count(b"\\uD") > _PARTS:  # mending so many would hold the others up
+        return True
     if len(line) <= _PARTS or _marks(line, 0, len(line)) + line.count(b'"') // 2 <= _PARTS:
         return False
     parts = end = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ class HttpServer:
         def running() -> int:
             return self.app.calls.running
 
+        # For a second the SDK tries to tell clients that have gone, and warns of each.
+        logging.getLogger("mcp").setLevel(logging.ERROR)
         if not await self.traffic.settle(grace_s, running):
             await self.app.replies.stop(_ends)
             await self.traffic.settle(_LAST_ANSWER_S, running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ollama_mcp.transports.frames import TOO_MANY_PARTS, has_too_many_parts, mended
+from ollama_mcp.transports.http.principals import caller_of
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.traffic import Traffic
 
 BODY_S = 60.0
 """Seconds in which a body must have come."""
-_TOGETHER = 16
-"""Bodies of the largest size that may be held at once."""
+_TOGETHER, _OF_ONE = 16, 8
+"""Bodies of the largest size that may be held at once, of all callers and of one."""
+_SMALL = 64 * 1024
+"""Bytes of a body that always passes, so that large ones do not hold up the usual ones."""
 
 
 class _Refused(Exception):
@@ -33,7 +37,9 @@ class _Gone(Exception):
 
 @dataclass
 class _Size:
+    caller: object
     bytes: int = 0
+    counted: int = 0
 
 
 class Bodies:
@@ -51,11 +57,11 @@ class Bodies:
         self._traffic = traffic
         self._most = most
         self._seconds = seconds
-        self._held = 0
+        self._held: Counter[object] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body and hand on, or refuse with 413, 408 or 503."""
-        with self._hold() as size:
+        with self._hold(caller_of(scope)) as size:
             try:
                 self._check_declared(scope)
                 body = await self._read(receive, size)
@@ -67,13 +73,15 @@ class Bodies:
                 await self._app(scope, _again(body, receive), send)
 
     @contextmanager
-    def _hold(self) -> Generator[_Size]:
+    def _hold(self, caller: object) -> Generator[_Size]:
         """Count a body's bytes for as long as its request goes on: the SDK holds it so long."""
-        size = _Size()
+        size = _Size(caller)
         try:
             yield size
         finally:
-            self._held -= size.bytes
+            self._held[caller] -= size.counted
+            if not self._held[caller]:
+                del self._held[caller]
 
     def _check_declared(self, scope: Scope) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
@@ -107,10 +115,15 @@ class Bodies:
 
     def _count(self, part: bytes, size: _Size) -> None:
         size.bytes += len(part)
-        self._held += len(part)
         if size.bytes > self._most:
             raise self._too_large()
-        if self._held > self._most * _TOGETHER:
+        if size.bytes <= _SMALL:
+            return
+        self._held[size.caller] += size.bytes - size.counted
+        size.counted = size.bytes
+        if self._held[size.caller] > self._most * _OF_ONE:
+            raise _Refused(429, "too many large messages of one caller at once", 1)
+        if self._held.total() > self._most * _TOGETHER:
             raise _Refused(503, "too many large messages at once", 1)
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 import anyio
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend, RequireAuthMiddleware
-from mcp.server.auth.provider import TokenVerifier, principal_components
+from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.routes import build_resource_metadata_url
 from mcp.server.auth.settings import AuthSettings
 from starlette.authentication import AuthCredentials, AuthenticationError
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.errors import RateLimited
 from ollama_mcp.guards import Rate, RateLimit
+from ollama_mcp.transports.http.principals import Caller, caller_of
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.sessions import Sessions
 
@@ -29,7 +30,6 @@ _WRONG_AT_ONCE = 10
 _VERIFIER_S = 10.0
 """Seconds in which somebody's own verifier must know whose token it is."""
 _log = logging.getLogger(__name__)
-Caller = tuple[str, str | None, str | None] | None
 
 
 def with_callers(
@@ -107,12 +107,6 @@ class Shares:
             self._in_flight[caller] -= 1
             if not self._in_flight[caller]:
                 del self._in_flight[caller]
-
-
-def caller_of(scope: Scope) -> Caller:
-    """Whose token it is; None where none is wanted."""
-    user = scope.get("user")
-    return principal_components(user.access_token) if isinstance(user, AuthenticatedUser) else None
 
 
 class Patience:

@@ -35,6 +35,9 @@ class Doors:
             return refusal(
                 503, logged("the lifespan of http_app was not entered: give it to your application")
             )
+        if _all(scope, b"content-length") and _all(scope, b"transfer-encoding"):
+            # RFC 9112, 6.1: a proxy before us may have read another body than we would.
+            return refusal(400, "a request has one length", close=True)
         if not self._is_open_to(scope):
             return refusal(403, logged("others than this machine need a token, and none is set"))
         if not self._is_called_by_name(scope):
@@ -53,7 +56,9 @@ class Doors:
         return len(hosts) == 1 and self._names.has_host(hosts[0], _local(scope), _scheme(scope))
 
     def _is_from_a_known_page(self, scope: Scope) -> bool:
-        """Programs send no Origin."""
+        """Programs send no Origin, nor does an image of a strange page, which says so elsewhere."""
+        if not _all(scope, b"origin") and _all(scope, b"sec-fetch-site") == ["cross-site"]:
+            return False
         origins, local, scheme = _all(scope, b"origin"), _local(scope), _scheme(scope)
         return len(origins) <= 1 and all(self._names.has_origin(o, local, scheme) for o in origins)
 

@@ -35,10 +35,12 @@ class PatientProtocol(H11Protocol):
 
     _request: asyncio.TimerHandle | None = None
     _reader: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take it, or turn it away where there are too many."""
-        if len(self.connections) >= most_connections(self.config):
+        self._idle_since = self.loop.time()
+        if len(self.connections) >= most_connections(self.config) and not self._make_room():
             self.transport = transport
             transport.write(_FULL)
             transport.close()
@@ -46,6 +48,27 @@ class PatientProtocol(H11Protocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # whatever the client leaves lying is noticed
         self._mind_request()
+
+    def _make_room(self) -> bool:
+        """Close the one that has been without a request for longest: it can come again, a call cannot."""
+        others = cast("list[PatientProtocol]", list(self.connections))
+        longest = min(others, key=lambda other: other.idle_since)
+        if longest.idle_since == math.inf:
+            return False
+        self.connections.discard(longest)
+        longest.transport.abort()
+        return True
+
+    @property
+    def idle_since(self) -> float:
+        """Since when no request is answered here (the loop's time); infinite while one is."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        return self._idle_since if cycle is None or cycle.response_complete else math.inf
+
+    def on_response_complete(self) -> None:
+        """Note since when it is idle."""
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         """Hand on what came."""

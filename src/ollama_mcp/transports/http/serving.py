@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -110,7 +111,7 @@ def run_http(
     """
     stop = Stop(grace + _LAST_MOMENT_S)
     stop.listen()
-    _raise_file_limit(access.connections + _FILES_BESIDE)
+    access = replace(access, connections=_connections(access.connections))
     try:
         anyio.run(
             partial(serve_http, server, sockets, access, stop=stop, grace=grace, on_started=on_started),
@@ -122,15 +123,22 @@ def run_http(
     return 0
 
 
-def _raise_file_limit(wanted: int) -> None:
-    """As far as the system lets us: many give a process 1,024 descriptors, and more to those who ask."""
+def _connections(wanted: int) -> int:
+    """As many as the system has descriptors for: it gives a process 1,024, and more to those who ask."""
     if sys.platform == "win32":
-        return
+        return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    aim = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    aim = wanted + _FILES_BESIDE
+    if hard != resource.RLIM_INFINITY:
+        aim = min(aim, hard)
     if soft != resource.RLIM_INFINITY and soft < aim:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (aim, hard))
+            soft = aim
+    room = wanted if soft == resource.RLIM_INFINITY else max(soft - _FILES_BESIDE, 2)
+    if room < wanted:
+        _log.warning("%s connections at once: the system allows %s open files", room, soft)
+    return min(room, wanted)
 
 
 async def serve_http(

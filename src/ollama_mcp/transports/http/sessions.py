@@ -7,6 +7,7 @@ opens some would lock out the others.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,6 +54,7 @@ class Sessions:
         self._caller_of = caller_of
         self._clock = clock
         self._open: dict[object, dict[bytes, _Session]] = {}
+        self._opening: Counter[object] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with 429."""
@@ -61,7 +63,7 @@ class Sessions:
             await self._continue(scope, receive, send, caller, session_id)
         elif not _opens(scope):
             await self._app(scope, receive, send)
-        elif self._count(caller) >= self._share:
+        elif self._count(caller) + self._opening[caller] >= self._share:
             why = f"{self._share} sessions of one caller are open, which is the most; end some with DELETE"
             await refusal(429, why, _RETRY_AFTER_S)(scope, receive, send)
         else:
@@ -75,7 +77,13 @@ class Sessions:
                     self._open.setdefault(caller, {})[session_id] = _Session(0, self._clock())
             await send(message)
 
-        await self._app(scope, receive, noting)
+        self._opening[caller] += 1
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            self._opening[caller] -= 1
+            if not self._opening[caller]:
+                del self._opening[caller]
 
     async def _continue(
         self, scope: Scope, receive: Receive, send: Send, caller: object, session_id: bytes
