@@ -1,0 +1,189 @@
+"""Which tools there are: read-only, toolsets and single tools, each with every tool; who confirms what."""
+
+import anyio
+import pytest
+from mcp.client import Client
+from mcp_types import ElicitResult
+
+from ollama_mcp import App, create_server
+from ollama_mcp.settings import load
+from ollama_mcp.testing import FakeOllama, Model
+
+pytestmark = pytest.mark.anyio
+
+TOOLS = {
+    # name: (its toolset, whether it changes something)
+    "ollama_chat": ("chat", False),
+    "ollama_generate": ("chat", False),
+    "ollama_continue": ("chat", False),
+    "ollama_cancel": ("chat", False),
+    "ollama_embeddings": ("embeddings", False),
+    "ollama_rank": ("embeddings", False),
+    "ollama_list_models": ("models", False),
+    "ollama_show_model": ("models", False),
+    "ollama_status": ("models", False),
+    "ollama_compare": ("chat", False),
+    "ollama_load_model": ("models", True),
+    "ollama_unload_model": ("models", True),
+    "ollama_pull_model": ("manage", True),
+    "ollama_copy_model": ("manage", True),
+    "ollama_create_model": ("manage", True),
+    "ollama_delete_model": ("manage", True),
+    "ollama_push_model": ("manage", True),
+    "ollama_map_files": ("files", True),
+}
+WITH_EACH = {"ollama_continue", "ollama_cancel"}
+"""Any call may go on after its answer."""
+BY_DEFAULT = {"chat", "embeddings", "models"}
+TOOLSETS = ("chat", "embeddings", "models", "manage", "files")
+
+
+@pytest.fixture
+async def fake(anyio_backend):
+    async with FakeOllama([Model("m"), Model("n"), Model("me/p")]) as fake:
+        yield fake
+
+
+SEEN = {}
+"""The tools of a server by its settings: to make one costs a tenth of a second."""
+
+
+async def offered(**settings):
+    """The names of the tools that a client sees."""
+    key = tuple(settings.items())
+    if key not in SEEN:
+        SEEN[key] = await listed(settings)
+    return SEEN[key]
+
+
+async def listed(settings):
+    with anyio.fail_after(20):
+        async with App.create(load(settings)) as app, Client(create_server(app)) as client:
+            return {tool.name for tool in (await client.list_tools()).tools}
+
+
+@pytest.mark.parametrize("toolset", TOOLSETS)
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_a_toolset_has_its_tools_and_no_others(tool, toolset):
+    wanted = TOOLS[tool][0] == toolset or tool in WITH_EACH
+    assert (tool in await offered(OLLAMA_MCP_TOOLSETS=toolset)) == wanted
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_without_a_switch_nothing_is_there_that_changes_models_or_files(tool):
+    assert (tool in await offered()) == (TOOLS[tool][0] in BY_DEFAULT)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_read_only_beats_every_other_switch(tool):
+    wide = {"OLLAMA_MCP_TOOLSETS": "all", "OLLAMA_MCP_TOOLS": tool}
+    assert (tool in await offered(**wide, OLLAMA_MCP_READ_ONLY="1")) != TOOLS[tool][1]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_a_single_tool_is_added_by_its_name(tool):
+    assert tool in await offered(OLLAMA_MCP_TOOLSETS="models", OLLAMA_MCP_TOOLS=tool)
+
+
+OFF = [name for name, (toolset, _) in TOOLS.items() if toolset not in BY_DEFAULT]
+CHANGING = [name for name, (_, changes) in TOOLS.items() if changes]
+READ_ONLY = {"OLLAMA_MCP_TOOLSETS": "all", "OLLAMA_MCP_READ_ONLY": "1"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "settings"), [*[(tool, {}) for tool in OFF], *[(tool, READ_ONLY) for tool in CHANGING]]
+)
+async def test_a_tool_that_is_off_cannot_be_called_by_its_name(fake, tool, settings):
+    arguments = {"model": "m", "source": "m", "destination": "x", "confirm": "m:latest", "files": ["*"]}
+    app = App.create(load({"OLLAMA_HOST": fake.url, **settings}))
+    with anyio.fail_after(20):
+        async with app, Client(create_server(app)) as client:
+            result = await client.call_tool(tool, arguments)
+    assert result.is_error
+    assert result.content[0].text == f"Unknown tool: {tool}"
+    assert not fake.requests
+
+
+# --- who confirms --------------------------------------------------------------------------------
+
+DESTRUCTIVE = {
+    "ollama_delete_model": ({"model": "m"}, "m:latest", "/api/delete"),
+    "ollama_copy_model": ({"source": "m", "destination": "n"}, "n:latest", "/api/copy"),
+    "ollama_create_model": ({"model": "n", "from_model": "m", "system": "s"}, "n:latest", "/api/create"),
+    "ollama_push_model": ({"model": "me/p"}, "me/p:latest", "/api/push"),
+}
+CONFIRMS = {
+    # what is sent as `confirm`, for the name NAME: whether a client that cannot ask has confirmed with it
+    "nothing": ("", False),
+    "yes": ("yes", False),
+    "true": ("true", False),
+    "an asterisk": ("*", False),
+    "the tool": ("TOOL", False),
+    "another model": ("other:latest", False),
+    "a name that begins so": ("NAMEx", False),
+    "another tag": ("NAME-q4", False),
+    "the name and more": ("NAME please", False),
+    "the name in quotes": ('"NAME"', False),
+    "a path to it": ("../NAME", False),
+    "the exact name": ("NAME", True),
+    "the name in capitals": ("CAPITALS", True),
+}
+SAYS = {
+    "yes": (ElicitResult(action="accept", content={"confirm": True}), True),
+    "an unticked box": (ElicitResult(action="accept", content={"confirm": False}), False),
+    "nothing": (ElicitResult(action="accept"), False),
+    "a word": (ElicitResult(action="accept", content={"confirm": "true"}), False),
+    "no": (ElicitResult(action="decline"), False),
+    "goes away": (ElicitResult(action="cancel"), False),
+}
+
+
+@pytest.fixture(scope="module")
+def desk():
+    """A fake and a server in front of it, for many event loops."""
+    with FakeOllama.in_thread() as fake:
+        app = App.create(load({"OLLAMA_HOST": fake.url, "OLLAMA_MCP_TOOLSETS": "all"}))
+        yield fake, create_server(app)
+
+
+async def done(desk, tool, confirm, user=None, mode="auto"):
+    """Whether the server was changed."""
+    fake, server = desk
+    arguments, _, path = DESTRUCTIVE[tool]
+    given = {**arguments, "confirm": confirm} if confirm else arguments
+    fake.models.clear()
+    for name in ("m", "n", "me/p"):
+        fake.add_model(Model(name))
+    before = len(fake.asked(path))
+    with anyio.fail_after(20):
+        async with Client(server, mode=mode, elicitation_callback=user) as client:
+            result = await client.call_tool(tool, given)
+    changed = len(fake.asked(path)) > before
+    assert changed != result.is_error
+    assert changed or result.content[0].text.startswith(("NOT_CONFIRMED: ", "INVALID_ARGUMENT: "))
+    return changed
+
+
+@pytest.mark.parametrize("confirm", CONFIRMS)
+@pytest.mark.parametrize("tool", DESTRUCTIVE)
+async def test_a_client_that_cannot_ask_confirms_by_the_exact_name(desk, tool, confirm):
+    name = DESTRUCTIVE[tool][1]
+    written, wanted = CONFIRMS[confirm]
+    written = written.replace("NAME", name).replace("TOOL", tool).replace("CAPITALS", name.upper())
+    assert await done(desk, tool, written) == wanted
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("confirm", ["", "the exact name"])
+@pytest.mark.parametrize("says", SAYS)
+@pytest.mark.parametrize("tool", DESTRUCTIVE)
+async def test_where_a_user_is_asked_only_the_users_yes_counts(desk, tool, says, confirm, mode):
+    answer, wanted = SAYS[says]
+    asked = []
+
+    async def user(_, params):
+        asked.append(params.message)
+        return answer
+
+    assert await done(desk, tool, confirm and DESTRUCTIVE[tool][1], user, mode) == wanted
+    assert len(asked) == 1
