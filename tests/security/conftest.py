@@ -13,13 +13,18 @@ import pytest
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama
 
-_SPEC = importlib.util.spec_from_file_location(
-    "http_serving", Path(__file__).parents[1] / "http" / "conftest.py"
-)
-assert _SPEC is not None
-_HTTP: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_HTTP)
 
+def _of(folder: str) -> Any:
+    """The conftest of another folder of tests, for its helpers."""
+    path = Path(__file__).parents[1] / folder / "conftest.py"
+    spec = importlib.util.spec_from_file_location(f"helpers_of_{folder}", path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_HTTP, _PROCESS = _of("http"), _of("process")
 PATIENCE = _HTTP.PATIENCE
 
 
@@ -118,3 +123,16 @@ def ask() -> Callable[..., Answer]:
 @pytest.fixture(scope="session")
 def wire() -> type[Wire]:
     return Wire
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Start the command with these settings and no others, in a folder of its own."""
+    with _PROCESS.nursery(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="session")
+def modern_call() -> Callable[..., Any]:
+    """What httpx needs for one call of the 2026 era."""
+    return _HTTP.modern_call
