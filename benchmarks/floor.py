@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import httpx
 from mcp.server.mcpserver import Context, MCPServer
@@ -14,7 +15,8 @@ shared: list[httpx.AsyncClient] = []
 def ollama() -> httpx.AsyncClient:
     """One pool for all calls, every connection kept alive."""
     if not shared:
-        limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+        most = int(os.environ.get("CONNECTIONS", "256"))
+        limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
         url = os.environ["OLLAMA_HOST"]
         shared.append(
             httpx.AsyncClient(base_url=url, limits=limits, timeout=300, trust_env=False, verify=False)
@@ -39,4 +41,7 @@ async def ollama_chat(prompt: str, ctx: Context, model: str = "llama3.2:3b") -> 
     return "".join(parts)
 
 
-server.run()
+if sys.argv[1:]:
+    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+else:
+    server.run()

@@ -1,10 +1,11 @@
 """A thousand idle sessions and a thousand calls in flight over HTTP: what does each take, and does any fail?
 
-    python benchmarks/load.py [COUNT [floor|ours]]
+    python benchmarks/load.py [COUNT [bare|floor|ours]]
 
 Sessions are those of the 2025 era with their stream for what the server says, as clients have them.
-Calls are made in both eras; all of them run at once, and none is answered before all have come. The floor
-is a server of the SDK's own with a tool that waits. Linux only, on a machine that does nothing else.
+Calls are made in both eras; all of them run at once, and none is answered before all have come. Beside ours
+there are two servers on the SDK's own HTTP: one whose tool waits and asks nobody (bare), and one that streams
+from Ollama in 45 lines (floor). Linux only, on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -196,19 +197,39 @@ async def ours(count: int) -> AsyncGenerator[Server]:
 
 
 @asynccontextmanager
-async def floor(_: int) -> AsyncGenerator[Server]:
-    """The SDK's own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    async with process([sys.executable, str(HERE / "bare_http.py"), str(port)], {}) as running:
-        await _reachable(port)
+async def floor(count: int) -> AsyncGenerator[Server]:
+    """The small streaming one, in front of the same Ollama."""
+    async with FakeOllama() as fake:
+        fake.script(_held, path="/api/chat")
 
         async def release() -> None:
-            await Http("127.0.0.1", port, modern=True).exchange(
-                "tools/call", {"name": "release", "arguments": {}}
-            )
+            fake.release()
+
+        settings = {"OLLAMA_HOST": fake.url, "CONNECTIONS": str(count + 10)}
+        async with on_a_port("floor.py", settings) as (running, port):
+            yield Server(running.pid, port, release, fake)
+
+
+@asynccontextmanager
+async def bare(_: int) -> AsyncGenerator[Server]:
+    """The one whose tool asks nobody."""
+    async with on_a_port("bare_http.py", {}) as (running, port):
+
+        async def release() -> None:
+            client = Http("127.0.0.1", port, modern=True)
+            await client.exchange("tools/call", {"name": "release", "arguments": {}})
 
         yield Server(running.pid, port, release)
+
+
+@asynccontextmanager
+async def on_a_port(program: str, environment: Mapping[str, str]) -> AsyncGenerator[tuple[Any, int]]:
+    """One of the programs here, and the port on which it serves."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with process([sys.executable, str(HERE / program), str(port)], environment) as running:
+        await _reachable(port)
+        yield running, port
 
 
 async def _reachable(port: int) -> None:
@@ -222,7 +243,7 @@ async def _reachable(port: int) -> None:
                 return
 
 
-SERVERS = {"floor": floor, "ours": ours}
+SERVERS = {"bare": bare, "floor": floor, "ours": ours}
 
 
 async def main(count: int, names: Sequence[str]) -> None:
