@@ -117,8 +117,13 @@ def virtually(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitab
 GRACE = 5
 """Seconds within which what a test has ended must be gone: threads and processes die in their own time."""
 
-ANYIO_RUNS_TESTS = "coro=<TestRunner._run_tests_and_fixtures() "
-"""The task in which anyio's plugin runs each test; closing the event loop is how it ends it."""
+LIBRARIES_OWN = (
+    # anyio's plugin runs each test in it; closing the event loop is how it ends it.
+    "coro=<TestRunner._run_tests_and_fixtures() ",
+    # sse_starlette has one per event loop, which looks twice a second whether uvicorn shall end.
+    "coro=<_shutdown_watcher() ",
+)
+"""Tasks (as their repr begins) that libraries leave to the end of the event loop."""
 
 MAY_BLOCK = (
     # Modules are imported late on purpose: the first call brings httpx, so that a start is short.
@@ -127,6 +132,8 @@ MAY_BLOCK = (
     ("ollama_mcp/settings/reading.py", {"load"}),
     ("ollama_mcp/testing/recorder.py", {"__init__"}),
     ("ollama_mcp/testing/cassette.py", {"__init__"}),
+    # The name that is to be served is looked up before anything is.
+    ("ollama_mcp/transports/http/serving.py", {"resolved"}),
     # One who records writes each exchange in one go, also when its client leaves, which would end an await.
     ("ollama_mcp/testing/recorder.py", {"_write"}),
     # A fake in a thread is waited for when it begins and when it ends.
@@ -193,7 +200,7 @@ async def _unfinished() -> list[str]:
     for _ in range(20):
         await asyncio.sleep(0)
         tasks = [repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
-        if not (left := [task for task in tasks if ANYIO_RUNS_TESTS not in task]):
+        if not (left := [task for task in tasks if not any(own in task for own in LIBRARIES_OWN)]):
             break
     return left
 

@@ -107,9 +107,10 @@ def written(message: Any) -> bytes:
 def serving(settings: Settings, **backend: Any) -> Iterator[Served]:
     """Serve with these settings until the context ends, as the command does."""
     settings = replace(settings, backend=replace(settings.backend, **backend))
-    app, access, stop = App.create(settings), access_of(settings), _TestStop()
+    app, access = App.create(settings), access_of(settings)
     sockets = open_sockets(settings.http.bind or ("127.0.0.1", 0))
     served = http_app(create_server(app), app, access, sse=settings.http.sse)
+    stop = _TestStop()  # last: its thread waits until it is asked
     started, failures = threading.Event(), []
 
     async def run() -> None:
