@@ -4,7 +4,7 @@ import importlib.util
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -96,21 +96,43 @@ def asked(port: int, lines: list[str | bytes], body: bytes = b"", **where: str) 
         return wire.answer()
 
 
+class Unkept(FakeOllama):
+    """Closes each connection after its answer: a server that outlives a test shall keep none of its."""
+
+    def _respond(self, request: Any, *, close: bool) -> Any:
+        request.headers["connection"] = "close"
+        return super()._respond(request, close=True)
+
+
 @pytest.fixture(scope="module")
 def ollama() -> Iterator[FakeOllama]:
-    with FakeOllama.in_thread() as fake:
+    with Unkept.in_thread() as fake:
         yield fake
 
 
-@pytest.fixture(scope="module")
-def serve(ollama: FakeOllama) -> Iterator[Callable[..., Any]]:
-    """Start a server with settings by their variables, until the module's tests have run."""
+@contextmanager
+def starting(ollama: FakeOllama) -> Iterator[Callable[..., Any]]:
+    """Start servers with settings by their variables, until the context ends."""
     with ExitStack() as stack:
 
         def start(**variables: str) -> Any:
             given = {"OLLAMA_HOST": ollama.url, "OLLAMA_MCP_HTTP": "127.0.0.1:0", **variables}
             return stack.enter_context(_HTTP.serving(load(given)))
 
+        yield start
+
+
+@pytest.fixture
+def serve(ollama: FakeOllama) -> Iterator[Callable[..., Any]]:
+    """Start a server for one test."""
+    with starting(ollama) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_all(ollama: FakeOllama) -> Iterator[Callable[..., Any]]:
+    """Start a server for all tests of a module; call it in fixtures of the module only."""
+    with starting(ollama) as start:
         yield start
 
 

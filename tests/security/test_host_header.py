@@ -97,8 +97,8 @@ STRANGE = [
 
 
 @pytest.fixture(scope="module")
-def served(serve):
-    return serve()
+def served(serve_all):
+    return serve_all()
 
 
 def filled(text: str, port: int) -> str:
@@ -207,8 +207,8 @@ FURTHER = {
 
 
 @pytest.fixture(scope="module")
-def named(serve):
-    return serve(OLLAMA_MCP_ALLOW_HOSTS=ALLOWED)
+def named(serve_all):
+    return serve_all(OLLAMA_MCP_ALLOW_HOSTS=ALLOWED)
 
 
 @pytest.mark.parametrize(("host", "wanted"), FURTHER.items(), ids=FURTHER)
@@ -234,8 +234,8 @@ EVERYWHERE = {
 
 
 @pytest.fixture(scope="module")
-def everywhere(serve):
-    return serve(OLLAMA_MCP_HTTP="[::]:0", OLLAMA_MCP_INSECURE_NO_AUTH="1")
+def everywhere(serve_all):
+    return serve_all(OLLAMA_MCP_HTTP="[::]:0", OLLAMA_MCP_INSECURE_NO_AUTH="1")
 
 
 @pytest.mark.parametrize(("address", "host"), EVERYWHERE)

@@ -77,13 +77,13 @@ STRANGE = [
 
 
 @pytest.fixture(scope="module")
-def served(serve):
-    return serve()
+def served(serve_all):
+    return serve_all()
 
 
 @pytest.fixture(scope="module")
-def known(serve):
-    return serve(
+def known(serve_all):
+    return serve_all(
         OLLAMA_MCP_ALLOW_ORIGINS="https://app.example, http://dev.example:3000, http://plain.example:80, http://[fd00::5]"
     )
 

@@ -28,8 +28,8 @@ CALLS = [f"Mcp-Protocol-Version: {MODERN}", "Mcp-Method: tools/call", "Mcp-Name:
 
 
 @pytest.fixture(scope="module")
-def served(serve):
-    return serve(OLLAMA_MCP_MAX_LINE=str(LIMIT))
+def served(serve_all):
+    return serve_all(OLLAMA_MCP_MAX_LINE=str(LIMIT))
 
 
 def head(served, method, target, *headers):

@@ -17,23 +17,18 @@ ANNE, BERT = "Anne-has-this-token-of-32-characters", "0123456789-abcdef-BERTs-to
 RIGHT = "Authorization: Bearer " + ANNE
 
 
-@pytest.fixture(scope="module")
-def serve_patiently(serve):
-    """Start a server on which not even a table of wrong tokens is answered 429."""
-
-    def start(**variables):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(callers, "_WRONG_AT_ONCE", 10_000)
-            return serve(**variables)
-
-    return start
+def patient(start, **variables):
+    """A server on which not even a table of wrong tokens is answered 429."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callers, "_WRONG_AT_ONCE", 10_000)
+        return start(**variables)
 
 
 @pytest.fixture(scope="module")
-def served(serve_patiently, tmp_path_factory):
+def served(serve_all, tmp_path_factory):
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     tokens.write_text(f"# who may call: secret-of-a-comment-of-32-characters\nanne {ANNE}\n\nbert {BERT}\n")
-    return serve_patiently(OLLAMA_MCP_TOKEN_FILE=str(tokens), OLLAMA_MCP_SSE="1")
+    return patient(serve_all, OLLAMA_MCP_TOKEN_FILE=str(tokens), OLLAMA_MCP_SSE="1")
 
 
 def got(ask, served, *headers, method="GET", target="/metrics", host="", body=b"", **kwargs):
@@ -273,23 +268,18 @@ class Issuer:
         return AccessToken(**{**usual, **ISSUED[token][0]})
 
 
-@pytest.fixture(scope="module")
-def issuing(serve_patiently):
-    """Start a server whose verifier is an Issuer."""
-
-    def start(checks):
-        module = ModuleType("issuer_of_the_tests")
-        module.make = lambda: Issuer(checks)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(sys.modules, module.__name__, module)
-            return serve_patiently(OLLAMA_MCP_VERIFIER="issuer_of_the_tests:make")
-
-    return start
+def issuing(start, checks):
+    """A server whose verifier is an Issuer."""
+    module = ModuleType("issuer_of_the_tests")
+    module.make = lambda: Issuer(checks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        return patient(start, OLLAMA_MCP_VERIFIER="issuer_of_the_tests:make")
 
 
 @pytest.fixture(scope="module")
-def issued(issuing):
-    return issuing(True)
+def issued(serve_all):
+    return issuing(serve_all, True)
 
 
 @pytest.mark.parametrize("token", ISSUED)
@@ -322,8 +312,8 @@ def test_without_an_issuer_there_are_no_metadata(ask, served):
     assert got(ask, served, RIGHT, target=METADATA).status == 404
 
 
-def test_the_audience_is_checked_unless_the_verifier_says_that_it_does_so_itself(ask, issuing):
-    silent, itself = issuing(None), issuing(False)
+def test_the_audience_is_checked_unless_the_verifier_says_that_it_does_so_itself(ask, serve):
+    silent, itself = issuing(serve, None), issuing(serve, False)
     for_another = "Authorization: Bearer for another server"
     assert got(ask, silent, for_another).status == 401
     assert got(ask, silent, "Authorization: Bearer right").status == 200

@@ -33,8 +33,12 @@ async def test_a_report_waits_until_what_is_before_it_and_it_itself_are_written(
             tasks.start_soon(report)
             await anyio.wait_all_tasks_blocked()
             assert outbox._queue.qsize() == 1, "the report was queued behind the result"
-            threading.Thread(target=outbox.pump, args=(write_end, lambda: None), daemon=True).start()
+            pump = threading.Thread(target=outbox.pump, args=(write_end, lambda: None), daemon=True)
+            pump.start()
             await sent.wait()
             lines = os.read(read_end, 65536).splitlines()
     assert [b"progress" in line for line in lines] == [False, True], "send returned before it was written"
     os.close(read_end)
+    outbox.put(RESULT.message)  # cannot be written, which ends the thread
+    pump.join(5)
+    os.close(write_end)
