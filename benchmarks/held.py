@@ -14,9 +14,12 @@ from pathlib import Path
 
 MOST_MIB = 1.0
 """MiB that memory may grow by in a hundred thousand calls."""
-WARM_UP = 0.25
-"""Part of the looks before which growth is no leak."""
+WARM_UP = 100_000
+"""Calls before which growth is no leak: as many as it takes until the heap has found its size."""
+SHORT_MIB = 24.0
+"""MiB that it may grow by in a run that is not longer than that, after its first quarter."""
 _LEAST = 5
+"""Looks that make a line."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,13 @@ def held(pid: int, calls: int, tasks: int, upstream: int) -> Held:
 
 
 def warm(looks: Sequence[Held]) -> Sequence[Held]:
-    """Those after the warm-up."""
-    return looks[round(len(looks) * WARM_UP) :]
+    """Those after the warm-up; where there are none, those after the first quarter."""
+    return [look for look in looks if look.calls >= WARM_UP] or looks[len(looks) // 4 :]
+
+
+def is_long(looks: Sequence[Held]) -> bool:
+    """Whether there are enough looks after the warm-up to see a small leak."""
+    return len(looks) >= _LEAST and warm(looks)[-_LEAST:][0].calls >= WARM_UP
 
 
 def growth(looks: Sequence[Held]) -> tuple[float, float]:
@@ -111,8 +119,11 @@ def growth(looks: Sequence[Held]) -> tuple[float, float]:
 def grown(looks: Sequence[Held]) -> Iterator[str]:
     """What grows that should not, in words."""
     slope, error = growth(looks)
-    if slope - 2 * error > MOST_MIB:
+    more = looks[-1].rss_mib - warm(looks)[0].rss_mib
+    if is_long(looks) and slope - 2 * error > MOST_MIB:
         yield f"memory grows by {slope:.2f} ± {error:.2f} MiB in 100,000 calls"
+    if not is_long(looks) and more > SHORT_MIB:
+        yield f"memory has grown by {more:.1f} MiB in {looks[-1].calls - warm(looks)[0].calls} calls"
     for name in ("descriptors", "tasks", "threads"):
         found = [getattr(look, name) for look in warm(looks)]
         if max(found) != min(found):

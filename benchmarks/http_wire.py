@@ -14,7 +14,7 @@ _LINE = 1 << 24
 
 
 class Refused(Exception):
-    """A status other than 200 and 202."""
+    """A status that is no success, with no message in the body: an error in one is an answer."""
 
 
 class Socket:
@@ -45,7 +45,7 @@ class Socket:
             The headers, by names in lower case.
 
         Raises:
-            Refused: The status is no success.
+            Refused: There is no message in the answer.
         """
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
@@ -55,7 +55,7 @@ class Socket:
         pairs = [line.partition(":") for line in answered[1:] if line]
         self._headers = {name.lower(): value.strip() for name, _, value in pairs}
         status = int(answered[0].split()[1])
-        if status not in {200, 202}:
+        if status >= 400 and self._headers.get("content-type") != "application/json":
             raise Refused(f"{status} {await self._whole()!r}")
         return self._headers
 
