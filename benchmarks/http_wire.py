@@ -215,7 +215,8 @@ class Http:
     def _headers(self, method: str, params: Mapping[str, Any]) -> dict[str, str]:
         if not self._modern:
             return self._session
-        named = {"Mcp-Name": params["name"]} if "name" in params else {}
+        name = params.get("name") or params.get("uri")
+        named = {"Mcp-Name": name} if name else {}
         return {"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": method} | named
 
     async def visit(self) -> None:

@@ -170,6 +170,8 @@ async def beside(caller: Caller) -> None:
         ("tools/list", {}, RAN),
         ("resources/list", {}, RAN | {"-32603"}),
         ("prompts/list", {}, RAN),
+        ("prompts/get", {"name": "nothing"}, frozenset({"-32602"})),
+        ("resources/read", {"uri": "ollama://nothing"}, frozenset({"-32602"})),
         ("tools/call", {"name": "ollama_fly", "arguments": {}}, frozenset({"Unknown tool"})),
         ("no/method", {}, frozenset({"-32601"})),
     ]))  # fmt: skip
