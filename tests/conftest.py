@@ -138,8 +138,8 @@ MAY_BLOCK = (
     ("ollama_mcp/testing/recorder.py", {"_write"}),
     # A fake in a thread is waited for when it begins and when it ends.
     ("ollama_mcp/testing/listener.py", {"in_thread", "_loop_in_thread"}),
-    # A test that reads a recording waits for it.
-    ("ollama_mcp/testing/replay.py", {"load"}),
+    # A test that reads or writes a recording waits for it.
+    ("ollama_mcp/testing/replay.py", {"load", "save"}),
     # A test changes a file in the moment in which it is told how much of it was sent.
     ("tests/management/test_files.py", {"tell"}),
     # Log lines go to stderr, here to a file of pytest's.
