@@ -128,6 +128,8 @@ LIBRARIES_OWN = (
 MAY_BLOCK = (
     # Modules are imported late on purpose: the first call brings httpx, so that a start is short.
     ("<frozen importlib._bootstrap>", {"_find_and_load"}),
+    # asyncio begins each child process on its event loop, and has no other way.
+    ("asyncio/unix_events.py", {"_start"}),
     # Once, before anything is served; tests do it within their event loop.
     ("ollama_mcp/settings/reading.py", {"load"}),
     ("ollama_mcp/testing/recorder.py", {"__init__"}),
