@@ -147,6 +147,8 @@ class Soak:
         """What was not as it should be, in words."""
         tally = self.tally
         yield from tally.wrong[:20]
+        if len(tally.wrong) > 20:
+            yield f"{len(tally.wrong)} calls in all, which ended so"
         if self.wire.strays:
             yield f"{len(self.wire.strays)} answers to nobody, such as {self.wire.strays[0]}"
         for name, count in (("met a fault", tally.faults), ("were cancelled", self.wire.left)):

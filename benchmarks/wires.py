@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from child import Child
 
-PATIENCE_S = 30.0
-"""Seconds after which a call counts as never answered."""
+PATIENCE_S = 120.0
+"""Seconds after which a call counts as never answered: longer than a busy machine stands still."""
 
 MODERN = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
