@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -309,23 +310,32 @@ def test_who_reads_slowly_is_waited_for(unread):
 # --- how many ------------------------------------------------------------------------------------
 
 
-def test_one_connection_too_many_is_answered_503_until_another_is_closed(serve, wire):
-    served = serve(OLLAMA_MCP_HTTP_CONNECTIONS="4")
-    opened = [wire(served.port) for _ in range(4)]
-    for client in opened:
-        client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert client.answer().status == 200
-    with wire(served.port) as one_more:
-        said = one_more.rest()
-    assert said.startswith(b"HTTP/1.1 503 ")
-    assert b"\r\nRetry-After: " in said
-    opened[0].send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    opened[0].rest()
-    with wire(served.port) as again:
-        again.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert again.answer().status == 200
-    for client in opened:
-        client.close()
+def settle(served, wire, token):
+    """Wait until the server has noticed who left: cut at its end, the SDK leaves its streams open."""
+    scrape = head(served, "GET", "/metrics", f"Authorization: Bearer {token}", "Connection: close")
+    for _ in range(1000):
+        with wire(served.port) as client:
+            client.send(scrape)
+            if b"\nollama_mcp_http_in_flight 1\n" in client.answer().body:
+                return
+    raise AssertionError("the streams are still in flight")
+
+
+def test_one_connection_too_many_is_answered_503_while_all_others_have_a_request(serve, wire, tmp_path):
+    names = {"anne": "anne-has-this-token-of-32-characters", "bert": "bert-has-this-token-of-32-characters"}
+    tokens = tmp_path / "tokens"
+    tokens.write_text("".join(f"{name} {token}\n" for name, token in names.items()))
+    served = serve(OLLAMA_MCP_TOKEN_FILE=str(tokens), OLLAMA_MCP_SSE="1", OLLAMA_MCP_HTTP_CONNECTIONS="4")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(wire(served.port)) for _ in range(4)]
+        for client, token in zip(opened, [*names.values()] * 2, strict=True):
+            client.send(head(served, "GET", "/sse", f"Authorization: Bearer {token}"))
+            assert client.answer().status == 200
+        with wire(served.port) as one_more:
+            said = one_more.rest()
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: " in said
+    settle(served, wire, names["bert"])
 
 
 def test_one_caller_has_half_of_them_and_the_others_the_rest(serve, wire, tmp_path):
@@ -346,10 +356,4 @@ def test_one_caller_has_half_of_them_and_the_others_the_rest(serve, wire, tmp_pa
     assert berts[0][1].status == 200
     for client, _ in annes + berts:
         client.close()
-    scrape = head(served, "GET", "/metrics", f"Authorization: Bearer {names['bert']}", "Connection: close")
-    for _ in range(200):  # until the server has noticed: cut at its end, the SDK leaves its streams open
-        with wire(served.port) as client:
-            client.send(scrape)
-            if b"\nollama_mcp_http_in_flight 1\n" in client.answer().body:
-                return
-    raise AssertionError("the streams are still in flight")
+    settle(served, wire, names["bert"])
