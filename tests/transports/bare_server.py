@@ -1,6 +1,7 @@
 """A bare MCPServer whose tools misbehave, served by `run_stdio`; it reports on stderr."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +64,21 @@ def stubborn() -> str:
 async def hog() -> str:
     report("hog started")
     time.sleep(30)
+    return "too late"
+
+
+@host.tool()
+async def struck() -> str:
+    """Wait, while another thread gets a signal: the event loop's own thread is not woken by it."""
+
+    def strike() -> None:
+        time.sleep(0.3)
+        report("struck")
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        time.sleep(30)
+
+    threading.Thread(target=strike, daemon=True).start()
+    await anyio.sleep_forever()
     return "too late"
 
 

@@ -85,6 +85,15 @@ def test_a_tool_that_cannot_be_cancelled_does_not_keep_the_process(start: Start,
     assert (status, seconds < 1) == (0, True), (status, seconds)
 
 
+def test_a_signal_that_another_thread_gets_is_heard(start: Start):
+    """So is one that comes in the moment before the event loop begins to wait."""
+    child = start()
+    child.initialize()
+    child.call(1, "struck")
+    child.err.until("struck")
+    assert child.process.wait(5) == 0
+
+
 def test_an_on_stop_that_hangs_is_given_up(start: Start):
     child = start("hanging-on-stop")
     blocked(child)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from functools import partial
 from queue import SimpleQueue
 from types import FrameType
 
@@ -86,8 +88,25 @@ class Stop:
     def listen(self) -> None:
         """Take SIGINT, SIGTERM and Windows' SIGBREAK, also where the parent had them ignored."""
         if threading.current_thread() is threading.main_thread():
+            self._be_woken()
             for signum in _signals():
                 signal.signal(signum, self._on_signal)
+
+    def _be_woken(self) -> None:
+        """Have the event loop woken by a signal.
+
+        One that comes in the moment before the loop begins to wait, or that another thread gets, is only
+        noted by Python: the handler would run once something else happens, which may be never.
+        """
+        woken, self._waking = socket.socketpair()
+        self._waking.setblocking(False)
+        signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+        start_thread("signals", partial(self._wake, woken))
+
+    def _wake(self, woken: socket.socket) -> None:
+        while woken.recv(64):
+            if self._loop is not None:
+                post(self._loop, _nothing)
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         for signum in _signals():
@@ -113,6 +132,10 @@ class Stop:
         if self._asked:
             self._tell()
         await self._heard.wait()
+
+
+def _nothing() -> None:
+    """What a loop does that is only to be woken."""
 
 
 def _signals() -> list[signal.Signals]:
