@@ -140,8 +140,9 @@ MAY_BLOCK = (
     ("ollama_mcp/testing/recorder.py", {"_write"}),
     # What the engine's child wrote is read by tests, and once it has died.
     ("ollama_mcp/embedded/child.py", {"log"}),
-    # The doctor is a command of its own, which serves nobody.
+    # The doctor and the demo are commands of their own, which serve nobody.
     ("ollama_mcp/cli/doctor.py", {"examine"}),
+    ("ollama_mcp/cli/demo.py", {"_demo"}),
     # A fake in a thread is waited for when it begins and when it ends.
     ("ollama_mcp/testing/listener.py", {"in_thread", "_loop_in_thread"}),
     # A test that reads or writes a recording waits for it.
