@@ -64,10 +64,10 @@ def run_stdio(
     Returns:
         The exit status: 0, or 1 if the host itself failed, for example in its lifespan.
     """
+    # Before there is anything else: a parent may have closed fd 0, and what opens next gets that number.
+    stdin, stdout = claim_stdio()
     stop = Stop()
     stop.listen()
-    # Before there is a loop: a parent may have closed fd 0, and the loop would be given that number.
-    stdin, stdout = claim_stdio()
     serve = partial(
         serve_stdio,
         host,
