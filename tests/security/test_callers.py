@@ -29,8 +29,8 @@ def tokens(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(serve, tokens):
-    return serve(OLLAMA_MCP_TOKEN_FILE=tokens)
+def served(serve_all, tokens):
+    return serve_all(OLLAMA_MCP_TOKEN_FILE=tokens)
 
 
 def result(served, token, tool, **arguments):
@@ -146,8 +146,8 @@ class Rooted:
 
 
 @pytest.fixture(scope="module")
-def rooted(serve):
-    return serve(OLLAMA_MCP_CLIENT_ROOTS="1", OLLAMA_MCP_SSE="1", OLLAMA_MCP_TOOLSETS="all")
+def rooted(serve_all):
+    return serve_all(OLLAMA_MCP_CLIENT_ROOTS="1", OLLAMA_MCP_SSE="1", OLLAMA_MCP_TOOLSETS="all")
 
 
 @pytest.mark.anyio
