@@ -1,16 +1,14 @@
 """A cancelled call: Ollama's socket closes at once, and the client never hears of that call again."""
 
-import gc
 import heapq
 import os
 import random
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
-from ollama_mcp.testing import FakeOllama, Script
+from ollama_mcp.testing import Script
 
 COUNT = 500
 LANES = 8
@@ -19,35 +17,10 @@ PIPE_S = 0.5
 """What a report that was already written may need to be read on a busy machine."""
 
 
-class Watched(FakeOllama):
-    """Says when the client of each prompt left; the fake's own log has no names."""
-
-    def __init__(self, *given: Any, **settings: Any) -> None:
-        super().__init__(*given, **settings)
-        self.asked_at: dict[str, float] = {}
-        self.left_at: dict[str, float] = {}
-
-    def _respond(self, request: Any, *, close: bool) -> Iterator[Any]:
-        steps = super()._respond(request, close=close)
-        if request.path != "/api/chat":
-            yield from steps
-            return
-        prompt = request.json["messages"][-1]["content"]
-        self.asked_at[prompt] = time.monotonic()
-        try:
-            yield from steps
-        except GeneratorExit:  # the connection's task gave up, in the step in which the client left
-            self.left_at[prompt] = time.monotonic()
-            raise
-
-
 @pytest.fixture
-def fake() -> Iterator[Watched]:
-    gc.freeze()  # a full collection of what pytest holds would stop the fake's clock
-    with Watched.in_thread() as fake:
-        fake.script(Script(tokens=["word "] * 500, delay_first=0.1, delay=0.02))
-        yield fake
-    gc.unfreeze()
+def fake(watched: Any) -> Any:
+    watched.script(Script(tokens=["word "] * 500, delay_first=0.1, delay=0.02))
+    return watched
 
 
 class Held(NamedTuple):
@@ -60,7 +33,7 @@ class Held(NamedTuple):
     replies: int
 
 
-def held(child: Any, fake: FakeOllama, call_id: str) -> Held:
+def held(child: Any, fake: Any, call_id: str) -> Held:
     child.call(call_id, "ollama_status", prompt=None)
     status = child.result_of(call_id)["structuredContent"]
     folder = f"/proc/{child.process.pid}"
@@ -88,7 +61,7 @@ def cancel_at_random(child: Any, moments: list[float]) -> dict[int, float]:
 
 @pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
 def test_cancelling_at_random_moments_closes_the_socket_and_nothing_follows(
-    serve: Any, fake: Watched, version: str
+    serve: Any, fake: Any, version: str
 ):
     child = serve(version, OLLAMA_MCP_PARALLEL="32")
     child.call("warm")

@@ -41,15 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ollama-mcp {__version__}")
     parser.set_defaults(command=_serve)
-    _add_choice(parser)
-    _add_http(parser)
-    _add_protocol(parser)
+    _add_flags(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve MCP on stdin and stdout (the default), or over HTTP")
     serve.set_defaults(command=_serve)
-    _add_choice(serve)
-    _add_http(serve)
-    _add_protocol(serve)
+    _add_flags(serve)
     doctor = commands.add_parser("doctor", help="say what works, what does not, and what to do about it")
     doctor.set_defaults(command=_doctor)
     demo = commands.add_parser(
@@ -63,60 +59,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_CHOICES = {
-    "toolsets": "groups of tools with commas between: chat, embeddings, models, manage, files; or all",
-    "tools": "single tools beside those",
-}
-
-
-def _add_choice(parser: argparse.ArgumentParser) -> None:
-    """Which tools there are; a flag wins over the setting of the same name."""
-    for name, says in _CHOICES.items():
-        parser.add_argument(f"--{name}", metavar="NAMES", default=argparse.SUPPRESS, help=says)
-    parser.add_argument(
-        "--read-only", action="store_const", const="1", default=argparse.SUPPRESS,
-        help="leave out every tool that changes something, whatever else is said",
-    )  # fmt: skip
-
-
-_HTTP = {
+_VALUES = {
+    "toolsets": (
+        "NAMES",
+        "groups of tools with commas between: chat, embeddings, models, manage, files; or all",
+    ),
+    "tools": ("NAMES", "single tools beside those"),
     "http": ("HOST:PORT", "serve Streamable HTTP there, at /mcp, instead of stdio"),
     "token-file": ("FILE", "file of bearer tokens; others than this machine need one"),
     "verifier": ("MODULE:FACTORY", "a TokenVerifier of your own (OAuth) instead of tokens"),
     "allow-hosts": ("NAMES", "names, with commas between, by which the server is called beside its own"),
     "allow-origins": ("ORIGINS", "origins, with commas between, whose pages may call"),
+    "protocol": (
+        "ERA",
+        "auto, or legacy for a client that cannot be served otherwise: only versions before 2026-07-28",
+    ),
+}
+_SWITCHES = {
+    "read-only": "leave out every tool that changes something, whatever else is said",
+    "sse": "serve the SSE transport of 2024, too, at /sse",
+    "insecure-no-auth": "let everybody call who reaches the address",
 }
 
 
-def _add_http(parser: argparse.ArgumentParser) -> None:
-    """Serving over HTTP; a flag wins over the setting of the same name."""
-    for name, (value, says) in _HTTP.items():
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    """Each stands for a setting, and wins over its variable."""
+    for name, (value, says) in _VALUES.items():
         parser.add_argument(f"--{name}", metavar=value, default=argparse.SUPPRESS, help=says)
-    for name, says in _HTTP_SWITCHES.items():
+    for name, says in _SWITCHES.items():
         parser.add_argument(
             f"--{name}", action="store_const", const="1", default=argparse.SUPPRESS, help=says
         )
 
 
-_HTTP_SWITCHES = {
-    "sse": "serve the SSE transport of 2024, too, at /sse",
-    "insecure-no-auth": "let everybody call who reaches the address",
-}
-_SETTINGS = tuple(
-    name.replace("-", "_") for name in (*_CHOICES, "read-only", "protocol", *_HTTP, *_HTTP_SWITCHES)
-)
-
-
-def _add_protocol(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--protocol", metavar="ERA", default=argparse.SUPPRESS,
-        help="auto, or legacy for a client that cannot be served otherwise: only versions before 2026-07-28",
-    )  # fmt: skip
-
-
 def _flags(arguments: argparse.Namespace) -> dict[str, str]:
     """The flags as the settings that they stand for."""
-    given = {name: getattr(arguments, name, None) for name in _SETTINGS}
+    names = [name.replace("-", "_") for name in (*_VALUES, *_SWITCHES)]
+    given = {name: getattr(arguments, name, None) for name in names}
     return {f"OLLAMA_MCP_{name.upper()}": value for name, value in given.items() if value is not None}
 
 

@@ -7,7 +7,7 @@ Here such a question alone decides nothing: the handshake then gets a session of
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import anyio
 from mcp.server.lowlevel import Server
@@ -17,7 +17,7 @@ from mcp_types import JSONRPCRequest
 
 from ollama_mcp.transports.inbox import Inbox
 from ollama_mcp.transports.outbox import Outbox
-from ollama_mcp.transports.pipes import Stream
+from ollama_mcp.transports.pipes import Incoming, Stream
 
 AUTO, LEGACY = "auto", "legacy"
 
@@ -44,7 +44,7 @@ async def serve_eras(server: Server[Any], inbox: Inbox, outbox: Outbox, protocol
             session = session.next
 
 
-class Session(Stream):
+class Session(Incoming):
     """The client's messages, up to a handshake that follows nothing but questions what we speak.
 
     Args:
@@ -83,15 +83,6 @@ class Session(Stream):
 
     async def aclose(self) -> None:
         """Nothing: the inbox lives longer than a session."""
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
 
 
 class Replies(Stream):

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
-from typing import Self
 
 import anyio
 import anyio.lowlevel
@@ -21,13 +20,13 @@ from ollama_mcp.transports.frames import Refused, decode
 from ollama_mcp.transports.lanes import Lanes, size_of
 from ollama_mcp.transports.lines import LINE_LIMIT, Line, LineSplitter
 from ollama_mcp.transports.outbox import Outbox
-from ollama_mcp.transports.pipes import Stream, post, read_some
+from ollama_mcp.transports.pipes import Incoming, post, read_some
 
 _READ_AHEAD = 4 * 1024 * 1024
 """Bytes of lines that the reading thread may be ahead of the server: what is not read cannot pass."""
 
 
-class Inbox(Stream):
+class Inbox(Incoming):
     """What the client writes, as the SDK's read stream.
 
     Args:
@@ -128,15 +127,6 @@ class Inbox(Stream):
     async def aclose(self) -> None:
         """End the stream, as the SDK does when it has stopped."""
         self.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
 
 
 def _is_blank(line: Line) -> bool:

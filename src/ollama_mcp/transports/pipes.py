@@ -16,6 +16,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
+from mcp.shared.message import SessionMessage
+
 CHUNK = 64 * 1024
 """Bytes of one read or write; what a pipe holds."""
 
@@ -69,3 +72,24 @@ class Stream:
         exc_tb: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+class Incoming(Stream):
+    """A stream to read messages from, until it ends."""
+
+    async def receive(self) -> SessionMessage:
+        """Return the next message.
+
+        Raises:
+            anyio.EndOfStream: There is none any more.
+        """
+        raise NotImplementedError
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None

@@ -90,8 +90,8 @@ def http_app(
     Args:
         host: The server. One whose own `auth` is set keeps it.
         app: What its tools work with.
-        access: Who may call; by default those whom the App's settings let in. A mounted application does not
-            know what its server is bound to: without a token or a verifier, that is your care.
+        access: Who may call; by default those whom the App's settings let in: without a token or a verifier
+            this machine alone, whatever the server is bound to in which it is mounted.
         sse: Whether to serve the SSE transport of 2024 at /sse, too.
     """
     access = access or access_of(app.settings)

@@ -11,7 +11,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ollama_mcp.transports.frames import TOO_MANY_PARTS, has_too_many_parts, mended
-from ollama_mcp.transports.http.principals import caller_of
+from ollama_mcp.transports.http.principals import Caller, caller_of, give_back
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.traffic import Traffic
 
@@ -37,7 +37,7 @@ class _Gone(Exception):
 
 @dataclass
 class _Size:
-    caller: object
+    caller: Caller
     bytes: int = 0
     counted: int = 0
 
@@ -57,7 +57,7 @@ class Bodies:
         self._traffic = traffic
         self._most = most
         self._seconds = seconds
-        self._held: Counter[object] = Counter()
+        self._held: Counter[Caller] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body and hand on, or refuse with 413, 408 or 503."""
@@ -73,15 +73,13 @@ class Bodies:
                 await self._app(scope, _again(body, receive), send)
 
     @contextmanager
-    def _hold(self, caller: object) -> Generator[_Size]:
+    def _hold(self, caller: Caller) -> Generator[_Size]:
         """Count a body's bytes for as long as its request goes on: the SDK holds it so long."""
         size = _Size(caller)
         try:
             yield size
         finally:
-            self._held[caller] -= size.counted
-            if not self._held[caller]:
-                del self._held[caller]
+            give_back(self._held, caller, size.counted)
 
     def _check_declared(self, scope: Scope) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")

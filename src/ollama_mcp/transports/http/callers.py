@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.errors import RateLimited
 from ollama_mcp.guards import Rate, RateLimit
-from ollama_mcp.transports.http.principals import Caller, caller_of
+from ollama_mcp.transports.http.principals import Caller, caller_of, counted
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.sessions import Sessions
 
@@ -100,13 +100,8 @@ class Shares:
             why = f"{self._share} requests of one caller are in flight, which is the most"
             await refusal(429, why, 1)(scope, receive, send)
             return
-        self._in_flight[caller] += 1
-        try:
+        with counted(self._in_flight, caller):
             await self._app(scope, receive, send)
-        finally:
-            self._in_flight[caller] -= 1
-            if not self._in_flight[caller]:
-                del self._in_flight[caller]
 
 
 class Patience:

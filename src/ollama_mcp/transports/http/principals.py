@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import principal_components
 from starlette.types import Scope
@@ -13,3 +17,20 @@ def caller_of(scope: Scope) -> Caller:
     """Whose token it is; None where none is wanted."""
     user = scope.get("user")
     return principal_components(user.access_token) if isinstance(user, AuthenticatedUser) else None
+
+
+@contextmanager
+def counted(counts: Counter[Caller], caller: Caller) -> Generator[None]:
+    """Count one more of a caller, for as long as the context lasts; who has none is forgotten."""
+    counts[caller] += 1
+    try:
+        yield
+    finally:
+        give_back(counts, caller, 1)
+
+
+def give_back(counts: Counter[Caller], caller: Caller, amount: int) -> None:
+    """Count so many less, and forget who has none."""
+    counts[caller] -= amount
+    if not counts[caller]:
+        del counts[caller]

@@ -22,6 +22,7 @@ from functools import partial
 import anyio
 import uvicorn
 
+from ollama_mcp.listening import Authority
 from ollama_mcp.transports.http.access import Access
 from ollama_mcp.transports.http.application import MCP_PATH, HttpServer
 from ollama_mcp.transports.http.protocol import PatientProtocol
@@ -82,7 +83,7 @@ def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.sock
 def addresses_of(sockets: Sequence[socket.socket]) -> list[str]:
     """URLs at which the server can be called."""
     names = [(_callable(n[0]), n[1]) for n in (opened.getsockname() for opened in sockets)]
-    return [f"http://{f'[{n[0]}]' if ':' in n[0] else n[0]}:{n[1]}{MCP_PATH}" for n in names]
+    return [f"http://{Authority(*name)}{MCP_PATH}" for name in names]
 
 
 def _callable(address: str) -> str:

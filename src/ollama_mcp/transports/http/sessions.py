@@ -17,6 +17,7 @@ from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ollama_mcp.transports.http.principals import Caller, counted
 from ollama_mcp.transports.http.refusals import refusal
 
 _ID = MCP_SESSION_ID_HEADER.encode()
@@ -46,15 +47,15 @@ class Sessions:
         self,
         app: ASGIApp,
         share: int,
-        caller_of: Callable[[Scope], object],
+        caller_of: Callable[[Scope], Caller],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._share = share
         self._caller_of = caller_of
         self._clock = clock
-        self._open: dict[object, dict[bytes, _Session]] = {}
-        self._opening: Counter[object] = Counter()
+        self._open: dict[Caller, dict[bytes, _Session]] = {}
+        self._opening: Counter[Caller] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with 429."""
@@ -69,7 +70,7 @@ class Sessions:
         else:
             await self._begin(scope, receive, send, caller)
 
-    async def _begin(self, scope: Scope, receive: Receive, send: Send, caller: object) -> None:
+    async def _begin(self, scope: Scope, receive: Receive, send: Send, caller: Caller) -> None:
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] < 400:
                 session_id = _header(message.get("headers", ()), _ID)
@@ -77,16 +78,11 @@ class Sessions:
                     self._open.setdefault(caller, {})[session_id] = _Session(0, self._clock())
             await send(message)
 
-        self._opening[caller] += 1
-        try:
+        with counted(self._opening, caller):
             await self._app(scope, receive, noting)
-        finally:
-            self._opening[caller] -= 1
-            if not self._opening[caller]:
-                del self._opening[caller]
 
     async def _continue(
-        self, scope: Scope, receive: Receive, send: Send, caller: object, session_id: bytes
+        self, scope: Scope, receive: Receive, send: Send, caller: Caller, session_id: bytes
     ) -> None:
         session = self._open.get(caller, {}).get(session_id, _Session())  # else the SDK knows none, too
         session.in_use += 1
@@ -96,7 +92,7 @@ class Sessions:
             session.in_use -= 1
             session.idle_since = self._clock()
 
-    def _forgetting(self, scope: Scope, send: Send, caller: object, session_id: bytes) -> Send:
+    def _forgetting(self, scope: Scope, send: Send, caller: Caller, session_id: bytes) -> Send:
         """A `send` that notices the session's end."""
 
         async def noticing(message: Message) -> None:
@@ -108,13 +104,13 @@ class Sessions:
 
         return noticing
 
-    def _forget(self, caller: object, session_id: bytes) -> None:
+    def _forget(self, caller: Caller, session_id: bytes) -> None:
         sessions = self._open.get(caller, {})
         sessions.pop(session_id, None)
         if not sessions:
             self._open.pop(caller, None)
 
-    def _count(self, caller: object) -> int:
+    def _count(self, caller: Caller) -> int:
         """How many a caller has, without those that the SDK has ended meanwhile."""
         sessions = self._open.get(caller, {})
         if len(sessions) >= self._share:
