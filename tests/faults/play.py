@@ -41,10 +41,16 @@ class Seen:
     then: Outcome
     left: bool
 
-    def may_be_late(self, case: Case) -> bool:
-        """Whether it was too slow, or a clock ran out that should not: the machine may have been busy."""
-        ends_late = self.outcome.code == "TIMEOUT" and ("TIMEOUT" not in codes(case) or not self.asked)
-        return self.seconds >= MOST_S or ends_late or self.then.code == "TIMEOUT"
+    def may_be_disturbed(self, case: Case) -> bool:
+        """Whether others may have done it: the machine was busy, or a fault closed the connection it took.
+
+        It was too slow, a clock ran out that should not, or the request never came to the server.
+        """
+        code = self.outcome.code
+        ends_late = code == "TIMEOUT" and "TIMEOUT" not in codes(case)
+        is_lost = code in {"TIMEOUT", "STREAM_BROKEN"} and not self.asked
+        is_lost = is_lost or self.then.code in {"TIMEOUT", "STREAM_BROKEN"}
+        return self.seconds >= MOST_S or ends_late or is_lost
 
 
 @dataclass
@@ -109,8 +115,8 @@ class Upstream:
 async def play(transport: str, cases: Iterable[Case], folder: Path) -> Played:
     """Play cases.
 
-    Those whose request does not say which model it is about, and once more those that may have been
-    held up by others, go one after another.
+    Those whose request does not say which model it is about, and once more those that others may have
+    disturbed, go one after another.
     """
     played = Played()
     async with FakeOllama() as fake:
@@ -124,8 +130,8 @@ async def play(transport: str, cases: Iterable[Case], folder: Path) -> Played:
                     for number in range(AT_ONCE):
                         group.start_soon(_play_each, driver, upstream, named, f"m{number}", played)
                 await _play_each(driver, upstream, iter(alone), "alone", played)
-                late = [case for case in cases if played.seen[case.id].may_be_late(case)]
-                await _play_each(driver, upstream, iter(late), "again", played)
+                disturbed = [case for case in cases if played.seen[case.id].may_be_disturbed(case)]
+                await _play_each(driver, upstream, iter(disturbed), "again", played)
                 with anyio.move_on_after(1):
                     await fake.wait_for(lambda fake: fake.in_flight == 0)
                 played.in_flight, played.connections = fake.in_flight, fake.open_connections
