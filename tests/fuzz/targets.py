@@ -28,8 +28,8 @@ from ollama_mcp.names import (
     registry_of,
 )
 from ollama_mcp.ndjson import read_objects
-from ollama_mcp.transports.frames import Refused, decode, encode
-from ollama_mcp.transports.lines import EDGE, Line, LineSplitter, TooLong
+from ollama_mcp.transports.stdio.frames import Refused, decode, encode
+from ollama_mcp.transports.stdio.lines import EDGE, Line, LineSplitter, TooLong
 
 _CUTS = 4
 

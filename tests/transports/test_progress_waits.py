@@ -8,7 +8,7 @@ import pytest
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCResponse
 
-from ollama_mcp.transports.outbox import Outbox
+from ollama_mcp.transports.stdio.outbox import Outbox
 
 RESULT = SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=1, result={}))
 REPORT = SessionMessage(

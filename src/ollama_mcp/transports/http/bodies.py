@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ollama_mcp.transports.frames import TOO_MANY_PARTS, has_too_many_parts, mended
 from ollama_mcp.transports.http.principals import Caller, caller_of, give_back
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.traffic import Traffic
+from ollama_mcp.transports.mending import TOO_MANY_PARTS, has_too_many_parts, mended
 
 BODY_S = 60.0
 """Seconds in which a body must have come."""

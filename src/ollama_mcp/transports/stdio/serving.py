@@ -24,12 +24,12 @@ from typing import Any
 import anyio
 from mcp.server import MCPServer
 
-from ollama_mcp.transports.eras import AUTO, serve_eras
-from ollama_mcp.transports.inbox import Inbox
-from ollama_mcp.transports.lines import LINE_LIMIT
-from ollama_mcp.transports.outbox import Outbox
 from ollama_mcp.transports.pipes import start_thread
 from ollama_mcp.transports.process import Stop, claim_stdio
+from ollama_mcp.transports.stdio.eras import AUTO, serve_eras
+from ollama_mcp.transports.stdio.inbox import Inbox
+from ollama_mcp.transports.stdio.lines import LINE_LIMIT
+from ollama_mcp.transports.stdio.outbox import Outbox
 
 _logger = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ import anyio.lowlevel
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import JSONRPCMessage, JSONRPCRequest
 
-from ollama_mcp.transports.frames import Refused, decode
-from ollama_mcp.transports.lanes import Lanes, size_of
-from ollama_mcp.transports.lines import LINE_LIMIT, Line, LineSplitter
-from ollama_mcp.transports.outbox import Outbox
 from ollama_mcp.transports.pipes import Incoming, post, read_some
+from ollama_mcp.transports.stdio.frames import Refused, decode
+from ollama_mcp.transports.stdio.lanes import Lanes, size_of
+from ollama_mcp.transports.stdio.lines import LINE_LIMIT, Line, LineSplitter
+from ollama_mcp.transports.stdio.outbox import Outbox
 
 _READ_AHEAD = 4 * 1024 * 1024
 """Bytes of lines that the reading thread may be ahead of the server: what is not read cannot pass."""

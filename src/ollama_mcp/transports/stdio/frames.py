@@ -10,7 +10,6 @@ becomes an error with the same id.
 
 from __future__ import annotations
 
-import codecs
 import json
 import logging
 import re
@@ -32,7 +31,8 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from ollama_mcp.plain import clean, clean_text
-from ollama_mcp.transports.lines import EDGE, Line, TooLong
+from ollama_mcp.transports.mending import TOO_MANY_PARTS, has_too_many_parts
+from ollama_mcp.transports.stdio.lines import EDGE, Line, TooLong
 
 _logger = logging.getLogger(__name__)
 
@@ -43,14 +43,6 @@ _ID = rb'"id"\s*:\s*(-?\d{1,18}|"[^"\\]{0,200}")'
 _FIRST = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*' + _ID + rb'\s*,\s*"method"')
 _METHOD_FIRST = re.compile(rb'\s*\{\s*"method"')
 _LAST = re.compile(rb",\s*" + _ID + rb"\s*\}\s*$")
-
-
-_PARTS = 250_000
-"""Texts, commas and opening brackets in one message: more than any call
-needs, and no more than 32 MiB as objects, while 16 MiB of `[],` would be 460."""
-TOO_MANY_PARTS = f"a message may have at most {_PARTS} texts, commas, brackets and halves of characters"
-_MARKS = (b",", b"[", b"{")
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class Refused(Exception):
@@ -78,25 +70,6 @@ def decode(line: Line) -> JSONRPCMessage:
     return _message(cast("dict[str, Any]", value))
 
 
-def has_too_many_parts(line: bytes) -> bool:
-    """Whether a message would become so many objects that they hold many times its size."""
-    if line.count(b"\\ud") + line.count(b"\\uD") > _PARTS:  # mending so many would hold the others up
-        return True
-    if len(line) <= _PARTS or _marks(line, 0, len(line)) + line.count(b'"') // 2 <= _PARTS:
-        return False
-    parts = end = 0
-    for text in _TEXT.finditer(line):  # marks in a text are none
-        parts += 1 + _marks(line, end, text.start())
-        end = text.end()
-        if parts > _PARTS:
-            return True
-    return parts + _marks(line, end, len(line)) > _PARTS
-
-
-def _marks(line: bytes, start: int, end: int) -> int:
-    return sum(line.count(mark, start, end) for mark in _MARKS)
-
-
 def _parse(line: bytes) -> Any:
     try:
         return pydantic_core.from_json(line)
@@ -115,24 +88,6 @@ def _parse_slowly(line: bytes) -> Any:
         return clean(value)
     except RecursionError:
         raise Refused(INVALID_REQUEST, "the message is nested too deeply", _id_of(value)) from None
-
-
-def mended(body: bytes) -> bytes:
-    """A message with its lone surrogates and its byte order mark mended; as it is, where there are none."""
-    if not (b"\\ud" in body or b"\\uD" in body or body.startswith(codecs.BOM_UTF8)):
-        return body
-    try:
-        pydantic_core.from_json(body)
-    except ValueError:
-        return _written_anew(body)
-    return body
-
-
-def _written_anew(body: bytes) -> bytes:
-    try:
-        return json.dumps(_parse_slowly(body), separators=(",", ":")).encode()
-    except Refused:  # whoever reads it next says so
-        return body
 
 
 def _message(value: dict[str, Any]) -> JSONRPCMessage:

@@ -15,9 +15,9 @@ from mcp.server.runner import serve_dual_era_loop, serve_loop
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCRequest
 
-from ollama_mcp.transports.inbox import Inbox
-from ollama_mcp.transports.outbox import Outbox
 from ollama_mcp.transports.pipes import Incoming, Stream
+from ollama_mcp.transports.stdio.inbox import Inbox
+from ollama_mcp.transports.stdio.outbox import Outbox
 
 AUTO, LEGACY = "auto", "legacy"
 

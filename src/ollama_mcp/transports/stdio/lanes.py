@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import pydantic_core
 
-from ollama_mcp.transports.lines import Line, TooLong
+from ollama_mcp.transports.stdio.lines import Line, TooLong
 
 _CROWD = 64
 """Lines that wait, above which there is a crowd."""
