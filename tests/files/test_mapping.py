@@ -138,12 +138,22 @@ async def test_callers_do_not_get_one_anothers_answers():
 async def test_the_memory_is_bounded_and_the_oldest_go():
     memory = Memory(most_bytes=10_000)
     for number in range(1000):
-        memory.put(("", str(number)), "x" * 500)
-        assert memory.get(("", "0")) or number > 2
-    kept = [number for number in range(1000) if memory.get(("", str(number)))]
-    assert kept == [996 + n for n in range(4)] or len(kept) <= 4
-    memory.put(("", "huge"), "x" * 10_000)
-    assert memory.get(("", "huge")) is None
+        memory.put("", str(number), "x" * 500)
+        assert memory.get("", "0") or number > 2  # what is asked for stays
+    kept = [number for number in range(1000) if memory.get("", str(number))]
+    assert kept == [0, 997, 998, 999]
+    memory.put("", "huge", "x" * 10_000)
+    assert memory.get("", "huge") is None
+
+
+async def test_who_has_most_in_the_memory_gives_way_and_not_the_others():
+    memory = Memory(most_bytes=20_000)
+    memory.put("you", "key", "text")
+    for number in range(1000):
+        memory.put("me", str(number), "x" * 500)
+    assert memory.get("you", "key") == "text"
+    assert memory.get("me", "999")
+    assert not memory.get("me", "900")
 
 
 # --- how many at once ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import stat
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,29 +48,42 @@ class Store(Protocol):
 
 
 class Memory:
-    """Answers of this process, the newest ones, in a size that is bounded."""
+    """Answers of this process, the newest ones, in a size that is bounded.
+
+    Whoever has most in it gives way, so that one caller's thousand files do not cost another its three.
+    """
 
     def __init__(self, most_bytes: int = 16 << 20) -> None:
         self._most = most_bytes
-        self._size = 0
-        self._kept: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._kept: dict[str, OrderedDict[str, str]] = {}
+        self._sizes: Counter[str] = Counter()
 
     def of(self, principal: str) -> _Share:
         """What one caller has in it: nobody gets the answers of others."""
         return _Share(self, principal)
 
-    def get(self, key: tuple[str, str]) -> str | None:
+    def get(self, principal: str, key: str) -> str | None:
         """An answer, which counts as new again."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        kept = self._kept.get(principal)
+        if kept is None or key not in kept:
+            return None
+        kept.move_to_end(key)
+        return kept[key]
 
-    def put(self, key: tuple[str, str], text: str) -> None:
-        """Keep an answer; the oldest ones go."""
-        self._size += _cost(text) - _cost(self._kept.pop(key, None))
-        self._kept[key] = text
-        while self._size > self._most:
-            self._size -= _cost(self._kept.popitem(last=False)[1])
+    def put(self, principal: str, key: str, text: str) -> None:
+        """Keep an answer; old ones go."""
+        kept = self._kept.setdefault(principal, OrderedDict())
+        self._sizes[principal] += _cost(text) - _cost(kept.pop(key, None))
+        kept[key] = text
+        while self._sizes.total() > self._most:
+            self._forget()
+
+    def _forget(self) -> None:
+        """The oldest answer of the caller that has most."""
+        most = max(self._sizes, key=self._sizes.__getitem__)
+        self._sizes[most] -= _cost(self._kept[most].popitem(last=False)[1])
+        if not self._kept[most]:
+            del self._kept[most], self._sizes[most]
 
 
 def _cost(text: str | None) -> int:
@@ -83,11 +96,11 @@ class _Share:
     principal: str
 
     async def find(self, name: str, key: str) -> Kept | None:
-        text = self.memory.get((self.principal, key))
+        text = self.memory.get(self.principal, key)
         return None if text is None else Kept(text)
 
     async def keep(self, name: str, key: str, text: str) -> Kept:
-        self.memory.put((self.principal, key), text)
+        self.memory.put(self.principal, key, text)
         return Kept(text)
 
 
