@@ -11,6 +11,7 @@ NOISE = Path(__file__).parent / "noise"
 """A folder whose sitecustomize prints in all of these ways, again and again."""
 WAYS = [
     "before the server",
+    "while it is imported",
     "print",
     "sys.stdout.write",
     "sys.__stdout__",

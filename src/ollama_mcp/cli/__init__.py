@@ -111,9 +111,13 @@ def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     gc.disable()  # what is loaded now is not garbage, and to find that out is a seventh of the start
-    from ollama_mcp.cli.serve import serve  # noqa: PLC0415 - each command imports what it needs
+    from ollama_mcp.transports.claiming import claim_stdio  # noqa: PLC0415 - each command imports its own
 
-    return serve(settings)
+    # Before the SDK is imported: what it brings may print.
+    wires = claim_stdio() if settings.http.bind is None else None
+    from ollama_mcp.cli.serve import serve  # noqa: PLC0415
+
+    return serve(settings, wires)
 
 
 def _doctor(_: argparse.Namespace, settings: Settings) -> int:

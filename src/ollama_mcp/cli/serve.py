@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,13 +17,19 @@ from ollama_mcp.listening import Authority
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools import AT_ONCE
+from ollama_mcp.transports.claiming import Wires
 from ollama_mcp.transports.stdio import run_stdio
 
 _log = logging.getLogger("ollama_mcp")
 
 
-def serve(settings: Settings) -> int:
-    """Serve until the client goes or a signal comes; returns the exit status."""
+def serve(settings: Settings, wires: Wires | None) -> int:
+    """Serve until the client goes or a signal comes; returns the exit status.
+
+    Args:
+        settings: In force.
+        wires: The standard streams, which have been claimed; none over HTTP.
+    """
     if not start_log(settings):
         return 2
     for warning in settings.warnings:
@@ -31,19 +38,20 @@ def serve(settings: Settings) -> int:
     _spare_searches()
     try:
         server = create_server(app, log_level=settings.log_level)
-        return _serve_stdio(server, app) if settings.http.bind is None else _serve_http(server, app)
+        return _serve_http(server, app) if wires is None else _serve_stdio(server, app, wires)
     except ValueError as error:
         print(f"ollama-mcp: {error}", file=sys.stderr)
         return 2
 
 
-def _serve_stdio(server: MCPServer[Any], app: App) -> int:
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - closed
+def _serve_stdio(server: MCPServer[Any], app: App, wires: Wires) -> int:
+    if os.isatty(wires[0]):
         print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
               file=sys.stderr)  # fmt: skip
     _tidy()
     return run_stdio(
         server,
+        wires=wires,
         on_stop=app.aclose,
         line_limit=app.settings.limits.line,
         at_once=AT_ONCE,

@@ -1,4 +1,4 @@
-"""What belongs to the process and not to a connection: its standard streams, its signals, its end."""
+"""What belongs to the process and not to a connection: its signals, and its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from functools import partial
@@ -17,47 +16,8 @@ import anyio
 
 from ollama_mcp.transports.pipes import post, start_thread
 
-if sys.platform != "win32":
-    import fcntl
-
 LAST_MOMENT = 0.85
 """Seconds after which the process ends on stdio, whatever still runs."""
-
-
-def claim_stdio() -> tuple[int, int]:
-    """Take stdin and stdout for the wire and return their new descriptors.
-
-    From then on file descriptor 0 is the null device and 1 is stderr, so neither a library that
-    prints nor a child process can touch the wire. They stay so: text that waits in a buffer is
-    written when the interpreter ends.
-    """
-    null = os.open(os.devnull, os.O_RDWR)
-    wires = _divert(0, null), _divert(1, 2 if _is_open(2) else null)
-    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
-        # What is printed shall be seen, not wait for the end; and what was printed before, by a library
-        # when it was imported, is written by this: after the diversion.
-        reconfigure(line_buffering=True)
-    return wires
-
-
-def _divert(fd: int, substitute: int) -> int:
-    wire = _above_standard(fd if _is_open(fd) else substitute)
-    os.dup2(substitute, fd)
-    return wire
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
-def _above_standard(fd: int) -> int:
-    if sys.platform == "win32":
-        return os.dup(fd)
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 class Stop:

@@ -46,6 +46,16 @@ def _whenever_it_serves() -> None:
         time.sleep(0.05)
 
 
+class _Importing:
+    """Says at once when the SDK is imported, which some libraries do of themselves."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "mcp":
+            os.write(1, b"while it is imported\n")
+
+
+sys.meta_path.insert(0, _Importing)
 _say("before the server")
 atexit.register(_say, "at exit")
 threading.Thread(target=_whenever_it_serves, daemon=True).start()

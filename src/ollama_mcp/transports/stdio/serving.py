@@ -24,8 +24,9 @@ from typing import Any
 import anyio
 from mcp.server import MCPServer
 
+from ollama_mcp.transports.claiming import Wires, claim_stdio
 from ollama_mcp.transports.pipes import start_thread
-from ollama_mcp.transports.process import Stop, claim_stdio
+from ollama_mcp.transports.process import Stop
 from ollama_mcp.transports.stdio.eras import AUTO, serve_eras
 from ollama_mcp.transports.stdio.inbox import Inbox
 from ollama_mcp.transports.stdio.lines import LINE_LIMIT
@@ -43,6 +44,7 @@ OnStop = Callable[[], Awaitable[None]]
 def run_stdio(
     host: MCPServer[Any],
     *,
+    wires: Wires | None = None,
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
     at_once: Collection[str] = (),
@@ -55,6 +57,7 @@ def run_stdio(
 
     Args:
         host: The server. Its lifespan is entered and left as usual.
+        wires: What `claim_stdio` returned, of a process that claimed them before it imported what prints.
         on_stop: Awaited for at most half a second once the handlers have been cancelled: the place
             to close clients and cancel work that outlives its call.
         line_limit: The largest message that is read, in bytes; a larger one is answered with an error.
@@ -65,7 +68,7 @@ def run_stdio(
         The exit status: 0, or 1 if the host itself failed, for example in its lifespan.
     """
     # Before there is anything else: a parent may have closed fd 0, and what opens next gets that number.
-    stdin, stdout = claim_stdio()
+    stdin, stdout = wires or claim_stdio()
     stop = Stop()
     stop.listen()
     serve = partial(
