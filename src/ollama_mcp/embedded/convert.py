@@ -136,7 +136,8 @@ def _write_tensors(writer: Any, path: Path) -> None:
         if ours is None:
             continue
         begin, end = header[name]["data_offsets"]
-        array = np.frombuffer(data[begin:end], "<f4").reshape(header[name]["shape"])
+        shape: list[int] = header[name]["shape"]
+        array = np.frombuffer(data[begin:end], "<f4").reshape(shape)
         half = array.ndim == 2 and ours not in _KEPT_WHOLE
         writer.add_tensor(ours, array.astype(np.float16 if half else np.float32))
 
