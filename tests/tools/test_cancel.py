@@ -73,10 +73,11 @@ async def test_the_next_call_is_answered(give_up, call, fake):
 
 
 async def test_a_call_whose_read_timeout_has_passed_stops_the_model(client, fake):
-    fake.script(Script(tokens=["a "] * 20, hold_after_tokens=3))
     with anyio.fail_after(10):
+        await client.call_tool("ollama_chat", {"prompt": "x"})  # so that the next one asks the model at once
+        fake.script(Script(tokens=["a "] * 20, hold_after_tokens=3))
         with pytest.raises(Exception, match=r"(?i)timed out"):
-            await client.call_tool("ollama_chat", {"prompt": "x"}, read_timeout_seconds=0.2)
+            await client.call_tool("ollama_chat", {"prompt": "x"}, read_timeout_seconds=0.5)
         await fake.wait_for(lambda fake: fake.disconnects)
 
 
