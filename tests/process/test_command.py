@@ -336,6 +336,14 @@ def test_doctor_names_a_configured_model_that_cannot_be_used(doctor: Any, fake: 
     assert "OLLAMA_MCP_EMBEDDING_MODEL: " in embedding
 
 
+def test_doctor_names_a_model_that_is_to_be_loaded_and_is_not_installed(doctor: Any, fake: FakeOllama):
+    status, out = doctor(OLLAMA_MCP_WARM="llama3.2,qwen3:4b")
+    assert status == 0  # a chat works all the same
+    (warm,) = problems(out)
+    assert "OLLAMA_MCP_WARM: " in warm
+    assert "ollama pull qwen3:4b" in warm
+
+
 def test_doctor_survives_an_ollama_that_dies_after_the_chat(doctor: Any, fake: FakeOllama):
     fake.script(Script(), Script(), Script(), Script(status=500, body={"error": "dead"}), path="/api/tags")
     status, out = doctor()

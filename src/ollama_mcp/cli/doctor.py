@@ -217,13 +217,15 @@ def _loaded(row: Listed) -> str:
 async def _configured(app: App) -> AsyncIterator[Finding]:
     """The operator's models that cannot be used."""
     settings = app.settings
-    for variable, name, capability in (
-        ("OLLAMA_MCP_CHAT_MODEL", settings.chat_model, "completion"),
-        ("OLLAMA_MCP_EMBEDDING_MODEL", settings.embedding_model, "embedding"),
-    ):
+    needed: list[tuple[str, str, list[str]]] = [
+        ("OLLAMA_MCP_CHAT_MODEL", settings.chat_model, ["completion"]),
+        ("OLLAMA_MCP_EMBEDDING_MODEL", settings.embedding_model, ["embedding"]),
+        *[("OLLAMA_MCP_WARM", name, []) for name in settings.warm],
+    ]
+    for variable, name, capabilities in needed:
         try:
             if name:
-                await app.catalog.resolve(name, [capability], default="")
+                await app.catalog.resolve(name, capabilities, default="")
         except OllamaError as error:
             yield Finding(f"{variable}: {error.cause}", error.remedy, is_problem=True)
 
