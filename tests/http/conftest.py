@@ -62,11 +62,26 @@ class Served:
         """The result of one call, made as clients of an era do."""
         if era == MODERN:
             return self.answer_in(self.call(tool, **arguments))["result"]
-        said = {"protocolVersion": era, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-        opened = self.ask("POST", **legacy("initialize", said))
-        session = {"mcp-session-id": opened.headers["mcp-session-id"], "mcp-protocol-version": era}
         params = {"name": tool, "arguments": arguments}
-        return self.answer_in(self.ask("POST", **legacy("tools/call", params, session)))["result"]
+        return self.answer_in(self.tell("tools/call", params, self.opened(era)))["result"]
+
+    def tell(self, method: str, params: Any, headers: Any = None) -> httpx.Response:
+        """One request of the 2025 era."""
+        return self.ask("POST", **legacy(method, params, headers))
+
+    def opened(self, era: str = LEGACY) -> dict[str, str]:
+        """The headers of a session of its own."""
+        said = {"protocolVersion": era, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+        session = self.tell("initialize", said).headers["mcp-session-id"]
+        return {"mcp-session-id": session, "mcp-protocol-version": era}
+
+    def leave(self, method: str, params: Any, headers: Any) -> int:
+        """One request of the 2025 era whose client goes as soon as it is taken; its status."""
+        with (
+            httpx.Client(trust_env=False, verify=False, timeout=PATIENCE) as client,
+            client.stream("POST", self.url, **legacy(method, params, headers)) as answer,
+        ):
+            return answer.status_code
 
     @staticmethod
     def answer_in(response: httpx.Response) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ollama_mcp.transports.http.bodies import Bodies
 from ollama_mcp.transports.http.callers import with_callers
 from ollama_mcp.transports.http.doors import Doors
 from ollama_mcp.transports.http.probes import Probes
+from ollama_mcp.transports.http.sessions import introduced
 from ollama_mcp.transports.http.traffic import Tracked, Traffic
 
 MCP_PATH = "/mcp"
@@ -129,6 +130,8 @@ def http_app(
 
 def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
     """The SDK's own application, which answers what was let in."""
+    if introduced not in host.middleware:
+        host.middleware.append(introduced)
     inner = host.streamable_http_app(
         streamable_http_path=MCP_PATH,
         transport_security=_UNCHECKED,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import anyio
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ollama_mcp.transports.http.principals import Caller, caller_of, give_back
+from ollama_mcp.guards import Claim
+from ollama_mcp.transports.http.principals import Caller, caller_of
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.traffic import Traffic
 from ollama_mcp.transports.mending import TOO_MANY_PARTS, has_too_many_parts, mended
@@ -21,6 +20,11 @@ _TOGETHER, _OF_ONE = 16, 8
 """Bodies of the largest size that may be held at once, of all callers and of one."""
 _SMALL = 64 * 1024
 """Bytes of a body that always passes, so that large ones do not hold up the usual ones."""
+_SESSION_ID = MCP_SESSION_ID_HEADER.encode()
+_OF_THE_BODY = (b"content-length", b"transfer-encoding")
+_NOTHING = b'{"jsonrpc":"2.0","id":"ollama-mcp/nothing","result":{}}'
+"""An answer to nothing that was asked, which the SDK drops."""
+_PUSHED_OUT_S = 1.0
 
 
 class _Refused(Exception):
@@ -35,11 +39,30 @@ class _Gone(Exception):
     """The client went away while it wrote."""
 
 
-@dataclass
-class _Size:
-    caller: Caller
-    bytes: int = 0
-    counted: int = 0
+class _Held:
+    """Holds a claim for as long as it is there itself."""
+
+    def __init__(self, claim: Claim[Caller]) -> None:
+        claim.hold()
+        self._claim = claim
+
+    def __del__(self) -> None:
+        self._claim.let_go()
+
+
+class _Noted:
+    """A `send` that notes the status, and the session that was opened."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+        self.session_id = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.session_id = dict(message.get("headers", ())).get(_SESSION_ID, b"")
+        await self._send(message)
 
 
 class Bodies:
@@ -60,26 +83,40 @@ class Bodies:
         self._held: Counter[Caller] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body and hand on, or refuse with 413, 408 or 503."""
-        with self._hold(caller_of(scope)) as size:
-            try:
-                self._check_declared(scope)
-                body = await self._read(receive, size)
-            except _Refused as refused:
-                await refused.answer(scope, receive, send)
-            except _Gone:
-                return
-            else:
-                await self._app(scope, _again(body, receive), send)
-
-    @contextmanager
-    def _hold(self, caller: Caller) -> Generator[_Size]:
-        """Count a body's bytes for as long as its request goes on: the SDK holds it so long."""
-        size = _Size(caller)
+        """Read the body and hand on, or refuse with 413, 408, 429 or 503."""
+        claim = Claim(self._held, caller_of(scope))
         try:
-            yield size
-        finally:
-            give_back(self._held, caller, size.counted)
+            with claim.at_hand():
+                self._check_declared(scope)
+                replay = _again(await self._read(receive, claim), receive)
+                await self._hand_on(scope, replay, send, claim)
+        except _Refused as refused:
+            await refused.answer(scope, receive, send)
+        except _Gone:
+            return
+
+    async def _hand_on(self, scope: Scope, receive: Receive, send: Send, claim: Claim[Caller]) -> None:
+        """Have it answered. A large one counts until nothing of it is left, whether its client waits or not.
+
+        The SDK goes on with a call of the 2025 era whose client has left, and holds the request's scope with
+        what it holds of the request.
+        """
+        if not claim.size:
+            await self._app(scope, receive, send)
+            return
+        noted = _Noted(send)
+        await self._app({**scope, "ollama_mcp.held": _Held(claim)}, receive, noted)
+        if noted.status < 300:
+            await self._push_out(scope, receive, noted.session_id)
+
+    async def _push_out(self, scope: Scope, receive: Receive, session_id: bytes) -> None:
+        """Send a session that has had a large message another one: the SDK holds the last until the next."""
+        kept = [pair for pair in scope["headers"] if pair[0] not in _OF_THE_BODY]
+        if session_id and _SESSION_ID not in dict(kept):
+            kept.append((_SESSION_ID, session_id))
+        if scope["method"] == "POST" and (_SESSION_ID in dict(kept) or scope["query_string"]):
+            with anyio.move_on_after(_PUSHED_OUT_S):
+                await self._app({**scope, "headers": kept}, _again(_NOTHING, receive), _nowhere)
 
     def _check_declared(self, scope: Scope) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
@@ -89,7 +126,7 @@ class Bodies:
     def _too_large(self) -> _Refused:
         return _Refused(413, f"a message may have at most {self._most} bytes, which is OLLAMA_MCP_MAX_LINE")
 
-    async def _read(self, receive: Receive, size: _Size) -> bytes:
+    async def _read(self, receive: Receive, claim: Claim[Caller]) -> bytes:
         body = bytearray()
         try:
             with anyio.fail_after(self._seconds):
@@ -97,8 +134,8 @@ class Bodies:
                     message = await receive()
                     if message["type"] != "http.request":
                         raise _Gone
-                    self._count(message.get("body", b""), size)
                     body += message.get("body", b"")
+                    self._count(len(body), claim)
                     if not message.get("more_body", False):
                         return self._whole(bytes(body))
         except TimeoutError:
@@ -111,18 +148,20 @@ class Bodies:
             raise _Refused(413, TOO_MANY_PARTS)
         return mended(body)
 
-    def _count(self, part: bytes, size: _Size) -> None:
-        size.bytes += len(part)
-        if size.bytes > self._most:
+    def _count(self, size: int, claim: Claim[Caller]) -> None:
+        if size > self._most:
             raise self._too_large()
-        if size.bytes <= _SMALL:
+        if size <= _SMALL:
             return
-        self._held[size.caller] += size.bytes - size.counted
-        size.counted = size.bytes
-        if self._held[size.caller] > self._most * _OF_ONE:
+        claim.grow(size)
+        if self._held[claim.owner] > self._most * _OF_ONE:
             raise _Refused(429, "too many large messages of one caller at once", 1)
         if self._held.total() > self._most * _TOGETHER:
             raise _Refused(503, "too many large messages at once", 1)
+
+
+async def _nowhere(_: Message) -> None:
+    """Where nobody waits for the answer."""
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

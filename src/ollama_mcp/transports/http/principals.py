@@ -10,6 +10,8 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import principal_components
 from starlette.types import Scope
 
+from ollama_mcp.guards import give_back
+
 Caller = tuple[str, str | None, str | None] | None
 
 
@@ -27,10 +29,3 @@ def counted(counts: Counter[Caller], caller: Caller) -> Generator[None]:
         yield
     finally:
         give_back(counts, caller, 1)
-
-
-def give_back(counts: Counter[Caller], caller: Caller, amount: int) -> None:
-    """Count so many less, and forget who has none."""
-    counts[caller] -= amount
-    if not counts[caller]:
-        del counts[caller]

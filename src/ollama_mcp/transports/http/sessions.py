@@ -10,13 +10,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from mcp import MCPError
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import DEFAULT_SESSION_IDLE_TIMEOUT
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types import INVALID_REQUEST
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ollama_mcp.guards import size_at_hand
 from ollama_mcp.transports.http.principals import Caller, counted
 from ollama_mcp.transports.http.refusals import refusal
 
@@ -118,6 +123,17 @@ class Sessions:
             for session_id in [i for i, s in sessions.items() if not s.in_use and s.idle_since < ended]:
                 self._forget(caller, session_id)
         return len(sessions)
+
+
+async def introduced(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """The SDK's middleware: who begins a session does so in few words, which are kept as long as it is.
+
+    Raises:
+        MCPError: The message is so large that it counts.
+    """
+    if ctx.method == "initialize" and size_at_hand():
+        raise MCPError(INVALID_REQUEST, "what a client says of itself is too long")
+    return await call_next(ctx)
 
 
 def _opens(scope: Scope) -> bool:
