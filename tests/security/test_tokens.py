@@ -209,6 +209,47 @@ def test_who_brings_no_token_is_no_guesser(serve, ask):
     assert {got(ask, served).status for _ in range(30)} == {401}
 
 
+class Asked:
+    """A TokenVerifier that knows one token, and notes for which ones it is asked."""
+
+    def __init__(self) -> None:
+        self.tokens = []
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        self.tokens.append(token)
+        await anyio.sleep(0)
+        return AccessToken(token="", client_id="anne", scopes=[]) if token.startswith("right") else None
+
+
+@pytest.fixture
+def asked(serve):
+    """A server whose verifier tells what it was asked."""
+    module, verifier = ModuleType("asked_of_the_tests"), Asked()
+    module.make = lambda: verifier
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)
+        served = serve(OLLAMA_MCP_VERIFIER="asked_of_the_tests:make")
+    served.verifier = verifier
+    return served
+
+
+def statuses(ask, served, tokens, **where):
+    return [got(ask, served, f"Authorization: Bearer {token}", **where).status for token in tokens]
+
+
+def test_who_guesses_does_not_make_the_verifier_be_asked_without_end(asked, ask):
+    guesses = [str(n) for n in range(14)]
+    assert statuses(ask, asked, ["right", *guesses]) == [200] + [401] * 10 + [429] * 4
+    assert asked.verifier.tokens == ["right", *guesses[:10]]
+    assert statuses(ask, asked, ["right", "right-too"]) == [200, 429]
+    assert statuses(ask, asked, ["right-too", "15"], source="127.0.0.9") == [200, 401]
+    assert statuses(ask, asked, ["right-too"]) == [200]
+
+
+def test_right_tokens_that_are_new_use_up_nobodys_patience(asked, ask):
+    assert statuses(ask, asked, [f"right-{n}" for n in range(20)]) == [200] * 20
+
+
 # --- somebody's own verifier ---------------------------------------------------------------------
 
 RESOURCE = "https://gpu.example.com/mcp"
