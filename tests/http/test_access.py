@@ -10,13 +10,16 @@ import pytest
 from mcp import MCPError
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import MCPServer
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from ollama_mcp import App, create_server
+from ollama_mcp import App, create_server, register
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Script
-from ollama_mcp.transports.http import access_of, http_app, open_sockets, refuse_exposure
+from ollama_mcp.transports.http import access_of, http_app, listen, serving
 
 ANNE, BERT = "anne-has-this-token-of-32-characters", "bert-has-this-token-of-32-characters"
 
@@ -101,19 +104,16 @@ def test_wrong_tokens_are_answered_429_after_some_and_the_right_one_passes_all_t
 # --- what is open to others ----------------------------------------------------------------------
 
 
-def refused(**variables):
-    settings = load({"OLLAMA_MCP_HTTP": "0.0.0.0:0", **variables})
-    sockets = open_sockets(settings.http.bind)
-    try:
-        refuse_exposure(access_of(settings), [opened.getsockname()[0] for opened in sockets])
-    finally:
-        for opened in sockets:
-            opened.close()
+def listening(**variables):
+    access, sockets = listen(load({"OLLAMA_MCP_HTTP": "0.0.0.0:0", **variables}))
+    for opened in sockets:
+        opened.close()
+    return access
 
 
 def test_an_address_that_others_reach_wants_a_token():
     with pytest.raises(ValueError, match="OLLAMA_MCP_TOKEN"):
-        refused()
+        listening()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_address_that_others_reach_wants_a_token():
     [{"OLLAMA_MCP_TOKEN": ANNE}, {"OLLAMA_MCP_INSECURE_NO_AUTH": "1"}, {"OLLAMA_MCP_HTTP": "[::1]:0"}],
 )
 def test_a_token_a_word_of_the_operator_or_loopback_will_do(variables):
-    refused(**variables)
+    listening(**variables)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,12 @@ def test_a_token_a_word_of_the_operator_or_loopback_will_do(variables):
 def test_what_is_contrary_or_cannot_be_made_is_a_bad_setting(variables, said):
     with pytest.raises(ValueError, match=said):
         access_of(load(variables))
+
+
+def test_a_caller_has_its_share_of_those_connections_that_the_system_has_room_for(monkeypatch):
+    monkeypatch.setattr(serving.resource, "getrlimit", lambda _: (300, 300))
+    access = listening(OLLAMA_MCP_TOKEN=ANNE)
+    assert (access.connections, access.share) == (44, 22)
 
 
 # --- mounted, without a bind of its own --------------------------------------------------------
@@ -167,6 +173,38 @@ def test_mounted_without_a_token_it_answers_this_machine_alone(mounted):
     assert "token" in refused.json()["error"]["message"]
     assert mounted("http://10.0.0.7:8000", OLLAMA_MCP_INSECURE_NO_AUTH="1").status_code != 403
     assert mounted("http://10.0.0.7:8000", OLLAMA_MCP_TOKEN=ANNE).status_code == 401
+
+
+class Friends:
+    """The verifier of a host of somebody's."""
+
+    async def verify_token(self, token):
+        return AccessToken(token=token, client_id="anne", scopes=[]) if token == ANNE else None
+
+
+def test_on_a_host_with_auth_of_its_own_the_metrics_are_behind_that_too(ollama):
+    auth = AuthSettings(
+        issuer_url="https://issuer.example.com",
+        resource_server_url="https://gpu.example.com/mcp",
+        validate_token_resource=False,
+    )
+
+    async def statuses(path):
+        app = App.create(load({"OLLAMA_HOST": ollama.url}))
+        host = MCPServer("somebody's", auth=auth, token_verifier=Friends())
+        register(host, app)
+        server = http_app(host, app)
+        async with (
+            server.lifespan(server.application),
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(server.application), base_url="http://127.0.0.1:8000"
+            ) as client,
+        ):
+            return [(await client.get(path, headers=h)).status_code for h in ({}, bearer(BERT), bearer(ANNE))]
+
+    assert anyio.run(statuses, "/metrics") == [401, 401, 200]
+    assert anyio.run(statuses, "/health") == [200, 200, 200]
+    assert anyio.run(statuses, "/mcp")[:2] == [401, 401]
 
 
 def test_mounted_without_its_lifespan_it_says_so_and_is_not_healthy(mounted):

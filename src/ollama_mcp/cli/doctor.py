@@ -149,12 +149,10 @@ def _check_http(app: App) -> None:
     """
     from ollama_mcp.transports import http  # noqa: PLC0415 - most do without it
 
-    if (bind := app.settings.http.bind) is None:
-        return
-    access = http.access_of(app.settings)
-    http.refuse_exposure(access, [address for _, address in http.resolved(bind)])
-    for opened in http.open_sockets(bind):
-        opened.close()
+    if app.settings.http.bind is not None:
+        _, sockets = http.listen(app.settings)
+        for opened in sockets:
+            opened.close()
 
 
 def _log_file(settings: Settings) -> list[Finding]:

@@ -70,15 +70,13 @@ def _serve_http(server: MCPServer[Any], app: App) -> int:
     settings = app.settings.http
     if app.settings.protocol != "auto":
         _log.warning("OLLAMA_MCP_PROTOCOL is for stdio: over HTTP each request says which version it speaks")
-    access = http.access_of(app.settings)
     try:
-        sockets = http.open_sockets(settings.bind or ("", 0))
+        access, sockets = http.listen(app.settings)
     except OSError as error:
         bind = str(Authority(*settings.bind)) if settings.bind else ""
         print(f"ollama-mcp: OLLAMA_MCP_HTTP {bind}: {error.strerror or error}; name another port or address",
               file=sys.stderr)  # fmt: skip
         return 1
-    http.refuse_exposure(access, [opened.getsockname()[0] for opened in sockets])
     serving = http.http_app(server, app, access, sse=settings.sse)
     _tidy()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ollama_mcp.transports.http.access import Access, access_of, refuse_exposure
 from ollama_mcp.transports.http.application import HttpServer, http_app
-from ollama_mcp.transports.http.serving import addresses_of, open_sockets, resolved, run_http
+from ollama_mcp.transports.http.serving import addresses_of, listen, open_sockets, run_http
 
 __all__ = [
     "Access",
@@ -12,8 +12,8 @@ __all__ = [
     "access_of",
     "addresses_of",
     "http_app",
+    "listen",
     "open_sockets",
     "refuse_exposure",
-    "resolved",
     "run_http",
 ]

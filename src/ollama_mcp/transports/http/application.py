@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mcp.server import MCPServer
-from mcp.server.auth.routes import create_protected_resource_routes
+from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
+from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route, request_response
 from starlette.types import ASGIApp
 
 from ollama_mcp.app import App
@@ -26,6 +29,8 @@ from ollama_mcp.transports.http.doors import Doors
 from ollama_mcp.transports.http.probes import Probes
 from ollama_mcp.transports.http.sessions import introduced
 from ollama_mcp.transports.http.traffic import Tracked, Traffic
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
@@ -99,7 +104,8 @@ def http_app(
     traffic, metadata = Traffic(), _metadata(access)
     probes = Probes(app, traffic)
     inner = _inner(host, access, sse=sse)
-    inner.router.routes.append(Route("/metrics", probes.metrics))
+    metrics = _as_the_host_has_it(host, probes.metrics)
+    inner.router.routes.append(Route("/metrics", metrics, methods=["GET"]))
     guarded = Doors(
         with_callers(Bodies(inner, access.body, traffic), access.verifier, access.auth, access.share),
         access,
@@ -147,6 +153,16 @@ def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
         )
         inner.router.routes.extend(old.routes)
     return inner
+
+
+def _as_the_host_has_it(host: MCPServer[Any], endpoint: Endpoint) -> Endpoint | ASGIApp:
+    """Behind the host's own `auth`, where it has one, as the SDK puts its endpoint there."""
+    auth = host.settings.auth
+    if auth is None:
+        return endpoint
+    resource = auth.resource_server_url
+    told = build_resource_metadata_url(resource) if resource is not None else None
+    return RequireAuthMiddleware(request_response(endpoint), auth.required_scopes or [], told)
 
 
 def _metadata(access: Access) -> list[BaseRoute]:

@@ -22,8 +22,9 @@ from functools import partial
 import anyio
 import uvicorn
 
-from ollama_mcp.listening import Authority
-from ollama_mcp.transports.http.access import Access
+from ollama_mcp.listening import Authority, Names
+from ollama_mcp.settings import Settings
+from ollama_mcp.transports.http.access import Access, access_of, refuse_exposure
 from ollama_mcp.transports.http.application import MCP_PATH, HttpServer
 from ollama_mcp.transports.http.protocol import PatientProtocol
 from ollama_mcp.transports.process import Stop
@@ -39,6 +40,21 @@ _BACKLOG = 1024
 _LAST_MOMENT_S = 0.45
 _FILES_BESIDE = 256
 """Descriptors that are no clients' connections."""
+
+
+def listen(settings: Settings) -> tuple[Access, list[socket.socket]]:
+    """See who is to be let in, and bind where nobody else can come; as many as the system has room for.
+
+    Args:
+        settings: An operator's; where they name no address, any port of this machine's.
+
+    Raises:
+        ValueError: They are contrary to one another, or let in others without their having a token.
+        OSError: The port is taken, or the name is none of this machine's.
+    """
+    access, bind = access_of(settings), settings.http.bind or (Names.bound, 0)
+    refuse_exposure(access, [address for _, address in resolved(bind)])
+    return replace(access, connections=_connections(access.connections)), open_sockets(bind)
 
 
 def open_sockets(bind: tuple[str, int]) -> list[socket.socket]:
@@ -112,7 +128,6 @@ def run_http(
     """
     stop = Stop(grace + _LAST_MOMENT_S)
     stop.listen()
-    access = replace(access, connections=_connections(access.connections))
     try:
         anyio.run(
             partial(serve_http, server, sockets, access, stop=stop, grace=grace, on_started=on_started),
