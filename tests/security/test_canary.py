@@ -208,15 +208,28 @@ def over_http(start, fake, modern_call, tmp_path):
     return run
 
 
+VERIFIER = f"""
+from mcp.server.auth.provider import AccessToken
+
+class Verifier:
+    async def verify_token(self, token):
+        if token == "{TOKENS["anne"]}":
+            return AccessToken(token=token, client_id="anne", scopes=[])
+        raise RuntimeError(f"the issuer does not know {{token}}")
+"""
 ACCESS = {
-    "userinfo": {"OLLAMA_MCP_TOKEN": TOKENS["anne"]},
-    "key": {"OLLAMA_MCP_TOKEN_FILE": "tokens"},
+    # how the token is checked: (which of BACKENDS, settings)
+    "a token": ("userinfo", {"OLLAMA_MCP_TOKEN": TOKENS["anne"]}),
+    "a file of tokens": ("key", {"OLLAMA_MCP_TOKEN_FILE": "tokens"}),
+    "a verifier": ("key", {"OLLAMA_MCP_VERIFIER": "issuer:Verifier", "PYTHONPATH": "."}),
 }
 
 
 @pytest.mark.parametrize("access", ACCESS)
 def test_nothing_is_seen_over_http_and_no_token_reaches_ollama(over_http, fake, tmp_path, access):
-    answers, said = over_http(**settings_of(access, fake, tmp_path), **ACCESS[access])
+    backend, given = ACCESS[access]
+    (tmp_path / "issuer.py").write_text(VERIFIER)
+    answers, said = over_http(**settings_of(backend, fake, tmp_path), **given)
     assert len([answer for answer in answers if answer.startswith("200 ")]) > 60
     assert "DEBUG" in said[-1]
     assert found_in(*answers, *said) == []
