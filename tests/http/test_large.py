@@ -1,5 +1,7 @@
 """What large messages hold counts for their caller until nothing is left of it, also without a client."""
 
+import gc
+
 import pytest
 
 from ollama_mcp.testing import FakeOllama, Script
@@ -64,6 +66,18 @@ def test_a_session_that_is_idle_holds_nothing_of_its_last_message(served):
         answer = served.tell("tools/call", REFUSED, session)
         assert answer.status_code == 200
         assert "UNKNOWN_OPTION" in answer.text
+
+
+def test_calls_that_end_with_their_session_count_no_more(served):
+    """They are cancelled, and hold themselves."""
+    session = served.opened()
+    gc.disable()
+    try:
+        assert [served.leave("tools/call", chat(), session) for _ in range(FIT)] == [200] * FIT
+        assert served.ask("DELETE", headers=session).status_code == 200
+        assert passes_again(lambda: served.tell("tools/call", REFUSED, served.opened()).status_code)
+    finally:
+        gc.enable()
 
 
 def test_what_a_client_says_of_itself_is_kept_with_its_session_and_not_long(served):

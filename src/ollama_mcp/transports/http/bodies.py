@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import math
+import time
 from collections import Counter
 
 import anyio
@@ -25,6 +28,8 @@ _OF_THE_BODY = (b"content-length", b"transfer-encoding")
 _NOTHING = b'{"jsonrpc":"2.0","id":"ollama-mcp/nothing","result":{}}'
 """An answer to nothing that was asked, which the SDK drops."""
 _PUSHED_OUT_S = 1.0
+_COLLECT_S = 1.0
+"""Seconds between two collections, which stop every call for some milliseconds."""
 
 
 class _Refused(Exception):
@@ -81,6 +86,7 @@ class Bodies:
         self._most = most
         self._seconds = seconds
         self._held: Counter[Caller] = Counter()
+        self._collected_at = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body and hand on, or refuse with 413, 408, 429 or 503."""
@@ -154,10 +160,22 @@ class Bodies:
         if size <= _SMALL:
             return
         claim.grow(size)
+        if self._has_too_many(claim.owner):
+            self._let_go_of_cancelled()
         if self._held[claim.owner] > self._most * _OF_ONE:
             raise _Refused(429, "too many large messages of one caller at once", 1)
         if self._held.total() > self._most * _TOGETHER:
             raise _Refused(503, "too many large messages at once", 1)
+
+    def _has_too_many(self, caller: Caller) -> bool:
+        return self._held[caller] > self._most * _OF_ONE or self._held.total() > self._most * _TOGETHER
+
+    def _let_go_of_cancelled(self) -> None:
+        """A call that was cancelled is a cycle of its frames and its failure, which holds what it got."""
+        now = time.monotonic()
+        if now - self._collected_at >= _COLLECT_S:
+            self._collected_at = now
+            gc.collect()
 
 
 async def _nowhere(_: Message) -> None:
