@@ -1,6 +1,7 @@
 """A call over HTTP with the SDK's own client, in every era and transport."""
 
 import anyio
+import httpx
 import pytest
 from mcp import ClientSession
 from mcp.client import Client
@@ -80,3 +81,13 @@ async def test_half_an_emoji_from_a_client_is_mended(served, ollama, era):
     result = served.result_of("ollama_chat", era, prompt="half \ud83d of it")
     assert result["content"][0]["text"] == "hello"
     assert ollama.asked("/api/chat")[asked].json["messages"][-1]["content"] == "half \ufffd of it"
+
+
+def test_a_stream_that_is_to_go_on_behind_an_event_begins_anew(serve):
+    served = serve()
+    headers = {**served.opened(), "accept": "text/event-stream", "last-event-id": "7"}
+    with (
+        httpx.Client(trust_env=False, verify=False, timeout=10) as client,
+        client.stream("GET", served.url, headers=headers) as stream,
+    ):
+        assert stream.status_code == 200

@@ -14,7 +14,7 @@ from typing import Any
 
 from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
+from mcp.server.streamable_http import LAST_EVENT_ID_HEADER, MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import DEFAULT_SESSION_IDLE_TIMEOUT
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import INVALID_REQUEST
@@ -26,6 +26,7 @@ from ollama_mcp.transports.http.principals import Caller, counted
 from ollama_mcp.transports.http.refusals import refusal
 
 _ID = MCP_SESSION_ID_HEADER.encode()
+_LAST_EVENT = LAST_EVENT_ID_HEADER.encode()
 _VERSION = MCP_PROTOCOL_VERSION_HEADER.encode()
 _RETRY_AFTER_S = 60
 
@@ -64,6 +65,10 @@ class Sessions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with 429."""
+        if _header(
+            scope["headers"], _LAST_EVENT
+        ):  # no event is kept, and then the SDK answers nothing at all
+            scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != _LAST_EVENT]}
         caller, session_id = self._caller_of(scope), _header(scope["headers"], _ID)
         if session_id:
             await self._continue(scope, receive, send, caller, session_id)
