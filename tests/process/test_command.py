@@ -337,7 +337,7 @@ def test_doctor_names_a_configured_model_that_cannot_be_used(doctor: Any, fake: 
 
 
 def test_doctor_names_a_model_that_is_to_be_loaded_and_is_not_installed(doctor: Any, fake: FakeOllama):
-    status, out = doctor(OLLAMA_MCP_WARM="llama3.2,qwen3:4b")
+    status, out = doctor(OLLAMA_MCP_WARM="llama3.2:3b,qwen3:4b")
     assert status == 0  # a chat works all the same
     (warm,) = problems(out)
     assert "OLLAMA_MCP_WARM: " in warm
