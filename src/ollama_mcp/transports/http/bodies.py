@@ -8,10 +8,10 @@ import time
 from collections import Counter
 
 import anyio
-from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.guards import Claim
+from ollama_mcp.transports.http.holding import again, hand_on
 from ollama_mcp.transports.http.principals import Caller, caller_of
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.traffic import Traffic
@@ -23,11 +23,6 @@ _TOGETHER, _OF_ONE = 16, 8
 """Bodies of the largest size that may be held at once, of all callers and of one."""
 _SMALL = 64 * 1024
 """Bytes of a body that always passes, so that large ones do not hold up the usual ones."""
-_SESSION_ID = MCP_SESSION_ID_HEADER.encode()
-_OF_THE_BODY = (b"content-length", b"transfer-encoding")
-_NOTHING = b'{"jsonrpc":"2.0","id":"ollama-mcp/nothing","result":{}}'
-"""An answer to nothing that was asked, which the SDK drops."""
-_PUSHED_OUT_S = 1.0
 _COLLECT_S = 1.0
 """Seconds between two collections, which stop every call for some milliseconds."""
 
@@ -42,32 +37,6 @@ class _Refused(Exception):
 
 class _Gone(Exception):
     """The client went away while it wrote."""
-
-
-class _Held:
-    """Holds a claim for as long as it is there itself."""
-
-    def __init__(self, claim: Claim[Caller]) -> None:
-        claim.hold()
-        self._claim = claim
-
-    def __del__(self) -> None:
-        self._claim.let_go()
-
-
-class _Noted:
-    """A `send` that notes the status, and the session that was opened."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
-        self.session_id = b""
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.session_id = dict(message.get("headers", ())).get(_SESSION_ID, b"")
-        await self._send(message)
 
 
 class Bodies:
@@ -94,35 +63,12 @@ class Bodies:
         try:
             with claim.at_hand():
                 self._check_declared(scope)
-                replay = _again(await self._read(receive, claim), receive)
-                await self._hand_on(scope, replay, send, claim)
+                body = await self._read(receive, claim)
+                await hand_on(self._app, scope, again(body, receive), send, claim)
         except _Refused as refused:
             await refused.answer(scope, receive, send)
         except _Gone:
             return
-
-    async def _hand_on(self, scope: Scope, receive: Receive, send: Send, claim: Claim[Caller]) -> None:
-        """Have it answered. A large one counts until nothing of it is left, whether its client waits or not.
-
-        The SDK goes on with a call of the 2025 era whose client has left, and holds the request's scope with
-        what it holds of the request.
-        """
-        if not claim.size:
-            await self._app(scope, receive, send)
-            return
-        noted = _Noted(send)
-        await self._app({**scope, "ollama_mcp.held": _Held(claim)}, receive, noted)
-        if noted.status < 300:
-            await self._push_out(scope, receive, noted.session_id)
-
-    async def _push_out(self, scope: Scope, receive: Receive, session_id: bytes) -> None:
-        """Send a session that has had a large message another one: the SDK holds the last until the next."""
-        kept = [pair for pair in scope["headers"] if pair[0] not in _OF_THE_BODY]
-        if session_id and _SESSION_ID not in dict(kept):
-            kept.append((_SESSION_ID, session_id))
-        if scope["method"] == "POST" and (_SESSION_ID in dict(kept) or scope["query_string"]):
-            with anyio.move_on_after(_PUSHED_OUT_S):
-                await self._app({**scope, "headers": kept}, _again(_NOTHING, receive), _nowhere)
 
     def _check_declared(self, scope: Scope) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
@@ -176,17 +122,3 @@ class Bodies:
         if now - self._collected_at >= _COLLECT_S:
             self._collected_at = now
             gc.collect()
-
-
-async def _nowhere(_: Message) -> None:
-    """Where nobody waits for the answer."""
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that brings the body once, and then whatever comes, which is the client's leaving."""
-    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return parts.pop() if parts else await receive()
-
-    return replay

@@ -65,9 +65,7 @@ class Sessions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with 429."""
-        if _header(
-            scope["headers"], _LAST_EVENT
-        ):  # no event is kept, and then the SDK answers nothing at all
+        if _header(scope["headers"], _LAST_EVENT):  # no event is kept: the SDK would answer nothing at all
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != _LAST_EVENT]}
         caller, session_id = self._caller_of(scope), _header(scope["headers"], _ID)
         if session_id:
