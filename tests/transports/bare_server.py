@@ -67,18 +67,26 @@ async def hog() -> str:
     return "too late"
 
 
+def strike() -> None:
+    time.sleep(0.3)
+    report("struck")
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    time.sleep(30)
+
+
 @host.tool()
 async def struck() -> str:
     """Wait, while another thread gets a signal: the event loop's own thread is not woken by it."""
-
-    def strike() -> None:
-        time.sleep(0.3)
-        report("struck")
-        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-        time.sleep(30)
-
     threading.Thread(target=strike, daemon=True).start()
     await anyio.sleep_forever()
+    return "too late"
+
+
+@host.tool()
+async def held() -> str:
+    """Hold up the main thread outside of Python, while another gets a signal: no handler of Python's runs."""
+    threading.Thread(target=strike, daemon=True).start()
+    time.sleep(30)
     return "too late"
 
 

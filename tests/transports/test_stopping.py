@@ -85,11 +85,12 @@ def test_a_tool_that_cannot_be_cancelled_does_not_keep_the_process(start: Start,
     assert (status, seconds < 1) == (0, True), (status, seconds)
 
 
-def test_a_signal_that_another_thread_gets_is_heard(start: Start):
-    """So is one that comes in the moment before the event loop begins to wait."""
+@pytest.mark.parametrize("tool", ["struck", "held"])
+def test_a_signal_that_another_thread_gets_is_heard(start: Start, tool: str):
+    """So is one that comes in the moment before the event loop, or a tool that blocks it, begins to wait."""
     child = start()
     child.initialize()
-    child.call(1, "struck")
+    child.call(1, tool)
     child.err.until("struck")
     assert child.process.wait(5) == 0
 

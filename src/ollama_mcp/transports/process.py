@@ -53,20 +53,21 @@ class Stop:
                 signal.signal(signum, self._on_signal)
 
     def _be_woken(self) -> None:
-        """Have the event loop woken by a signal.
+        """Hear of a signal beside its handler, which Python runs in the main thread and in no other moment.
 
-        One that comes in the moment before the loop begins to wait, or that another thread gets, is only
-        noted by Python: the handler would run once something else happens, which may be never.
+        One that comes just before the event loop begins to wait, or that another thread gets, is only noted
+        by Python until something else happens, which may be never; and while a tool blocks the main thread
+        outside of Python no handler runs at all.
         """
         woken, self._waking = socket.socketpair()
         self._waking.setblocking(False)
         signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
-        start_thread("signals", partial(self._wake, woken))
+        start_thread("signals", partial(self._hear, woken))
 
-    def _wake(self, woken: socket.socket) -> None:
-        while woken.recv(64):
-            if self._loop is not None:
-                post(self._loop, _nothing)
+    def _hear(self, woken: socket.socket) -> None:
+        while numbers := woken.recv(64):
+            if not set(numbers).isdisjoint(_signals()):
+                self.ask()
 
     def _on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         for signum in _signals():
@@ -92,10 +93,6 @@ class Stop:
         if self._asked:
             self._tell()
         await self._heard.wait()
-
-
-def _nothing() -> None:
-    """What a loop does that is only to be woken."""
 
 
 def _signals() -> list[signal.Signals]:
