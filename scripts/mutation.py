@@ -4,6 +4,7 @@ pip install mutmut
 python scripts/mutation.py                  # every group; hours on a small machine
 python scripts/mutation.py ndjson host      # some of them
 python scripts/mutation.py --survivors …    # with what each surviving mutant changed
+python scripts/mutation.py --sample 60 …    # that many of each group, drawn at random, the same each time
 
 A mutant that lives is a missing test, code that does nothing, or one that means the same. The last are
 listed, with the reason, in scripts/equivalent_mutants.txt. mutmut leaves decorated functions alone.
@@ -16,6 +17,7 @@ import ast
 import difflib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -42,14 +44,14 @@ GROUPS = {
         "management/confirmation",
         "management/test_confirmation management/test_asked management/test_shelf",
     ),
-    "reply": ("replies/reply", "replies/test_reply replies/test_registry replies/test_progress"),
+    "reply": ("replies/reply", "replies/test_status_line replies/test_registry replies/test_reply"),
     "kept": ("replies/kept", "replies/test_kept replies/test_registry"),
     "registry": ("replies/registry", "replies/test_registry replies/test_reply"),
     "answer": (
         "replies/answer",
         "replies/test_answer replies/test_reply replies/test_thinking replies/test_context",
     ),
-    "progress": ("replies/progress", "replies/test_progress replies/test_reply"),
+    "progress": ("replies/progress", "replies/test_progress"),
     "growing": ("replies/growing", "replies/test_context replies/test_embedding"),
     "context": ("replies/context", "replies/test_context replies/test_embedding"),
     "generation": (
@@ -84,19 +86,34 @@ class Result:
 class Workshop:
     """A copy of the sources in which one group is mutated."""
 
-    def __init__(self, folder: Path, group: str) -> None:
+    def __init__(self, folder: Path, group: str, sample: int | None = None) -> None:
         self._modules, self._tests = (part.split() for part in GROUPS[group])
         self._folder = folder / group
         self._mutants = self._folder / "mutants"
+        self._sample = sample
 
     def run(self) -> None:
         """Make the mutants and run the tests on each, one after the other."""
         self._furnish()
+        self._start(sys.executable, "-c", _MAKE)
+        self._start(_mutmut(), "run", "--max-children", "1", *self._drawn())
+
+    def _start(self, *command: str) -> None:
         # Children of a test import the mutants, too.
         environment = {**os.environ, "PYTHONPATH": str(self._mutants / "src")}
-        subprocess.run(  # noqa: S603 - a program of ours
-            [_mutmut(), "run", "--max-children", "1"], cwd=self._folder, env=environment, check=True
-        )
+        subprocess.run(command, cwd=self._folder, env=environment, check=True)  # noqa: S603 - programs of ours
+
+    def _drawn(self) -> list[str]:
+        """The mutants to try; none is all."""
+        names = sorted(name for module in self._modules for name in self._noted(module))
+        if self._sample is None or self._sample >= len(names):
+            return []
+        return random.Random(len(names)).sample(names, self._sample)  # noqa: S311 - no secret
+
+    def _noted(self, module: str) -> dict[str, int | None]:
+        """What mutmut notes of each mutant of a module."""
+        noted = self._mutants / f"src/ollama_mcp/{module}.py.meta"
+        return json.loads(noted.read_text("utf-8"))["exit_code_by_key"]
 
     def _furnish(self) -> None:
         for part in ("src", "tests"):
@@ -116,12 +133,12 @@ class Workshop:
     def result(self) -> Result:
         """What the run found."""
         found = Result()
-        known = _equivalent()
+        known, drawn = _equivalent(), self._drawn()
         for module in self._modules:
-            mutated = self._mutants / f"src/ollama_mcp/{module}.py"
-            meta = json.loads(mutated.with_name(f"{mutated.name}.meta").read_text("utf-8"))
-            changes = _Changes(mutated.read_text("utf-8"))
-            for name, status in meta["exit_code_by_key"].items():
+            changes = _Changes((self._mutants / f"src/ollama_mcp/{module}.py").read_text("utf-8"))
+            for name, status in self._noted(module).items():
+                if drawn and name not in drawn:
+                    continue
                 if status not in _LIVES:
                     found.killed.append(name)
                     continue
@@ -130,6 +147,16 @@ class Workshop:
                 (found.equivalent if is_known else found.survived).append(change)
         return found
 
+
+_MAKE = """
+from mutmut import __main__ as mutmut
+mutmut.set_mutant_under_test("mutant_generation")
+mutmut.copy_src_dir()
+mutmut.copy_also_copy_files()
+mutmut.setup_source_paths()
+mutmut.create_mutants(1)
+"""
+"""The first steps of `mutmut run`, which has no command for them: a sample is drawn from their names."""
 
 _LIVES = (0, 5, 33, None)
 """What mutmut notes of a mutant that passed its tests, has none, or was not tried."""
@@ -182,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], metavar="group", help=", ".join(GROUPS))
     parser.add_argument("--survivors", action="store_true", help="show what each survivor changed")
+    parser.add_argument("--sample", type=int, help="how many mutants of a group (default: all)")
     parser.add_argument("--work", type=Path, help="where to work (default: a new folder, removed at the end)")
     arguments = parser.parse_args()
     folder = arguments.work or Path(tempfile.mkdtemp())
@@ -189,7 +217,7 @@ def main() -> int:
     weak = False
     try:
         for group in arguments.groups or GROUPS:
-            workshop = Workshop(folder, group)
+            workshop = Workshop(folder, group, arguments.sample)
             workshop.run()
             found = workshop.result()
             weak = weak or found.score < WANTED

@@ -169,7 +169,7 @@ def test_the_three_names_that_look_most_alike_are_told_the_best_first():
 
 
 def test_names_may_look_alike_by_half():
-    assert nearest("qwen", ["qwen3:8b"]) == ["qwen3:8b"]
+    assert nearest("qwen", ["qwen2.5:1b"]) == ["qwen2.5:1b"]
     assert nearest("mistral", ["mixtral:8x7b-instruct"]) == []
 
 
