@@ -300,6 +300,7 @@ async def test_a_window_beyond_the_models_own_is_counted_as_what_was_really_load
         (2052, 4096, None, None, False),
         (4095, 4096, None, None, False),
         (2098, 4096, 100, None, True),
+        (2051, 4096, 5, None, True),  # what goes is rounded down
         (4096, 4096, None, (0, 12, 5), True),
         (4096, 4096, None, (0, 12, 6), False),
         (4096, 4096, None, (), True),
@@ -350,17 +351,19 @@ def test_windows_never_shrink_and_are_forgotten_one_by_one():
 
 def test_an_overflow_says_both_counts_and_stays_within_the_length_of_an_error():
     need = Need(tokens=28899, size=0, answer=None, window=4096)
-    error = overflow("m" * 300, need, limit=8192, model_max=8192, given=True)
+    error = overflow("m" * 300, need, limit=8192, model_max=8192, given=True, what="the prompt")
     assert error.details == {"tokens": 28899, "window": 4096, "model_max": 8192}
     assert len(str(error)) <= 400
 
 
 def test_an_overflow_names_the_setting_where_the_model_could_hold_more():
     need = Need(tokens=50_000, size=0, answer=None, window=4096)
-    assert "OLLAMA_MCP_MAX_CONTEXT allows 32768" in str(
-        overflow("m", need, limit=32768, model_max=131072, given=False)
+    low, own = (
+        str(overflow("m", need, limit=limit, model_max=model_max, given=False, what="it"))
+        for limit, model_max in ((32768, 131072), (8192, 8192))
     )
-    assert "OLLAMA_MCP_MAX_CONTEXT" not in str(overflow("m", need, limit=8192, model_max=8192, given=False))
+    assert "OLLAMA_MCP_MAX_CONTEXT allows 32768" in low
+    assert "OLLAMA_MCP_MAX_CONTEXT" not in own
 
 
 async def test_a_runner_that_dies_in_the_grown_window_is_no_overflow(bench):
@@ -393,6 +396,7 @@ SHORTER = "Send a shorter prompt, name a model with a larger window, or send tru
     ("need", "given", "remedy"),
     [
         (Need(5000, 0, None, 4096), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
+        (Need(3000, 0, 3000, 4096), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
         (Need(5000, 0, None, None), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
         (Need(5000, 0, None, 8192), True, SHORTER),  # nothing larger could be sent
         (Need(5000, 0, None, 4096), False, SHORTER),
@@ -404,7 +408,8 @@ SHORTER = "Send a shorter prompt, name a model with a larger window, or send tru
     ],
 )
 def test_an_overflow_says_what_to_send_instead(need, given, remedy):
-    assert overflow("m", need, limit=8192, model_max=8192, given=given).remedy == remedy
+    error = overflow("m", need, limit=8192, model_max=8192, given=given, what="it")
+    assert error.remedy == remedy
 
 
 @pytest.mark.parametrize(
@@ -427,7 +432,7 @@ def test_an_overflow_says_what_to_send_instead(need, given, remedy):
     ],
 )
 def test_an_overflow_says_every_number_that_is_known(need, model_max, cause):
-    error = overflow("m", need, limit=8192, model_max=model_max, what="it")
+    error = overflow("m", need, limit=8192, model_max=model_max, given=False, what="it")
     assert error.cause == cause
     assert error.details == {
         "tokens": need.tokens,
@@ -451,11 +456,21 @@ def test_an_overflow_says_every_number_that_is_known(need, model_max, cause):
         (Need(4095, 0, None, 2048), 4096, 4096),
         (Need(4096, 0, None, 2048), 4096, None),  # no token is left for an answer
         (Need(10, 0, 1, 4096), 4096, None),
-        (Need(10, 0, 1, 4095), 4096, 4096),
+        (Need(10, 0, 1, 4095), 32768, 4096),
     ],
 )
 def test_a_window_grows_to_the_next_power_of_two_that_holds_both(need, limit, window):
     assert grown_window(need, limit) == window
+
+
+def test_the_windows_of_256_models_are_remembered():
+    windows = Windows()
+    for place in range(256):
+        windows.keep(f"m{place}", 4096)
+    windows.keep("m255", 8192)
+    assert windows.of("m0") == 4096, "a model that is known already takes nobody's place"
+    windows.keep("m256", 4096)
+    assert [windows.of(f"m{place}") for place in (0, 1, 255, 256)] == [None, 4096, 8192, 4096]
 
 
 def test_a_model_is_never_asked_for_a_larger_window_than_it_has_or_the_operator_allows():

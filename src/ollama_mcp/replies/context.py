@@ -97,7 +97,7 @@ def _power_of_two(number: int) -> int:
 
 
 def overflow(
-    model: str, need: Need, *, limit: int, model_max: int, given: bool = False, what: str = "the prompt"
+    model: str, need: Need, *, limit: int, model_max: int, given: bool, what: str
 ) -> ContextOverflow:
     """CONTEXT_OVERFLOW with both counts, and what to send next.
 
