@@ -46,7 +46,7 @@ GROUPS = {
     ),
     "reply": ("replies/reply", "replies/test_status_line replies/test_registry replies/test_reply"),
     "kept": ("replies/kept", "replies/test_kept replies/test_registry"),
-    "registry": ("replies/registry", "replies/test_registry replies/test_reply"),
+    "registry": ("replies/registry", "replies/test_found replies/test_registry replies/test_reply"),
     "answer": (
         "replies/answer",
         "replies/test_answer replies/test_reply replies/test_thinking replies/test_context",

@@ -77,6 +77,7 @@ def test_how_many_there_will_be_is_told_where_it_is_a_number_and_no_limit(virtua
 def test_a_reply_counts_tokens_unless_it_is_said_otherwise():
     reply: Reply[Any] = Reply()
     assert (reply.unit, reply.count, reply.total, reply.principal, reply.model) == ("tok", 0, None, "", "")
+    assert not reply.spare
     assert (reply.state, reply.text, reply.size, reply.text_since(0)) == (State.WAITING, "", 0, ("", 0))
 
 
