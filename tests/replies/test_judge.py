@@ -1,6 +1,11 @@
 """Schemas that keep the interpreter busy are ended, and everybody else's calls go on meanwhile."""
 
+import asyncio
+import io
+import json
+import sys
 import time
+from typing import Any
 
 import anyio
 import pytest
@@ -59,3 +64,45 @@ async def test_cancelling_ends_the_child(bench):
             started = time.monotonic()
             await reply.cancel()
             assert time.monotonic() - started < 1
+
+
+async def test_whoever_gives_up_leaves_no_child_behind(monkeypatch):
+    begun: list[asyncio.subprocess.Process] = []
+    begin = asyncio.create_subprocess_exec
+
+    async def watched(*arguments: Any, **settings: Any) -> asyncio.subprocess.Process:
+        begun.append(await begin(*arguments, **settings))
+        return begun[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", watched)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(judge, ANSWER, ENDLESS)
+            while not begun:
+                await anyio.sleep(0.001)
+            await anyio.sleep(0)
+            group.cancel_scope.cancel()
+    assert begun[0].returncode == -9
+
+
+@pytest.mark.parametrize(("text", "found"), [('"aa"', []), ('"b"', ["$: 'b' does not match '^a+$'"])])
+def test_a_question_to_the_child_is_answered_on_its_standard_output(monkeypatch, capsys, text, found):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([text, {"pattern": "^a+$"}])))
+    rooms._main()
+    assert json.loads(capsys.readouterr().out) == found
+
+
+@pytest.mark.parametrize(("size", "is_ours"), [(64 * 1024, True), (64 * 1024 + 1, False)])
+async def test_what_is_large_is_judged_by_a_child(monkeypatch, size, is_ours):
+    asked: list[str] = []
+    monkeypatch.setattr(rooms, "violations", lambda text, _: asked.append(text) or ["ours"])
+    with anyio.fail_after(10):
+        found = await judge('"' + "x" * (size - 2) + '"', {"type": "string"})
+    assert (found, len(asked)) == ((["ours"], 1) if is_ours else ([], 0))
+
+
+def test_a_schema_is_tame_up_to_its_size():
+    schema = {"description": ""}
+    rest = 64 * 1024 - len(json.dumps(schema))
+    assert is_tame({"description": "x" * rest})
+    assert not is_tame({"description": "x" * (rest + 1)})
