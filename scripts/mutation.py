@@ -58,7 +58,7 @@ GROUPS = {
         "replies/generation",
         "replies/test_reply replies/test_context replies/test_schema replies/test_lowered",
     ),
-    "embedding": ("replies/embedding", "replies/test_embedding"),
+    "embedding": ("replies/embedding", "replies/test_vectors replies/test_embedding"),
     "ranking": ("replies/ranking", "replies/test_ranking"),
     "comparing": ("replies/comparing", "replies/test_comparing"),
     "judge": ("replies/judge", "replies/test_judge replies/test_schema"),
