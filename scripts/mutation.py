@@ -56,7 +56,10 @@ GROUPS = {
     "context": ("replies/context", "replies/test_context replies/test_embedding"),
     "generation": (
         "replies/generation",
-        "replies/test_reply replies/test_context replies/test_schema replies/test_lowered",
+        (
+            "replies/test_numbers replies/test_reply replies/test_context replies/test_schema "
+            "replies/test_lowered"
+        ),
     ),
     "embedding": ("replies/embedding", "replies/test_vectors replies/test_embedding"),
     "ranking": ("replies/ranking", "replies/test_ranking"),
