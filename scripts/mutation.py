@@ -128,6 +128,7 @@ class Workshop:
             "only_mutate": [f"src/ollama_mcp/{module}.py" for module in self._modules],
             "pytest_add_cli_args_test_selection": [f"tests/{test}.py" for test in self._tests],
             "use_git_change_detection": False,
+            "timeout_multiplier": 6.0,  # of 15, some mutants would run on for minutes each
         }
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in config.items()]
         project = (ROOT / "pyproject.toml").read_text("utf-8")

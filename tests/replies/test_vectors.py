@@ -2,14 +2,16 @@
 
 import json
 import re
+import time
 from typing import Any
 
 import anyio
 import pytest
 
-from ollama_mcp.errors import BadUpstream, InvalidArgument, TooLarge
+from ollama_mcp.errors import BadUpstream, ContextOverflow, InvalidArgument, TooLarge
 from ollama_mcp.limits import Limits
 from ollama_mcp.replies.embedding import BATCH, EmbeddingAsk, embedding_ask, similarity
+from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio
@@ -68,12 +70,14 @@ def test_the_operators_limits_count():
 async def test_the_numbers_of_a_call_are_told(bench):
     with anyio.fail_after(5):
         async with bench(model()) as b:
+            before = time.monotonic()
             found = await b.embed("one two", "three", form="full")
+            took = time.monotonic() - before
     stats = found.stats
     assert (stats.model, stats.chosen, stats.count, stats.dimensions) == ("e:latest", "installed last", 2, 8)
     assert (stats.prompt_tokens, stats.batches, stats.legacy, stats.cloud) == (3, 1, False, False)
     assert (stats.context_window, stats.context_grown) == (None, False)
-    assert 0 <= stats.total_s < 5
+    assert 0 <= stats.total_s <= took + 0.001
     assert stats.total_s == round(stats.total_s, 3)
     assert found.form == "full"
 
@@ -86,6 +90,26 @@ async def test_a_window_that_grew_is_told_in_the_numbers_and_the_notes(bench):
     assert (found.stats.context_window, found.stats.context_grown) == (1024, True)
     assert found.notes == ["window grown to 1024"]
     assert (again.stats.context_window, again.stats.context_grown, again.notes) == (1024, False, [])
+
+
+@pytest.mark.parametrize(("options", "window"), [({"num_ctx": 1024}, 1024), ({}, 2048)])
+async def test_a_window_that_the_server_does_not_name_is_the_one_asked_for_or_loaded(bench, options, window):
+    too_long = Script(status=400, body={"error": "the input length exceeds the context length"})
+    with anyio.fail_after(5):
+        async with bench(model(context=2048), defaults=ModelDefaults(options=options)) as b:
+            b.fake.models["e:latest"].load(2048)
+            b.fake.script(too_long, path=EMBED)
+            with pytest.raises(ContextOverflow) as error:
+                await b.embed("x")
+    assert error.value.details["window"] == window
+
+
+async def test_an_empty_text_alone_may_have_no_vector(bench):
+    with anyio.fail_after(5):
+        async with bench(model()) as b:
+            b.fake.script(Script(body={"embeddings": []}), path=EMBED)
+            found = await b.embed("")
+    assert (list(found), found.stats.count, found.stats.dimensions) == ([], 0, 0)
 
 
 async def test_a_batch_without_a_count_leaves_the_tokens_untold(bench):
