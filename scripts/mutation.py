@@ -35,7 +35,7 @@ WANTED = 85
 GROUPS = {
     "ndjson": ("ndjson", "rings/test_ndjson"),
     "rate": ("guards/rate", "rings/test_guards"),
-    "gate": ("guards/gate", "rings/test_gate rings/test_gate_lookups"),
+    "gate": ("guards/gate", "rings/test_gate_words rings/test_gate rings/test_gate_lookups"),
     "errors": ("errors", "rings/test_errors rings/test_scrub"),
     "host": ("host", "rings/test_host"),
     "listening": ("listening", "rings/test_listening"),
