@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from functools import partial
 from typing import Any
 
 import anyio
@@ -171,6 +172,29 @@ async def test_a_full_batch_is_one_request_and_one_text_more_is_two(bench):
             await b.embed(*["x"] * BATCH)
             await b.embed(*["x"] * (BATCH + 1))
             assert [len(body["input"]) for body in b.sent(EMBED)] == [BATCH, BATCH, 1]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+async def test_the_longest_text_is_named_wherever_it_stands(bench, place):
+    texts = ["x"] * 4
+    texts[place] = "long " * 50
+    with anyio.fail_after(5):
+        async with bench(model(context=8), window=8) as b:
+            with pytest.raises(ContextOverflow, match=rf"input\[{place}\], the longest text,"):
+                await b.embed(*texts)
+
+
+async def test_a_call_from_which_nothing_has_come_yet_says_whether_the_model_loads(bench):
+    with anyio.fail_after(5):
+        async with bench(model()) as b:
+            b.fake.script(Script(delay_first=60), path=EMBED)
+            reply = b.app.replies.start(partial(b.app.embedder.run, embedding_ask(["x"], "e")), unit="texts")
+            await b.fake.wait_for(lambda fake: fake.asked(EMBED))
+            b.fake.models["e:latest"].loaded = False
+            await reply.look()
+            said = reply.status()
+            await reply.cancel()
+    assert said == "loading e"
 
 
 @pytest.mark.parametrize(
