@@ -86,6 +86,19 @@ async def test_the_window_of_a_model_that_leaves_at_once_is_known(bench, keep_al
     assert answer.stats.context_window == 4096
 
 
+async def test_the_window_of_a_model_that_stays_is_asked_for_when_the_answer_is_there(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("m", ("completion",))) as b:
+            b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), path="/api/chat")
+            reply = b.begin(prompt="hi", model="m")
+            await reply.begun.wait()
+            await anyio.wait_all_tasks_blocked()
+            early = len(b.fake.asked("/api/ps"))
+            b.fake.release()
+            await reply.result()
+            assert (early, len(b.fake.asked("/api/ps"))) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "total"), [({"num_predict": 5}, 5), ({"num_predict": 1}, 1), ({"num_predict": -1}, None),
                            ({"num_predict": 0}, None), ({}, None)],
