@@ -108,6 +108,37 @@ async def test_waiting_for_a_turn_is_told_of_the_whole(bench):
     assert reply.ticket is None
 
 
+async def test_the_thoughts_of_whose_turn_it_is_are_seen_in_the_line(bench):
+    with anyio.fail_after(5):
+        async with bench(*MODELS) as b:
+            b.fake.script(Script(thinking=["I see. "], tokens=["x", "y"], hold_after_tokens=2), model="m")
+            reply = begin(b, "m")
+            while reply.count < 2:
+                await anyio.sleep(0.001)
+            said, text = reply.status(), reply.text
+            b.fake.release()
+            await reply.result()
+    assert said.endswith(" · I see. x")
+    assert text == "x"
+
+
+async def test_each_turn_stands_in_line_as_whoever_compares(bench):
+    with anyio.fail_after(5):
+        async with bench(*MODELS, parallel=1) as b:
+            b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), model="m")
+            others = [b.begin(prompt="x", model="m") for _ in range(b.app.settings.parallel)]
+            await b.fake.wait_for(lambda fake: len(fake.asked("/api/chat")) >= 1)
+            work = partial(Comparer(b.app.generator).run, chat_ask(prompt="?"), ["m"])
+            reply = b.app.replies.start(work, principal="me")
+            while reply.ticket is None:
+                await anyio.sleep(0.001)
+            principal = reply.ticket.principal
+            b.fake.release()
+            for other in [*others, reply]:
+                await other.result()
+    assert principal == "me"
+
+
 def test_a_comparison_is_as_large_as_its_answers():
     assert Comparison([Compared("m", None)]).size == 0
 

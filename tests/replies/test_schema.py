@@ -1,16 +1,18 @@
 """An answer fits the caller's schema, after one repair turn at most, or it is an error with the text."""
 
 import json
+import urllib.request
 from contextlib import suppress
 
 import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from referencing.exceptions import Unresolvable
 
 from ollama_mcp.errors import InvalidArgument, StreamBroken, Truncated, Upstream
 from ollama_mcp.replies.judge import is_tame
-from ollama_mcp.replies.schema import check_schema, violations
+from ollama_mcp.replies.schema import check_schema, repair_request, violations
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio
@@ -306,6 +308,37 @@ def test_violations_are_told_by_their_place_the_first_three_in_order():
     schema = {"properties": {name: {"type": "string"} for name in "abcd"}}
     found = violations('{"d": 1, "c": 2, "b": 3, "a": 4}', schema)
     assert found == [f"$.{told} is not of type 'string'" for told in ("a: 4", "b: 3", "c: 2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "verdict"),
+    [
+        ("1e999", {"multipleOf": 0.1}, "the answer has a number that is too large"),
+        ("5", {"$ref": "#"}, "the answer is nested too deeply, or the schema refers to itself"),
+    ],
+)
+def test_what_cannot_be_counted_or_followed_is_told_as_such(text, schema, verdict):
+    assert violations(text, schema) == [verdict]
+
+
+def test_a_place_is_cut_at_60_characters_and_what_is_wrong_there_at_120():
+    (found,) = violations(json.dumps({"a" * 200: "b" * 200}), {"additionalProperties": {"type": "integer"}})
+    assert found == f"$.{'a' * 58}: '{'b' * 119}"
+
+
+def test_no_address_is_asked_for_a_definition_even_by_a_schema_that_nobody_checked(monkeypatch):
+    asked: list[object] = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *arguments: asked.append(arguments))
+    with pytest.raises(Unresolvable):
+        violations("5", {"$ref": "http://localhost/x"})
+    assert asked == []
+
+
+def test_a_model_is_asked_for_the_corrected_json_alone():
+    assert repair_request(["$.a: 1 is too small", "$.b: 2 is too large"]) == (
+        "Your answer does not fit the JSON Schema that was asked for: "
+        "$.a: 1 is too small; $.b: 2 is too large. Answer again with only the corrected JSON."
+    )
 
 
 WORDS = st.sampled_from(
