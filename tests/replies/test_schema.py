@@ -285,6 +285,27 @@ def test_what_is_wrong_with_a_schema_is_told_with_its_place_in_few_words(schema,
     assert len(refused.value.cause) < 250
 
 
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"type": 5}, 'Send an object such as {"type": "object", "properties": {…}}.'),
+        (_deep(5000), "schema is nested too deeply. Send a flatter one."),
+        (
+            {"$ref": "#/$defs/no"},
+            (
+                "schema has a reference that cannot be followed. "
+                "Put every definition into the schema itself, under $defs."
+            ),
+        ),
+    ],
+    ids=["type", "deep", "reference"],
+)
+def test_what_is_no_schema_is_refused_with_what_to_send(schema, told):
+    with pytest.raises(InvalidArgument) as refused:
+        check_schema(schema)
+    assert f"{refused.value.cause}. {refused.value.remedy}".endswith(told)
+
+
 def test_a_definition_that_is_used_and_one_that_is_not_are_followed_alike():
     check_schema({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"type": "null"}}})
     with pytest.raises(InvalidArgument):
