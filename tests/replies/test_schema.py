@@ -254,6 +254,7 @@ async def test_a_reference_that_leads_nowhere_is_refused_before_a_model_works_fo
     [
         # Numbers that are their own bound: a word beside "maximum" in draft 4, a number since.
         ("http://json-schema.org/draft-04/schema#", {"maximum": 5, "exclusiveMaximum": True}, False),
+        ("http://json-schema.org/draft-04/schema", {"maximum": 5, "exclusiveMaximum": True}, False),
         ("http://json-schema.org/draft-06/schema#", {"exclusiveMaximum": 5}, False),
         ("http://json-schema.org/draft-07/schema", {"if": {"minimum": 1}, "then": {"maximum": 4}}, False),
         ("http://json-schema.org/draft-06/schema#", {"if": {"minimum": 1}, "then": {"maximum": 4}}, True),
