@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,6 +140,15 @@ def test_a_silent_call_has_a_heartbeat_from_its_first_second_on(virtually):
     check_rules(watched, first_token_at=125)
     assert watched.times[0] == pytest.approx(0.1)
     assert watched.messages[-1].startswith("2 tok") or watched.messages[-1].startswith("1 tok")
+
+
+def test_the_place_in_line_is_told_every_second(virtually):
+    def prepare(reply: Reply[Any]) -> None:
+        reply.queue(SimpleNamespace(position=2, model="m"))
+
+    watched = virtually(lambda: watch([(3.5, "a")], prepare=prepare))
+    assert watched.times[:4] == pytest.approx([0.1, 1.1, 2.1, 3.1])
+    assert watched.messages[:4] == ["2nd in line for m", *(f"2nd in line for m, {n} s" for n in (1, 2, 3))]
 
 
 def test_a_heartbeat_says_what_a_look_at_the_server_found(virtually):
