@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument, ModelNotFound
+from ollama_mcp.replies import State
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.replies.comparing import Compared, Comparer, Comparison
 from ollama_mcp.testing import Model, Script
@@ -81,13 +82,25 @@ async def test_the_whole_tells_whose_turn_it_is_and_how_far_that_one_is(bench):
             await b.fake.wait_for(lambda fake: fake.in_flight == 1 and len(fake.asked("/api/chat")) == 2)
             while reply.count < 5:
                 await anyio.sleep(0.001)
-            said, text = reply.status(), reply.text
+            said, text, state = reply.status(), reply.text, reply.state
             b.fake.release()
             await reply.result()
+    assert state is State.WRITING
     assert said.startswith("model 2 of 2 · n · 2 tok")
     assert said.endswith("one two")
     assert text == "one two ", "what the first one wrote is no part of what the second one does"
     assert reply.count == 6
+
+
+async def test_a_turn_whose_model_is_still_looked_up_has_no_name(bench):
+    with anyio.fail_after(5):
+        async with bench(*MODELS) as b:
+            b.fake.script(Script(delay_first=60), path="/api/show")
+            reply = begin(b, "m", "n")
+            await b.fake.wait_for(lambda fake: fake.asked("/api/show"))
+            said = reply.status()
+            await reply.cancel()
+    assert said == "model 1 of 2 · … · waiting for Ollama"
 
 
 async def test_waiting_for_a_turn_is_told_of_the_whole(bench):
