@@ -142,12 +142,18 @@ def test_a_silent_call_has_a_heartbeat_from_its_first_second_on(virtually):
     assert watched.messages[-1].startswith("2 tok") or watched.messages[-1].startswith("1 tok")
 
 
+def test_the_end_of_the_reports_is_nothing_to_complain_about(virtually, caplog: pytest.LogCaptureFixture):
+    assert virtually(lambda: watch(steady(100))).reports
+    assert caplog.records == []
+
+
 def test_the_place_in_line_is_told_every_second(virtually):
     def prepare(reply: Reply[Any]) -> None:
         reply.queue(SimpleNamespace(position=2, model="m"))
 
     watched = virtually(lambda: watch([(3.5, "a")], prepare=prepare))
     assert watched.times[:4] == pytest.approx([0.1, 1.1, 2.1, 3.1])
+    assert watched.values[:3] == pytest.approx([0.001, 0.002, 0.003])
     assert watched.messages[:4] == ["2nd in line for m", *(f"2nd in line for m, {n} s" for n in (1, 2, 3))]
 
 
