@@ -1,6 +1,7 @@
 """Names in Host and Origin headers, for any text that a stranger may send."""
 
 import ipaddress
+import re
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from ollama_mcp.listening import (
     Origin,
     is_loopback,
     parse_allowed_host,
+    parse_allowed_origin,
     parse_authority,
     parse_bind,
     parse_origin,
@@ -109,3 +111,113 @@ def test_what_others_can_reach_is_not_loopback(address):
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
 def test_loopback_is_what_this_machine_alone_can_reach(address):
     assert is_loopback(address)
+
+
+# --- what an operator writes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("0.0.0.0:8000", ("0.0.0.0", 8000)),
+        (" GPU-box:65535 ", ("gpu-box", 65535)),
+        ("localhost:0", ("localhost", 0)),
+        ("[0::0]:80", ("::", 80)),
+        (":8000", ("127.0.0.1", 8000)),
+        ("8000", ("127.0.0.1", 8000)),
+    ],
+)
+def test_what_to_listen_on_is_a_name_and_a_port_and_without_a_name_this_machine(text, found):
+    assert parse_bind(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a:", "a:b", "a:65536", "a:008000", "a:-1", "a:\u0663", "a:1:2", "::1", "a b:80", "[1.2]:80"],
+)
+def test_anything_else_is_nothing_to_listen_on(text):
+    told = "an address to listen on such as 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        parse_bind(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (" GPU.example.com ", AllowedHost("gpu.example.com")),
+        ("gpu-box:9000", AllowedHost("gpu-box", 9000)),
+        ("gpu-box:*", AllowedHost("gpu-box", "*")),
+        ("[0::1]:*", AllowedHost("::1", "*")),
+        ("[0::1]", AllowedHost("::1")),
+    ],
+)
+def test_a_further_name_is_one_with_a_port_with_any_or_with_none(text, found):
+    assert parse_allowed_host(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "*", ":*", "a:1:*", "a:b", "*:80", "*.example.com", "http://a"])
+def test_anything_else_is_no_further_name(text):
+    told = "names such as gpu.example.com, gpu-box:9000 or gpu-box:*, with commas between"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        parse_allowed_host(text)
+
+
+def test_an_origin_is_a_scheme_and_a_name_and_nothing_else():
+    assert parse_allowed_origin(" HTTPS://App.example ") == Origin("https", "app.example", 443)
+    assert parse_allowed_origin("http://localhost:6274") == Origin("http", "localhost", 6274)
+    told = "origins such as https://app.example or http://localhost:6274, with commas between"
+    for text in ("", "null", "*", "app.example", "https://app.example/", "ftp://app.example"):
+        with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+            parse_allowed_origin(text)
+
+
+@pytest.mark.parametrize(("port", "is_one"), [(0, False), (1, True), (65535, True), (65536, False)])
+def test_a_port_is_a_number_from_1_to_65535(port, is_one):
+    assert parse_authority(f"a:{port}") == (Authority("a", port) if is_one else None)
+
+
+# --- who may call ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "local_port", "scheme", "passes"),
+    [
+        ("localhost", 80, "http", True),
+        ("localhost", 443, "https", True),
+        ("localhost", 80, "https", False),
+        ("localhost", 8000, "http", False),
+        ("gpu-box:8000", 8000, "http", True),
+        ("other", 8000, "http", True),
+        ("other:8000", 8000, "http", True),
+        ("other:443", 8000, "http", True),
+        ("other:9000", 8000, "http", False),
+        ("open:9000", 8000, "http", True),
+        ("stranger:8000", 8000, "http", False),
+        ("", 8000, "http", False),
+    ],
+)
+def test_a_host_header_passes_by_name_and_port(header, local_port, scheme, passes):
+    known = Names("gpu-box", (AllowedHost("other"), AllowedHost("open", "*")))
+    assert known.has_host(header, ("192.168.7.2", local_port), scheme) is passes
+
+
+@pytest.mark.parametrize(
+    ("header", "scheme", "passes"),
+    [
+        ("http://localhost:8000", "http", True),
+        ("https://localhost:8000", "https", True),
+        ("https://localhost:8000", "http", False),
+        ("http://localhost", "http", False),
+        ("http://192.168.7.2:8000", "http", True),
+        ("http://other:8000", "http", True),
+        ("https://other", "http", True),
+        ("https://other:9000", "http", False),
+        ("https://app.example", "http", True),
+        ("http://app.example", "http", False),
+        ("https://stranger", "http", False),
+        ("null", "http", False),
+    ],
+)
+def test_a_page_passes_by_where_it_comes_from(header, scheme, passes):
+    known = Names("gpu-box", (AllowedHost("other"),), (Origin("https", "app.example", 443),))
+    assert known.has_origin(header, LOCAL, scheme) is passes
