@@ -40,7 +40,9 @@ def make_web(app: App) -> Starlette:
 
 @asynccontextmanager
 async def serving(web: Starlette) -> AsyncGenerator[str]:
-    server = uvicorn.Server(uvicorn.Config(web, port=0, log_level="warning"))
+    # Without the last, the first Ctrl-C would wait for calls that go on, however long they take.
+    config = uvicorn.Config(web, port=0, log_level="warning", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
         await asyncio.sleep(0.01)

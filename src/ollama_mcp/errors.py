@@ -51,12 +51,14 @@ class OllamaError(Exception):
         upstream_status: HTTP status of the Ollama server's answer, where there was one.
         partial_text: What the model had written before the failure.
         handle: Finds what the model had written, where that is kept; "" where it is not.
+        is_last: Whether nothing can be asked for afterwards: what was written has to be told with it.
         details: Numbers and names behind the cause (token counts, models …), JSON-able.
     """
 
     code: ClassVar[str] = "INTERNAL"
     retryable: bool = False
     handle: str = ""
+    is_last: bool = False
 
     def __init__(
         self,

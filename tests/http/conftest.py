@@ -124,7 +124,7 @@ def serving(settings: Settings, **backend: Any) -> Iterator[Served]:
     settings = replace(settings, backend=replace(settings.backend, **backend))
     app, access = App.create(settings), access_of(settings)
     sockets = open_sockets(settings.http.bind or ("127.0.0.1", 0))
-    served = http_app(create_server(app), app, access, sse=settings.http.sse)
+    served = http_app(create_server(app), app, access)
     stop = _TestStop()  # last: its thread waits until it is asked
     started, failures = threading.Event(), []
 

@@ -1,5 +1,6 @@
 """How the command ends that serves HTTP: in time, with status 0, with Ollama's sockets closed."""
 
+import json
 import signal
 import socket
 import time
@@ -122,9 +123,11 @@ def test_a_call_that_does_not_end_within_the_grace_is_told_with_what_was_written
     with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
         stream = situation(child, client)
         child.process.send_signal(signal.SIGTERM)
-        said = "".join(stream.rest)
-    assert "TIMEOUT: the server ends" in said
-    assert "a a a " in said
+        (answer,) = [json.loads(line.removeprefix("data: ")) for line in stream.rest if "isError" in line]
+    failed, written = answer["result"]["content"]
+    assert failed["text"].startswith("TIMEOUT: the server ends")
+    assert "handle" not in failed["text"]  # nobody will find anything under one
+    assert written["text"] == "a a a "
 
 
 def test_a_call_over_sse_has_its_grace_too(start, ollama):

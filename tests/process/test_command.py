@@ -29,10 +29,10 @@ def run(start: Any):
 def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, fake: FakeOllama):
     """`ollama-mcp doctor` in this process; returns its status and what it printed."""
 
-    def doctor(**environment: str) -> tuple[int, str]:
+    def doctor(*flags: str, **environment: str) -> tuple[int, str]:
         for name, value in {"OLLAMA_HOST": fake.url, **environment}.items():
             monkeypatch.setenv(name, value)
-        status = main(["doctor"])
+        status = main(["doctor", *flags])
         return status, capsys.readouterr().out
 
     return doctor
@@ -97,6 +97,12 @@ def test_a_strange_address_is_a_warning_that_says_what_was_made_of_it(start: Any
     child.open("2025-11-25")
     assert child.finish() == 0
     assert any("http://127.0.0.1:11434 is called" in line.message for line in child.err.rest())
+
+
+def test_what_is_set_for_http_is_said_to_mean_nothing_on_stdio(start: Any):
+    child = start(OLLAMA_MCP_ALLOW_HOSTS="gpu.example.com")
+    assert child.finish() == 0
+    assert any("mean nothing without --http" in line.message for line in child.err.rest())
 
 
 def test_in_a_terminal_it_says_that_it_waits_for_a_client(start: Any):
@@ -334,6 +340,12 @@ def test_doctor_names_a_configured_model_that_cannot_be_used(doctor: Any, fake: 
     assert "MODEL_NOT_FOUND" in answer
     assert "ollama pull llama3.2:33b" in chat
     assert "OLLAMA_MCP_EMBEDDING_MODEL: " in embedding
+
+
+def test_doctor_takes_the_flags_of_serve_behind_it(doctor: Any, fake: FakeOllama):
+    status, out = doctor("--http", "0.0.0.0:0")
+    assert status == 1
+    assert "--token-file" in problems(out)[0]
 
 
 def test_doctor_names_a_model_that_is_to_be_loaded_and_is_not_installed(doctor: Any, fake: FakeOllama):

@@ -11,7 +11,8 @@ import pytest
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 
-from ollama_mcp.transports.http import callers
+from ollama_mcp.guards import Rate, RateLimit
+from ollama_mcp.transports.http import callers, refusals
 
 ANNE, BERT = "Anne-has-this-token-of-32-characters", "0123456789-abcdef-BERTs-token-is-this"
 RIGHT = "Authorization: Bearer " + ANNE
@@ -202,6 +203,18 @@ def test_who_guesses_is_answered_429_and_nobody_else(serve, ask):
     assert got(ask, served, RIGHT).status == 200
     assert got(ask, served).status == 401
     assert got(ask, served, "Authorization: Bearer x", source="127.0.0.9").status == 401
+
+
+def test_a_wrong_token_and_too_many_of_them_are_in_the_log_and_none_of_their_letters(
+    serve, ask, caplog, monkeypatch
+):
+    monkeypatch.setattr(refusals, "_lines", RateLimit({"lines": Rate(60, 60.0)}, burst=60))
+    served = serve(OLLAMA_MCP_TOKEN=ANNE)
+    for _ in range(12):
+        got(ask, served, f"Authorization: Bearer {BERT}", source="127.0.0.8")
+    assert "a wrong token from 127.0.0.8" in caplog.text
+    assert "too many wrong tokens from 127.0.0.8" in caplog.text
+    assert BERT not in caplog.text
 
 
 def test_who_brings_no_token_is_no_guesser(serve, ask):

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_flags(serve)
     doctor = commands.add_parser("doctor", help="say what works, what does not, and what to do about it")
     doctor.set_defaults(command=_doctor)
+    _add_flags(doctor)
     demo = commands.add_parser(
         "demo", help="watch a real MCP client talk to a real model through this server"
     )

@@ -48,6 +48,8 @@ def _serve_stdio(server: MCPServer[Any], app: App, wires: Wires) -> int:
     if os.isatty(wires[0]):
         print("ollama-mcp: waiting for an MCP client on stdin; to see what works, run `ollama-mcp doctor`",
               file=sys.stderr)  # fmt: skip
+    if app.settings.http.is_meant:
+        _log.warning("tokens, verifier, --sse and whom to let in mean nothing without --http: this is stdio")
     _tidy()
     return run_stdio(
         server,
@@ -77,7 +79,7 @@ def _serve_http(server: MCPServer[Any], app: App) -> int:
         print(f"ollama-mcp: OLLAMA_MCP_HTTP {bind}: {error.strerror or error}; name another port or address",
               file=sys.stderr)  # fmt: skip
         return 1
-    serving = http.http_app(server, app, access, sse=settings.sse)
+    serving = http.http_app(server, app, access)
     _tidy()
 
     def say() -> None:

@@ -137,6 +137,12 @@ class Http:
     connections: int = 4096
     grace: float = 1.0
 
+    @property
+    def is_meant(self) -> bool:
+        """Whether something is set that says nothing where HTTP is not served."""
+        lets_in = self.allow_hosts or self.allow_origins or self.insecure_no_auth
+        return bool(self.tokens or self.verifier or self.sse or lets_in)
+
 
 @dataclass(frozen=True)
 class Settings:

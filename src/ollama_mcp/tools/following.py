@@ -76,7 +76,7 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
             raise
         return await watched(app, reply, ctx, math.inf)  # no room for one more handle: the call has to wait
     except OllamaError as error:
-        if wait_s and error.partial_text and app.replies.keep(reply):
+        if wait_s and error.partial_text and not error.is_last and app.replies.keep(reply):
             error.handle = reply.handle
         raise
     has_pages = isinstance(found, Answer | Mapped) and _length(found) > caller_of(ctx).page(app.settings)

@@ -59,9 +59,12 @@ def facts(text: str, data: dict[str, Any], meta: dict[str, Any] | None = None) -
 def failure(error: OllamaError) -> CallToolResult:
     """A failure: `CODE: cause. Remedy.`, and the same as data in `_meta`.
 
-    Not in the structured content: clients check that against the output schema even on errors.
+    Not in the structured content: clients check that against the output schema even on errors. What was
+    written and cannot be asked for later is a second text.
     """
     result = said(str(error), {ERROR: error.as_data()})
+    if error.is_last and error.partial_text:
+        result.content.append(TextContent(type="text", text=clean_text(error.partial_text)))
     result.is_error = True
     return result
 

@@ -40,9 +40,9 @@ class Access:
         """Who may call, for people."""
         if http.verifier:
             return f"those whom {http.verifier} knows"
-        names = dict.fromkeys(name for name, _ in http.tokens if name)
+        owners = list(dict.fromkeys(name or "one without a name" for name, _ in http.tokens))
         if http.tokens:
-            return "those with a token" + (f" ({', '.join(names)})" if names else "")
+            return "those with a token" + (f" ({', '.join(owners)})" if any(dict(http.tokens)) else "")
         return "EVERYBODY who reaches it" if self.insecure else "this machine"
 
     @property

@@ -80,16 +80,18 @@ class HttpServer:
 
 
 def _ends(written: str) -> Timeout:
-    return Timeout(
+    error = Timeout(
         "the server ends, and this call took longer than its grace",
         "Call again in a moment.",
         partial_text=written,
         clock="shutdown",
     )
+    error.is_last = True
+    return error
 
 
 def http_app(
-    host: MCPServer[Any], app: App, access: Access | None = None, *, sse: bool = False
+    host: MCPServer[Any], app: App, access: Access | None = None, *, sse: bool | None = None
 ) -> HttpServer:
     """Make the application: Streamable HTTP at /mcp, and /health, /ready, /metrics.
 
@@ -98,12 +100,12 @@ def http_app(
         app: What its tools work with.
         access: Who may call; by default those whom the App's settings let in: without a token or a verifier
             this machine alone, whatever the server is bound to in which it is mounted.
-        sse: Whether to serve the SSE transport of 2024 at /sse, too.
+        sse: Whether to serve the SSE transport of 2024 at /sse, too; by default as the settings say.
     """
     access = access or access_of(app.settings)
     traffic, metadata = Traffic(), _metadata(access)
     probes = Probes(app, traffic)
-    inner = _inner(host, access, sse=sse)
+    inner = _inner(host, access, sse=app.settings.http.sse if sse is None else sse)
     metrics = _as_the_host_has_it(host, probes.metrics)
     inner.router.routes.append(Route("/metrics", metrics, methods=["GET"]))
     guarded = Doors(

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ollama_mcp.errors import RateLimited
 from ollama_mcp.guards import Rate, RateLimit
 from ollama_mcp.transports.http.principals import Caller, caller_of, counted
-from ollama_mcp.transports.http.refusals import refusal
+from ollama_mcp.transports.http.refusals import logged, refusal
 from ollama_mcp.transports.http.sessions import Sessions
 from ollama_mcp.transports.http.tokens import StaticTokens
 
@@ -107,6 +107,7 @@ class Patience:
         try:
             self._limit.admit("tokens", _address(conn))
         except RateLimited as limited:
+            logged(f"too many wrong tokens from {_address(conn)}", "tokens")
             raise _TooMany(limited.retry_after_s or 1) from None
 
     def forgive(self, conn: HTTPConnection) -> None:
@@ -154,7 +155,7 @@ class _Bearer(BearerAuthBackend):
             return None
         try:
             with anyio.fail_after(_VERIFIER_S):
-                return await self._known(conn, hashlib.sha256(headers[0].encode()).digest())
+                found = await self._known(conn, hashlib.sha256(headers[0].encode()).digest())
         except _TooMany:
             raise
         except Exception as error:  # noqa: BLE001 - the verifier is somebody else's
@@ -162,6 +163,9 @@ class _Bearer(BearerAuthBackend):
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("the verifier failed with %s\n%s", type(error).__name__, frames)
             raise AuthenticationError from None
+        if found is None:
+            logged(f"a wrong token from {_address(conn)}", "tokens")
+        return found
 
     async def _known(
         self, conn: HTTPConnection, token: bytes

@@ -39,7 +39,7 @@ class Doors:
             # RFC 9112, 6.1: a proxy before us may have read another body than we would.
             return refusal(400, "a request has one length", close=True)
         if not self._is_open_to(scope):
-            return refusal(403, logged("others than this machine need a token, and none is set"))
+            return refusal(403, logged("who does not come through loopback needs a token, and none is set"))
         if not self._is_called_by_name(scope):
             return refusal(421, logged(_strange("Host", "hosts", _all(scope, b"host"))))
         if not self._is_from_a_known_page(scope):

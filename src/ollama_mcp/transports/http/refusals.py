@@ -32,10 +32,10 @@ def refusal(status: int, why: str, retry_after_s: int = 0, *, close: bool = Fals
     return JSONResponse(body, status, headers)
 
 
-def logged(why: str) -> str:
-    """Tell the operator, too, who alone can change it; a few times a minute at most."""
+def logged(why: str, about: str = "") -> str:
+    """Tell the operator, too, who alone can change it; of what it is about a few times a minute at most."""
     try:
-        _lines.admit("lines")
+        _lines.admit("lines", about)
     except RateLimited:
         return why
     _log.warning("refused a request: %s", why)
