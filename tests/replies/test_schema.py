@@ -313,6 +313,21 @@ def test_a_definition_that_is_used_and_one_that_is_not_are_followed_alike():
         check_schema({"type": "null", "$defs": {"a": {"$ref": "#/$defs/missing"}}})
 
 
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_a_reference_is_followed_wherever_it_stands(name):
+    parts = {key: {"items": {"type": "null"}} for key in "abc"}
+    check_schema({"properties": parts})
+    with pytest.raises(InvalidArgument, match="cannot be followed"):
+        check_schema({"properties": {**parts, name: {"items": {"$ref": "#/$defs/missing"}}}})
+
+
+def test_of_what_is_wrong_with_a_schema_60_characters_of_its_place_and_120_of_the_rest_are_told():
+    with pytest.raises(InvalidArgument) as refused:
+        check_schema({"properties": {"b" * 99: {"type": "t" * 200}}})
+    _, _, place = refused.value.cause.partition(" at ")
+    assert place == f"$.properties.{'b' * 47}: '{'t' * 119}"
+
+
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
