@@ -176,6 +176,19 @@ def test_a_port_is_a_number_from_1_to_65535(port, is_one):
     assert parse_authority(f"a:{port}") == (Authority("a", port) if is_one else None)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "port", "written"),
+    [
+        ("http", 80, "http://a"),
+        ("https", 443, "https://a"),
+        ("http", 443, "http://a:443"),
+        ("https", 80, "https://a:80"),
+    ],
+)
+def test_the_usual_port_of_an_origin_is_not_written(scheme, port, written):
+    assert str(Origin(scheme, "a", port)) == written
+
+
 # --- who may call ------------------------------------------------------------------------------
 
 
@@ -221,3 +234,8 @@ def test_a_host_header_passes_by_name_and_port(header, local_port, scheme, passe
 def test_a_page_passes_by_where_it_comes_from(header, scheme, passes):
     known = Names("gpu-box", (AllowedHost("other"),), (Origin("https", "app.example", 443),))
     assert known.has_origin(header, LOCAL, scheme) is passes
+
+
+def test_the_interface_of_a_link_local_address_is_no_part_of_its_name():
+    assert Names("").has_host("[fe80::1]:8000", ("fe80::1%eth0", 8000))
+    assert not Names("").has_host("[fe80::2]:8000", ("fe80::1%eth0", 8000))
