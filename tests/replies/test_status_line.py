@@ -50,6 +50,16 @@ def test_a_speed_is_told_once_it_can_be_measured(virtually, tokens, pause, line)
     assert virtually(run) == f"{line} · writing"
 
 
+def test_one_token_alone_has_no_speed_however_long_ago_it_came(virtually):
+    async def run() -> str:
+        reply: Reply[str] = Reply()
+        await written(reply, 1)
+        await asyncio.sleep(9)
+        return reply.summary()
+
+    assert virtually(run) == "1 tok · writing"
+
+
 def test_a_speed_stays_what_it_was_at_the_end(virtually):
     async def run() -> list[str]:
         reply = Replies().start(lambda reply: written(reply, 5, 0.5))
@@ -157,11 +167,11 @@ def test_places_are_written_as_people_write_them(number, place):
 # --- the tail of the text ----------------------------------------------------------------------
 
 
-def line_with(text: str, limit: int = 160) -> str:
+def line_with(text: str, **limit: int) -> str:
     reply: Reply[str] = Reply()
     reply.advance(State.WRITING)
     reply.write(text)
-    return reply.status(limit)
+    return reply.status(**limit)
 
 
 def test_the_tail_of_the_text_fills_what_is_left_of_the_line():
@@ -183,7 +193,7 @@ def test_a_line_without_room_for_eight_characters_has_no_tail():
 
 def test_the_newest_note_is_part_of_the_line():
     reply: Reply[str] = Reply()
-    reply.notes += ["old", "new"]
+    reply.notes += ["oldest", "older", "new"]
     reply.advance(State.WRITING)
     assert reply.status() == "1 tok · new"
 
