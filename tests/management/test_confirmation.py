@@ -3,7 +3,7 @@
 import pytest
 
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.management.confirmation import Confirmation, Question, meant
+from ollama_mcp.management.confirmation import Confirmation, Question, keep_others, meant
 from ollama_mcp.wire import ModelInfo
 
 WHY = "it cannot be undone"
@@ -86,3 +86,19 @@ def test_a_name_alone_means_what_has_it_now_and_a_content_means_itself():
     assert meant(Confirmation("m"), "") == Confirmation("m", "")
     assert meant(Confirmation("m", ""), "sha256:1") == Confirmation("m", "")
     assert meant(Confirmation("m", "sha256:2"), "sha256:1") == Confirmation("m", "sha256:2")
+
+
+@pytest.mark.anyio
+async def test_a_name_that_is_taken_is_given_up_only_when_that_was_confirmed():
+    class Installed:
+        async def entry(self, name: str) -> ModelInfo | None:
+            return ModelInfo(name="m:latest", digest="f" * 64, size=2_000_000_000) if name == "m" else None
+
+    assert await keep_others(Installed(), "free", None) == ""
+    assert await keep_others(Installed(), "m", Confirmation("m")) == "f" * 64
+    with pytest.raises(NotConfirmed) as failure:
+        await keep_others(Installed(), "m", None)
+    assert str(failure.value) == (
+        "NOT_CONFIRMED: to overwrite m:latest (2.0 GB) was not confirmed: a model of that name is installed. "
+        'Ask the user first, then send confirm="m:latest".'
+    )
