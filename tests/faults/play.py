@@ -44,13 +44,12 @@ class Seen:
     def may_be_disturbed(self, case: Case) -> bool:
         """Whether others may have done it: the machine was busy, or a fault closed the connection it took.
 
-        It was too slow, a clock ran out that should not, or the request never came to the server.
+        It was too slow, a clock ran out or a connection was lost that should not, or the request never came
+        to the server.
         """
-        code = self.outcome.code
-        ends_late = code == "TIMEOUT" and "TIMEOUT" not in codes(case)
-        is_lost = code in {"TIMEOUT", "STREAM_BROKEN"} and not self.asked
-        is_lost = is_lost or self.then.code in {"TIMEOUT", "STREAM_BROKEN"}
-        return self.seconds >= MOST_S or ends_late or is_lost
+        code, alike = self.outcome.code, {"TIMEOUT", "STREAM_BROKEN"}
+        is_odd = code in alike and (code not in codes(case) or not self.asked)
+        return self.seconds >= MOST_S or is_odd or self.then.code in alike
 
 
 @dataclass
