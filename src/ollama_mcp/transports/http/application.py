@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcp.server import MCPServer
-from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
-from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
+from mcp.server.auth.routes import create_protected_resource_routes
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -24,7 +23,7 @@ from ollama_mcp.errors import Timeout
 from ollama_mcp.listening import Origin
 from ollama_mcp.transports.http.access import Access, access_of
 from ollama_mcp.transports.http.bodies import Bodies
-from ollama_mcp.transports.http.callers import with_callers
+from ollama_mcp.transports.http.callers import requiring, with_callers
 from ollama_mcp.transports.http.doors import Doors
 from ollama_mcp.transports.http.probes import Probes
 from ollama_mcp.transports.http.sessions import introduced
@@ -160,11 +159,7 @@ def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
 def _as_the_host_has_it(host: MCPServer[Any], endpoint: Endpoint) -> Endpoint | ASGIApp:
     """Behind the host's own `auth`, where it has one, as the SDK puts its endpoint there."""
     auth = host.settings.auth
-    if auth is None:
-        return endpoint
-    resource = auth.resource_server_url
-    told = build_resource_metadata_url(resource) if resource is not None else None
-    return RequireAuthMiddleware(request_response(endpoint), auth.required_scopes or [], told)
+    return endpoint if auth is None else requiring(request_response(endpoint), auth)
 
 
 def _metadata(access: Access) -> list[BaseRoute]:

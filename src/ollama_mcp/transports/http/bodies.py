@@ -106,15 +106,17 @@ class Bodies:
         if size <= _SMALL:
             return
         claim.grow(size)
-        if self._has_too_many(claim.owner):
+        if self._too_many(claim.owner) is not None:
             self._let_go_of_cancelled()
-        if self._held[claim.owner] > self._most * _OF_ONE:
-            raise _Refused(429, "too many large messages of one caller at once", 1)
-        if self._held.total() > self._most * _TOGETHER:
-            raise _Refused(503, "too many large messages at once", 1)
+        if (refused := self._too_many(claim.owner)) is not None:
+            raise refused
 
-    def _has_too_many(self, caller: Caller) -> bool:
-        return self._held[caller] > self._most * _OF_ONE or self._held.total() > self._most * _TOGETHER
+    def _too_many(self, caller: Caller) -> _Refused | None:
+        if self._held[caller] > self._most * _OF_ONE:
+            return _Refused(429, "too many large messages of one caller at once", 1)
+        if self._held.total() > self._most * _TOGETHER:
+            return _Refused(503, "too many large messages at once", 1)
+        return None
 
     def _let_go_of_cancelled(self) -> None:
         """A call that was cancelled is a cycle of its frames and its failure, which holds what it got."""

@@ -58,12 +58,16 @@ def with_callers(
     checks_resource = auth is not None and auth.validate_token_resource is not False
     patience = Patience()
     backend = _Bearer(verifier, resource if checks_resource else None, patience)
-    required = RequireAuthMiddleware(
-        shared,
-        (auth.required_scopes if auth is not None else None) or [],
-        build_resource_metadata_url(resource) if resource is not None else None,
-    )
-    return AuthenticationMiddleware(AuthContextMiddleware(required), backend=backend, on_error=_cannot_tell)
+    required = AuthContextMiddleware(requiring(shared, auth))
+    return AuthenticationMiddleware(required, backend=backend, on_error=_cannot_tell)
+
+
+def requiring(app: ASGIApp, auth: AuthSettings | None) -> RequireAuthMiddleware:
+    """Let in to `app` only who was found out and has the issuer's scopes; others learn how to get it."""
+    scopes = auth.required_scopes if auth is not None else None
+    resource = auth.resource_server_url if auth is not None else None
+    told = build_resource_metadata_url(resource) if resource is not None else None
+    return RequireAuthMiddleware(app, scopes or [], told)
 
 
 class _TooMany(AuthenticationError):
