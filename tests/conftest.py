@@ -22,8 +22,36 @@ from ollama_mcp.replies import overview, progress, registry, reply
 from ollama_mcp.testing import FakeOllama
 
 # No machine is too slow for an example, and the first one waits for tables that hypothesis makes once.
-settings.register_profile("ours", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
-settings.load_profile("ours")
+settings.register_profile("quick", deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "thorough", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck)
+)
+
+# --- two suites -------------------------------------------------------------------------------
+
+LONG = ("embedded", "faults", "http", "process", "replay", "transports")
+"""Folders whose tests take long, most since they start the command or the engine."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="as the long suite does: random tests draw more examples",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        is_engine = item.get_closest_marker("engine") is not None
+        if is_engine or item.path.relative_to(here).parts[0] in LONG:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture

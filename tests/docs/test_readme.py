@@ -58,6 +58,7 @@ def test_there_is_a_configuration_for_each_of_the_six_clients() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("entry", servers())
+@pytest.mark.long
 async def test_a_configuration_starts_a_server_that_reaches_its_ollama(entry: dict[str, Any]) -> None:
     assert entry["command"].startswith("/"), "hosts have a foreign working directory"
     assert entry["command"].endswith("/ollama-mcp")
@@ -91,6 +92,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> None:
 @pytest.mark.parametrize(
     "program", blocks("python"), ids=["verifier", "server", "own tool", "client", "pytest"]
 )
+@pytest.mark.long
 def test_a_program_in_readme_runs(program: str, tmp_path: Path) -> None:
     file = tmp_path / "test_program.py"
     with FakeOllama.in_thread() as fake:
@@ -107,6 +109,7 @@ def test_the_verifier_in_readme_is_one(tmp_path: Path, monkeypatch: pytest.Monke
     assert access.names.has_host("gpu.example.com", ("10.0.0.7", 8000))
 
 
+@pytest.mark.long
 def test_the_test_in_readme_passes_where_trio_is_installed(tmp_path: Path) -> None:
     # As anyio's own fixture does there; that the second loop is none here makes no difference.
     conftest = 'import pytest\n@pytest.fixture(params=["asyncio", "trio"])\ndef anyio_backend(request):\n'
@@ -147,6 +150,7 @@ async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_wo
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["loopback", "token"])
+@pytest.mark.long
 async def test_the_commands_for_http_in_readme_serve(tmp_path: Path, how: str) -> None:
     section = README.partition("## Over HTTP")[2].partition("\n## ")[0]
     commands = [text.strip() for text in re.findall(r"(?:```sh\n|`)([^`]*serve --http[^`]*)`", section)]
@@ -197,6 +201,7 @@ def how_to_run(example: Path) -> str:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.long
 def test_an_example_runs_as_its_head_says(example: Path) -> None:
     program, file = how_to_run(example).split()
     assert ROOT / file == example

@@ -113,6 +113,7 @@ def test_many_patterns_together_look_at_no_more_than_one_may(tree, monkeypatch):
         names(*[f"**/a{number}.md" for number in range(100)], root=tree)
 
 
+@pytest.mark.long
 def test_any_folders_behind_any_folders_mean_and_cost_nothing_more(tree):
     assert names("**/**/sub/**/**/**/e.md", root=tree) == ["sub/deep/e.md"]
     for number in range(300):
@@ -123,6 +124,7 @@ def test_any_folders_behind_any_folders_mean_and_cost_nothing_more(tree):
     assert time.process_time() - before < 0.2
 
 
+@pytest.mark.long
 def test_no_pattern_costs_more_than_it_has_parts(tree):
     deep = tree / "/".join(["a" * 50] * 20)
     deep.mkdir(parents=True)

@@ -99,6 +99,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("a blocked loop", "os.stat was called on an event loop"),
     ],
 )
+@pytest.mark.long
 def test_what_a_test_leaves_behind_fails_it(found: dict[str, str], leak: str, said: str):
     assert re.search(said, found[leak])
 

@@ -41,6 +41,7 @@ async def test_the_child_says_what_we_would_say(text: str, found: list[str]):
         assert await judge(text, schema) == found == rooms.violations(text, schema)
 
 
+@pytest.mark.long
 async def test_a_pattern_that_never_ends_is_ended_while_others_are_served(bench, monkeypatch):
     monkeypatch.setattr(rooms, "_LIMIT_S", 1.0)
     with anyio.fail_after(10):
@@ -57,6 +58,7 @@ async def test_a_pattern_that_never_ends_is_ended_while_others_are_served(bench,
     assert told.value.remedy == "Simplify its patterns and references."
 
 
+@pytest.mark.long
 async def test_cancelling_ends_the_child(bench):
     with anyio.fail_after(10):
         async with bench() as b:

@@ -296,6 +296,7 @@ def random_tokens(rng: random.Random) -> list[Token]:
 
 
 @pytest.mark.parametrize("form", ["status", "text"])
+@pytest.mark.long
 def test_the_rules_hold_for_500_random_timings(virtually, form: str):
     rng = random.Random(17)
     reports = 0

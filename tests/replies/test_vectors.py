@@ -68,6 +68,7 @@ def test_the_operators_limits_count():
 # --- what is told ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_the_numbers_of_a_call_are_told(bench):
     with anyio.fail_after(5):
         async with bench(model()) as b:

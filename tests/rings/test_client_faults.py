@@ -124,6 +124,7 @@ async def test_what_is_no_ollama_is_told_by_who_named_it(monkeypatch, fake):
                 await client.call(TAGS)
 
 
+@pytest.mark.long
 async def test_a_port_that_takes_no_connection_runs_out_the_connect_clock(connect):
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
@@ -222,6 +223,7 @@ async def test_one_who_reads_slowly_gets_all_that_had_come_before_a_stream_broke
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.long
 async def test_a_recorded_stream_cut_at_every_byte_is_broken_and_never_something_else(
     fake, client, recording, how
 ):
@@ -551,6 +553,7 @@ async def test_success_is_the_end_of_a_pull(fake, client):
 
 
 @pytest.mark.parametrize("noise", [b"", b'{"response":"late"}\n'])
+@pytest.mark.long
 async def test_an_answer_is_not_held_back_by_a_server_that_keeps_the_stream_open(fake, client, noise):
     def steps():
         yield b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"

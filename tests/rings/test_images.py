@@ -201,6 +201,7 @@ def test_a_damaged_byte_never_is_an_unclassified_failure(make, width, height, pl
     ],
     ids=["fill", "stuffing", "markers", "segments", "chunks"],
 )
+@pytest.mark.long
 def test_a_header_without_an_end_costs_no_time(data):
     before = time.process_time()
     with pytest.raises(InvalidArgument):

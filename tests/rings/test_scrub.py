@@ -113,6 +113,7 @@ def test_what_is_shown_is_one_line_of_at_most_200_characters(text):
 @pytest.mark.parametrize(
     "text", ["1", "a:", "::", "/a", "/ ", "[:", "1.1.1.", "a->", "C:\\a", "@", "//a", "bearer "]
 )
+@pytest.mark.long
 def test_no_text_makes_it_slow(text):
     started = time.monotonic()
     scrub(text * (1_000_000 // len(text)))

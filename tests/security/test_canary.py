@@ -146,6 +146,7 @@ def logged(tmp_path):
     return (tmp_path / "server.log").read_text()
 
 
+@pytest.mark.long
 def test_nothing_is_seen_over_stdio(start, settings, fake, tmp_path):
     child = start(**settings)
     child.open("2025-11-25")
@@ -226,6 +227,7 @@ ACCESS = {
 
 
 @pytest.mark.parametrize("access", ACCESS)
+@pytest.mark.long
 def test_nothing_is_seen_over_http_and_no_token_reaches_ollama(over_http, fake, tmp_path, access):
     backend, given = ACCESS[access]
     (tmp_path / "issuer.py").write_text(VERIFIER)
@@ -282,6 +284,7 @@ def said_by(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.long
 def test_doctor_does_not_tell(said_by, settings, fake, fault):
     faulty(fake, FAULTS[fault])
     _, said = said_by("doctor", **settings, OLLAMA_MCP_TOKEN=TOKENS["anne"])

@@ -114,6 +114,7 @@ JSON = st.recursive(
     body=st.dictionaries(FIELDS, JSON, max_size=6),
     installed=st.booleans(),
 )
+@pytest.mark.long
 def test_no_request_breaks_the_fake(path, body, installed):
     if installed:
         body |= {"model": "llama3.2:3b"}

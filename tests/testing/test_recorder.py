@@ -51,6 +51,7 @@ async def written(made: Recorder, count: int = 1) -> list[Exchange]:
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
+@pytest.mark.long
 async def test_a_recording_that_is_recorded_again_is_the_same(path, fake, made, dial):
     before = Exchange.load(path)
     fake.replay(before)

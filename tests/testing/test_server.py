@@ -239,6 +239,7 @@ def test_a_taken_port_is_an_error():
         FakeOllama.in_thread(port=fake.port).__enter__()
 
 
+@pytest.mark.long
 async def test_a_thousand_clients_at_once_are_all_answered(fake: FakeOllama, connect):
     raws = [await connect() for _ in range(1000)]
     for raw in raws:

@@ -24,7 +24,7 @@ Call = Callable[..., Awaitable[CallToolResult]]
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
 
-@pytest.fixture(params=["auto", "legacy"])
+@pytest.fixture(params=["auto", pytest.param("legacy", marks=pytest.mark.long)])
 def mode(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -91,6 +91,7 @@ def test_waiting_again_has_its_own_deadline_and_progress(at):
     at(work)
 
 
+@pytest.mark.long
 def test_whatever_the_deadlines_and_the_timings_the_answer_is_whole(at):
     chance = random.Random(5)
     alphabet = ["a", " ", "\r\n", "\N{COMBINING ACUTE ACCENT}", "\N{GRINNING FACE}", "\N{LLAMA}", "\t"]

@@ -96,6 +96,7 @@ async def test_every_limit_is_the_operators_to_raise(connect, fake, case):
         ("ollama_chat", {"prompt": "x", "tools": [{}] * 1_000_000}),
     ],
 )
+@pytest.mark.long
 def test_a_list_is_counted_before_its_items_are_read(tool, arguments):
     check = ArgumentCheck(
         next(tool_ for toolset in TOOLSETS.values() for tool_ in toolset if tool_.name == tool),

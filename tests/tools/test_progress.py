@@ -150,6 +150,7 @@ async def test_without_a_token_nothing_is_sent_or_computed(connect, fake, monkey
             assert not (await client.call_tool("ollama_chat", {"prompt": "x"})).is_error
 
 
+@pytest.mark.long
 async def test_a_failing_call_keeps_the_gap_too(client, fake):
     fake.script(Script(tokens=WORDS, delay=0.02, cut_after_tokens=15, how="reset"))
     at: list[float] = []

@@ -122,6 +122,7 @@ async def test_another_service_is_not_ollama(mode):
 
 
 @pytest.mark.parametrize("path", ["/api/version", "/api/ps"])
+@pytest.mark.long
 async def test_a_server_that_hangs_does_not_hold_the_status_up(mode, path):
     async with desk(mode) as (fake, _, client):
         fake.script(Script(delay_first=30), path=path)
@@ -253,6 +254,7 @@ def test_nobody_sees_the_replies_of_another(virtually, monkeypatch):
     virtually(run)
 
 
+@pytest.mark.long
 async def test_the_status_needs_no_turn_and_many_calls_do_not_hold_it_up(mode):
     async with desk(mode, OLLAMA_MCP_QUEUE="1000") as (fake, app, client):
         fake.script(Script(delay_first=30), path="/api/chat")

@@ -249,6 +249,7 @@ def test_a_place_that_is_stuck_is_named_with_the_way_to_free_it(at):
     at(work)
 
 
+@pytest.mark.long
 def test_whatever_is_given_up_or_stopped_and_when_no_turn_is_lost(at):
     chance = random.Random(7)
 
