@@ -1,7 +1,9 @@
 """What every test shares."""
 
 import asyncio
+import copy
 import gc
+import inspect
 import itertools
 import os
 import selectors
@@ -18,8 +20,11 @@ import blockbuster
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ollama_mcp import catalog
+from ollama_mcp.management import installed
 from ollama_mcp.replies import overview, progress, registry, reply
 from ollama_mcp.testing import FakeOllama
+from ollama_mcp.tools import binding
 
 # No machine is too slow for an example, and the first one waits for tables that hypothesis makes once.
 settings.register_profile("quick", deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
@@ -27,17 +32,31 @@ settings.register_profile(
     "thorough", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck)
 )
 
-# --- two suites -------------------------------------------------------------------------------
+# --- the suites --------------------------------------------------------------------------------
 
-LONG = ("embedded", "faults", "http", "process", "replay", "transports")
-"""Folders whose tests take long, most since they start the command or the engine."""
+LONG = (
+    "faults/test_every_byte.py",
+    "faults/test_transports.py",
+    "house",
+    "http",
+    "process",
+    "replay/test_tools.py",
+    "transports/test_stdio.py",
+    "transports/test_stopping.py",
+)
+"""Tests that start the command, or take long: of the long suite, but for those that are marked `gate`."""
+
+
+def _is_long(path: Path) -> bool:
+    inside = path.relative_to(Path(__file__).parent).as_posix()
+    return any(inside == name or inside.startswith(f"{name}/") for name in LONG)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--thorough",
         action="store_true",
-        help="as the long suite does: random tests draw more examples",
+        help="as the long suite does: measured times are held to their figures, random tests draw more",
     )
 
 
@@ -45,13 +64,59 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("thorough" if config.getoption("--thorough") else "quick")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave what the quick suite does not run uncollected, which takes seconds."""
+    return True if config.option.markexpr == QUICK and _is_long(collection_path) else None
+
+
+QUICK = "not gate and not long"
+"""What `addopts` in pyproject.toml selects."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
         is_engine = item.get_closest_marker("engine") is not None
-        if is_engine or item.path.relative_to(here).parts[0] in LONG:
+        if is_engine or (_is_long(item.path) and item.get_closest_marker("gate") is None):
             item.add_marker(pytest.mark.long)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of garbage collections: some tests ask for one."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether this is the long suite."""
+    return pytestconfig.getoption("--thorough")
+
+
+@pytest.fixture(scope="session")
+def figure(thorough: bool) -> Callable[[float], float]:
+    """The limit of a measured time: its figure in the long suite, elsewhere 30 s against hanging."""
+    return lambda seconds: seconds if thorough else 30.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schemas_once() -> Iterator[None]:
+    """Make each tool's schemas once: a thousand tests have a server, for which the SDK takes 70 ms."""
+    make, made = binding.SDKTool.from_function, dict[str, Any]()
+
+    def from_function(function: Any, name: str, title: str, description: str, *, annotations: Any) -> Any:
+        key = (
+            f"{function.__module__} {name} {title} {description} {annotations} {inspect.signature(function)}"
+        )
+        if key not in made:
+            made[key] = make(function, name, title, description, annotations=annotations)
+        tool = made[key]
+        own = {"fn": function, "fn_metadata": tool.fn_metadata.model_copy()}
+        return tool.model_copy(update={**own, "parameters": copy.deepcopy(tool.parameters)})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binding, "SDKTool", SimpleNamespace(from_function=from_function))
+        yield
 
 
 @pytest.fixture
@@ -89,10 +154,8 @@ class Watched(FakeOllama):
 
 @pytest.fixture
 def watched() -> Iterator[Watched]:
-    gc.freeze()  # a full collection of what pytest holds would stop the fake's clock
     with Watched.in_thread() as fake:
         yield fake
-    gc.unfreeze()
 
 
 # --- with a clock of our own -------------------------------------------------------------------
@@ -130,7 +193,7 @@ def virtually(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitab
     def clock() -> float:
         return asyncio.get_running_loop().time()
 
-    for module in (overview, progress, registry, reply):
+    for module in (catalog, installed, overview, progress, registry, reply):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
 
     def run(work: Callable[[], Awaitable[Any]]) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from .calls import IN_HEAD
+from .calls import IN_HEAD, TEXTS
 from .kinds import Case
+from .play import Seen
 
 OK = "OK"
 _STREAMS = "chat|generate|load|pull|push|create"
@@ -107,10 +108,6 @@ def codes(case: Case) -> set[str]:
     raise LookupError(case.id)
 
 
-def _fits(cell: str, any_of: list[str]) -> bool:
-    return any(fnmatchcase(cell, pattern) for pattern in any_of)
-
-
 def clock(case: Case) -> str:
     """The clock that runs out, if one does."""
     is_head = case.moment in IN_HEAD or case.fault == "headers-for-ever"
@@ -122,3 +119,30 @@ def tries(case: Case) -> int:
     again = case.fault.startswith(("status-503-", "status-429-")) and "cut" not in case.fault
     grown = case.fault == "status-400-overflow" and case.endpoint.name in {"chat", "generate", "embed"}
     return 2 if (again and not case.endpoint.once) or grown else 1
+
+
+def check(case: Case, seen: Seen) -> None:
+    """Check how a case ended: its code, what the failure says, and that the next call works."""
+    code = seen.outcome.code or OK
+    assert code in codes(case), seen
+    assert seen.asked == tries(case)
+    assert (seen.then.code, seen.left) == ("", True)
+    if code == OK:
+        if case.endpoint.texts and case.moment != "first-byte":
+            assert seen.outcome.text.startswith("".join(TEXTS))
+    elif seen.outcome.error:
+        _check_failure(case, seen, code)
+
+
+def _check_failure(case: Case, seen: Seen, code: str) -> None:
+    text, error = seen.outcome.text, seen.outcome.error
+    assert text.startswith(f"{code}: ")
+    assert len(text) <= 400
+    assert error["error_id"] is None
+    if code == "TIMEOUT":
+        assert error["clock"] == clock(case)
+    if case.fault.startswith("status-") and code not in {"MODEL_NOT_FOUND", "CONTEXT_OVERFLOW"}:
+        # those two are told with more than the answer itself said
+        assert error["upstream_status"] == (None if "cut" in case.fault else int(case.fault[7:10]))
+    if case.endpoint.texts and case.moment != "answer" and code != "NOT_OLLAMA":
+        assert error["partial_text"] == case.endpoint.text_until(case.moment)

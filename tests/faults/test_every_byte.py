@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,8 +18,6 @@ from ollama_mcp.settings import Backend
 from ollama_mcp.testing import Exchange, FakeOllama, Script
 from ollama_mcp.testing.framing import read_answer
 from ollama_mcp.wire import ChatRequest, EmbedRequest, Message, PullRequest
-
-from .drivers import TRANSPORTS
 
 pytestmark = pytest.mark.anyio
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -95,29 +92,3 @@ async def heard_at(
     fake.scripts.clear()
     fake.script(Script(raw=wire[:size], how=how), path=endpoint.path)
     return await read(ollama, endpoint, body)
-
-
-def patient(fake: FakeOllama) -> dict[str, str]:
-    """No clock is to run out here, however busy the machine is."""
-    clocks = ("CONNECT", "FIRST_BYTE", "IDLE")
-    return {"OLLAMA_HOST": fake.url} | {f"OLLAMA_MCP_{clock}_TIMEOUT": "60" for clock in clocks}
-
-
-@pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_through_a_tool_the_text_of_every_whole_line_is_kept(transport, how, tmp_path: Path):
-    recorded = Exchange.load(RECORDINGS / "chat-stop.json")
-    texts = [json.loads(line)["message"]["content"] for line in recorded.text.splitlines()]
-    ends = line_ends(recorded.wire)
-    with anyio.fail_after(240), (tmp_path / "stderr").open("w+") as stderr:
-        async with FakeOllama() as fake, TRANSPORTS[transport](patient(fake), stderr) as driver:
-            for size in range(0, len(recorded.wire), 11):
-                fake.script(Script(raw=recorded.wire[:size], how=how), path="/api/chat", times=1)
-                outcome = await driver.call("ollama_chat", {"model": MODEL, "prompt": "hi"})
-                text = "".join(texts[: bisect_right(ends, size)])
-                if outcome.code:
-                    assert (outcome.code, outcome.error["partial_text"]) == ("STREAM_BROKEN", text), size
-                else:
-                    assert (outcome.text, text) == ("".join(texts), "".join(texts)), size
-        stderr.seek(0)
-        assert stderr.read() == ""

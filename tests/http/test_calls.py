@@ -17,6 +17,7 @@ def served(serve):
     return serve(OLLAMA_MCP_SSE="1")
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_an_answer_streams_as_progress_and_comes_whole(served, ollama, mode):
     ollama.script(Script(tokens=["a "] * 40, delay=0.01))

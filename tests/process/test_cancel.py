@@ -10,7 +10,7 @@ import pytest
 
 from ollama_mcp.testing import Script
 
-COUNT = 500
+COUNT, IN_GATE = 500, 60
 LANES = 8
 """Calls that are in flight at one time."""
 PIPE_S = 0.5
@@ -59,16 +59,18 @@ def cancel_at_random(child: Any, moments: list[float]) -> dict[int, float]:
     return cancelled
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
 def test_cancelling_at_random_moments_closes_the_socket_and_nothing_follows(
-    serve: Any, fake: Any, version: str
+    serve: Any, fake: Any, thorough: bool, figure: Any, version: str
 ):
+    count = COUNT if thorough else IN_GATE
     child = serve(version, OLLAMA_MCP_PARALLEL="32")
     child.call("warm")
     child.result_of("warm")
     before = held(child, fake, "before")
     dice = random.Random(version)
-    cancelled = cancel_at_random(child, [dice.uniform(0, 0.3) for _ in range(COUNT)])
+    cancelled = cancel_at_random(child, [dice.uniform(0, 0.3) for _ in range(count)])
     fake.wait_for_sync(lambda fake: not fake.in_flight, timeout=30)
     assert held(child, fake, "after") == before == Held(before.descriptors, before.threads, 0, 0, 0)
     del fake.asked_at["x"]  # of the first call
@@ -76,15 +78,14 @@ def test_cancelling_at_random_moments_closes_the_socket_and_nothing_follows(
     took = sorted(fake.left_at[prompt] - cancelled[int(prompt)] for prompt in fake.asked_at)
     early = sum(fake.left_at[p] - fake.asked_at[p] < 0.1 for p in fake.asked_at)
     print(
-        f"\n{version}: {COUNT} cancelled, {COUNT - len(took)} before Ollama was asked, {early} before the "
+        f"\n{version}: {count} cancelled, {count - len(took)} before Ollama was asked, {early} before the "
         f"first token; upstream closed after p50 {took[len(took) // 2] * 1000:.1f} ms, "
         f"p99 {took[int(len(took) * 0.99)] * 1000:.1f} ms, at most {took[-1] * 1000:.1f} ms"
     )
-    assert len(took) > COUNT * 0.8
-    assert 20 < early < len(took) - 20
-    # The percentiles are for people to read on a quiet machine (pytest -s), where p99 is at most 50 ms.
-    # What must hold on a busy one: a call that went on would take ten seconds.
-    assert took[-1] <= 5
+    assert len(took) > count * 0.8
+    assert count / 25 < early < len(took) - count / 25
+    assert took[int(len(took) * 0.99)] <= figure(0.05)
+    assert took[-1] <= 5  # a call that went on would take ten seconds
 
     assert child.finish() == 0
     for line in child.out.rest():

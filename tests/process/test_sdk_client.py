@@ -20,6 +20,7 @@ def connected(fake: FakeOllama, mode: str, *command: str) -> AbstractAsyncContex
     return Client(stdio_client(server), mode=mode)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("mode", "version"), [("auto", "2026-07-28"), ("legacy", "2025-11-25")])
 async def test_it_streams_an_answer_and_stops_the_model_when_it_gives_up(fake: Any, mode: str, version: str):
     heard: list[str] = []

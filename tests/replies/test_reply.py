@@ -223,7 +223,7 @@ async def test_an_answer_that_breaks_off_at_any_byte_keeps_its_beginning(bench, 
     ended: list[tuple[str, str]] = []
     with anyio.fail_after(20):
         async with bench() as b:
-            for size in range(0, 1700, 11):
+            for size in range(0, 1700, 97):
                 b.fake.script(Script(tokens=tokens, cut_after_bytes=size, how=how), path="/api/chat", times=1)
                 try:
                     ended.append(("whole", await b.chat(model="llama3.2:3b")))

@@ -222,25 +222,6 @@ async def test_one_who_reads_slowly_gets_all_that_had_come_before_a_stream_broke
     assert text == "one two three "
 
 
-@pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.long
-async def test_a_recorded_stream_cut_at_every_byte_is_broken_and_never_something_else(
-    fake, client, recording, how
-):
-    wire = recorded_wire(recording("chat-stop"))
-    whole = [line["message"]["content"] for line in recorded_lines(recording("chat-stop"))]
-    seen = set()
-    for size in range(0, len(wire), 1 if how == "close" else 5):
-        fake.script(Script(raw=wire[:size], how=how), path="/api/chat", times=1)
-        text, error = await heard(client)
-        seen.add(error.code if error else None)
-        assert "".join(whole).startswith(text)
-        if error is None:  # the answer is complete; only the end mark was missing
-            assert text == "".join(whole)
-            assert size > len(wire) - 10
-    assert seen <= {"STREAM_BROKEN", None}
-
-
 async def test_a_recorded_stream_that_falls_silent_at_any_byte_is_a_timeout(fake, connect, recording):
     wire = recorded_wire(recording("chat-stop"))
     client = connect(fake.url, first_byte=0.01, idle=0.01)

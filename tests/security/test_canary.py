@@ -251,6 +251,7 @@ client.OllamaClient.call = client.OllamaClient.stream = crash
 """
 
 
+@pytest.mark.long
 def test_a_crash_does_not_tell(start, settings, tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "sitecustomize.py").write_text(CRASH)

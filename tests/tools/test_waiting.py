@@ -111,19 +111,17 @@ def test_embeddings_that_go_on_fit_their_schema_and_are_continued(at):
 
 # --- the table of clients ----------------------------------------------------------------------
 
-FULL_NAMES = [client.name + more for client in CLIENTS for more in ("", " - next 2")]
 
-
-@pytest.mark.parametrize(("mode", "hears"), [("auto", False), ("legacy", False), ("legacy", True)])
-@pytest.mark.parametrize("name", [*FULL_NAMES, "Claude-AI", "some-client", "x-claude-ai"])
+@pytest.mark.parametrize(("mode", "hears"), [("auto", False), ("legacy", True)])
+@pytest.mark.parametrize("name", [*[client.name for client in CLIENTS], "claude-ai - next 2", "x-claude-ai"])
 def test_each_client_has_its_deadline(at, name, hears):
     async def hear(*_: object) -> None:
         pass
 
     async def work(d: Any) -> None:
         row = client_named(name)
-        assert (row is UNKNOWN) == name.startswith(("some", "x-"))
-        d.fake.script(Script(tokens=["a"] * 1000, delay=1))
+        assert (row is UNKNOWN) == name.startswith("x-")
+        d.fake.script(Script(tokens=["a"] * 20, delay=50))
         began = d.now()
         d.handle(await d.call(**({"hear": hear} if hears else {})))
         assert d.now() - began == pytest.approx(row.reported_s if hears else row.silent_s, abs=0.2)
@@ -144,17 +142,17 @@ def test_each_client_has_its_page(at, client):
 @pytest.mark.parametrize(("set_to", "expected"), [("7", 7), ("0", None)])
 def test_the_operators_deadline_is_before_the_clients_and_that_of_the_call_before_both(at, set_to, expected):
     async def work(d: Any) -> None:
-        d.fake.script(Script(tokens=["a"] * 1000, delay=1))
+        d.fake.script(Script(tokens=["a"] * 100, delay=2))
         began = d.now()
         if expected is None:
-            assert d.text(await d.call()) == "a" * 1000
+            assert d.text(await d.call()) == "a" * 100
         else:
             d.handle(await d.call())
             assert d.now() - began == pytest.approx(expected, abs=0.2)
         began = d.now()
         d.handle(await d.call(wait_s=20))
         assert d.now() - began == pytest.approx(20, abs=0.2)
-        assert d.text(await d.call(wait_s=0)) == "a" * 1000
+        assert d.text(await d.call(wait_s=0)) == "a" * 100
 
     at(work, "claude-ai", OLLAMA_MCP_SOFT_DEADLINE=set_to)
 
