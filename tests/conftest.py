@@ -7,27 +7,26 @@ import inspect
 import itertools
 import os
 import selectors
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import blockbuster
 import pytest
+from anyio._backends._asyncio import AsyncIOBackend
 from hypothesis import HealthCheck, settings
 
-from ollama_mcp import catalog
-from ollama_mcp.management import installed
-from ollama_mcp.replies import overview, progress, registry, reply
 from ollama_mcp.testing import FakeOllama
 from ollama_mcp.tools import binding
 
 # No machine is too slow for an example, and the first one waits for tables that hypothesis makes once.
-settings.register_profile("quick", deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+settings.register_profile("quick", deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
 settings.register_profile(
     "thorough", deadline=None, max_examples=100, suppress_health_check=list(HealthCheck)
 )
@@ -120,9 +119,10 @@ def _schemas_once() -> Iterator[None]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The one event loop that we run on."""
-    return "asyncio"
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The one event loop that we run on: in virtual time, unless the test is marked `real_time`."""
+    is_real = request.node.get_closest_marker("real_time") is not None
+    return "asyncio", {"loop_factory": asyncio.SelectorEventLoop if is_real else VirtualLoop}
 
 
 # --- with an Ollama that watches ----------------------------------------------------------------
@@ -158,25 +158,41 @@ def watched() -> Iterator[Watched]:
         yield fake
 
 
-# --- with a clock of our own -------------------------------------------------------------------
+# --- in virtual time ---------------------------------------------------------------------------
 
 
 class _Jump(selectors.SelectSelector):
     """Waits for nothing: the clock jumps to where the next thing happens."""
 
-    now = 0.0
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.outside = 0
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
-        if not ready:
-            if timeout is None:
+        if ready or timeout == 0:
+            return ready
+        if self.outside or timeout is None:  # what a thread or a process does takes real time
+            begun = time.monotonic()
+            ready = super().select(HANGS_S if timeout is None else timeout)
+            if not ready and timeout is None:
                 raise RuntimeError("everybody waits for ever")
+            self.now += time.monotonic() - begun
+        else:
             self.now += timeout
         return ready
 
 
+HANGS_S = 20
+"""Real seconds after which something from outside of the event loop will not come any more."""
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in which hours pass in no time, exactly."""
+    """An event loop in which hours pass in no time, exactly; while a thread or a child works, time is real.
+
+    What waits for another event loop or process over a socket needs real time: `pytest.mark.real_time`.
+    """
 
     def __init__(self) -> None:
         self._jump = _Jump()
@@ -185,16 +201,46 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jump.now
 
+    @contextmanager
+    def waiting_outside(self) -> Iterator[None]:
+        self._jump.outside += 1
+        try:
+            yield
+        finally:
+            self._jump.outside -= 1
+
+
+def _clock() -> float:
+    """`time.monotonic` for our own modules: that of the running event loop, if it is a virtual one."""
+    loop = asyncio._get_running_loop()
+    return loop.time() if isinstance(loop, VirtualLoop) else time.monotonic()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _virtual_clock() -> Iterator[None]:
+    """Let our modules read the clock of a VirtualLoop, which waits for worker threads and children."""
+
+    def outside(begin: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def wait(*args: Any, **kwargs: Any) -> Any:
+            loop = asyncio.get_running_loop()
+            with loop.waiting_outside() if isinstance(loop, VirtualLoop) else nullcontext():
+                return await begin(*args, **kwargs)
+
+        return wait
+
+    ours = SimpleNamespace(**vars(time) | {"monotonic": _clock})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in tuple(sys.modules.items()):
+            if name.startswith("ollama_mcp.") and vars(module).get("time") is time:
+                patch.setattr(module, "time", ours)
+        threads = AsyncIOBackend.run_sync_in_worker_thread
+        patch.setattr(AsyncIOBackend, "run_sync_in_worker_thread", outside(threads))
+        yield
+
 
 @pytest.fixture
-def virtually(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
-    """Runs an async function in a VirtualLoop, whose clock the Replies and what is about them use."""
-
-    def clock() -> float:
-        return asyncio.get_running_loop().time()
-
-    for module in (catalog, installed, overview, progress, registry, reply):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+def virtually() -> Callable[[Callable[[], Awaitable[Any]]], Any]:
+    """Run an async function in a VirtualLoop of its own."""
 
     def run(work: Callable[[], Awaitable[Any]]) -> Any:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -18,7 +18,7 @@ from ollama_mcp.testing import Script
 ENDLESS = {"type": "string", "pattern": "^(a+)+$"}
 ANSWER = '"' + "a" * 40 + '!"'
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ async def numbers_of(bench, **numbers: Any) -> dict[str, Any]:
             return (await b.chat(model="m")).stats.as_data()
 
 
+@pytest.mark.real_time  # an answer in no time has no speed
 async def test_the_numbers_are_those_of_the_last_line(bench):
     found = await numbers_of(
         bench, done_reason="length", prompt_eval_count=7, eval_count=10, eval_duration=3 * 10**9,

@@ -29,6 +29,7 @@ THINKER = Model("thinker", ("completion", "thinking"), template="{{ .Prompt }}<t
 # --- what a stream brings ----------------------------------------------------------------------
 
 
+@pytest.mark.real_time  # an answer in no time has no speed
 async def test_an_answer_has_its_numbers(bench):
     with anyio.fail_after(5):
         async with bench() as b:

@@ -92,6 +92,7 @@ async def test_a_server_that_was_started_again_is_called_over_a_new_connection(f
     assert (await client.call(VERSION)).version
 
 
+@pytest.mark.real_time
 async def test_a_connection_that_was_closed_while_nobody_looked_is_not_used_again(connect):
     with FakeOllama.in_thread() as first:
         client = connect(first.url)
@@ -146,6 +147,7 @@ def test_a_client_that_is_not_closed_goes_without_a_word(stack, caplog):
     assert not caplog.records
 
 
+@pytest.mark.real_time
 async def test_the_extra_speed_is_used_where_it_is_installed(fake, connect, stack, monkeypatch):
     sent = []
     send = httpx.AsyncHTTPTransport.handle_async_request
@@ -454,6 +456,7 @@ async def test_no_secret_is_in_any_failure(fake, connect):
 # --- proxies and TLS ---------------------------------------------------------------------------
 
 
+@pytest.mark.real_time
 async def test_a_proxy_of_the_environment_does_not_get_what_is_for_loopback(fake, connect, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -532,15 +535,18 @@ def secure(authority):
         thread.join()
 
 
+@pytest.mark.real_time
 async def test_a_private_authority_is_trusted_by_setting(secure, authority, connect):
     assert (await connect(secure, ca_file=str(authority[0])).call(VERSION)).version == "tls"
 
 
+@pytest.mark.real_time
 async def test_an_untrusted_certificate_is_refused_and_the_setting_named(secure, connect):
     with pytest.raises(errors.Unreachable, match="OLLAMA_MCP_CA_FILE"):
         await connect(secure).call(VERSION)
 
 
+@pytest.mark.real_time
 async def test_https_to_a_server_that_speaks_http_is_not_ollama(connect):
     async def refuse(stream: anyio.abc.SocketStream) -> None:
         async with stream:
@@ -560,6 +566,7 @@ async def test_https_to_a_server_that_speaks_http_is_not_ollama(connect):
         group.cancel_scope.cancel()
 
 
+@pytest.mark.real_time
 async def test_http_to_a_server_that_speaks_tls_is_an_error_of_ours(secure, connect):
     with pytest.raises(errors.BackendError):
         await connect(secure.replace("https:", "http:")).call(VERSION)

@@ -89,6 +89,7 @@ async def test_a_server_that_is_down_is_unreachable_by_its_address_without_useri
     assert caught.value.retryable
 
 
+@pytest.mark.real_time
 async def test_a_name_that_does_not_exist_is_unreachable_and_named(connect):
     with pytest.raises(errors.Unreachable, match=r"the name no-such-host\.invalid .*cannot be resolved"):
         await connect("http://no-such-host.invalid:1", connect=2).call(TAGS)

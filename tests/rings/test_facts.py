@@ -83,10 +83,12 @@ def test_importing_the_package_costs_nothing():
         "import ollama_mcp.wire, ollama_mcp.endpoints, ollama_mcp.ndjson",
     ],
 )
+@pytest.mark.gate
 def test_a_client_without_mcp_imports_neither_mcp_nor_httpx(statement):
     assert not loaded_by(statement) & {"mcp", "mcp_types", "httpx", "httpcore", "jsonschema", *EXTRAS}
 
 
+@pytest.mark.gate
 def test_a_call_imports_httpx_and_never_mcp():
     program = (
         "import asyncio, ollama_mcp.errors\nfrom ollama_mcp.client import OllamaClient\n"

@@ -153,6 +153,7 @@ def rooted(serve_all):
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 @pytest.mark.parametrize("tool", ["ollama_chat", "ollama_generate", "ollama_map_files"])
+@pytest.mark.real_time
 async def test_folders_that_a_client_over_http_names_are_not_read(rooted, ollama, mode, tool):
     roots, before = Rooted(), len(ollama.requests)
     with anyio.fail_after(20):
@@ -164,6 +165,7 @@ async def test_folders_that_a_client_over_http_names_are_not_read(rooted, ollama
 
 
 @pytest.mark.anyio
+@pytest.mark.real_time
 async def test_nor_those_that_a_client_names_over_the_transport_of_2024(rooted):
     roots = Rooted()
     with anyio.fail_after(20):

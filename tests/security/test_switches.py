@@ -9,7 +9,7 @@ from ollama_mcp import App, create_server
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 TOOLS = {
     # name: (its toolset, whether it changes something)

@@ -79,6 +79,7 @@ def test_the_end_of_stdin_may_be_there_from_the_start():
     assert done.stdout.startswith("http://127.0.0.1:")
 
 
+@pytest.mark.gate
 def test_the_fixture_serves_tests_of_any_kind(tmp_path):
     (tmp_path / "test_it.py").write_text(
         textwrap.dedent("""

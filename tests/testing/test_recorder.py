@@ -357,6 +357,7 @@ def test_any_bytes_in_any_pieces_survive_a_file(tmp_path_factory, body: bytes, c
         (["--port", "65536"], {}, "from 0 to 65535"),
     ],
 )
+@pytest.mark.gate
 def test_what_it_cannot_begin_with_is_one_line(options, environment, told, tmp_path):
     command = [sys.executable, "-m", "ollama_mcp.testing", *options]
     environment = {**os.environ, **environment}

@@ -111,8 +111,8 @@ async def test_delays_come_before_the_first_record_and_between(fake: FakeOllama,
     times = [
         anyio.current_time() - before async for _ in await client.chat("llama3.2:3b", HELLO, stream=True)
     ]
-    assert times[0] >= 0.05
-    assert times[2] >= 0.09
+    assert times[0] == pytest.approx(0.05)
+    assert times[2] == pytest.approx(0.09)
 
 
 async def test_the_last_record_follows_the_last_token_at_once():

@@ -209,6 +209,7 @@ def test_the_fake_runs_in_a_thread_for_tests_without_a_loop():
     assert not any(thread.name == "fake-ollama" for thread in threading.enumerate())
 
 
+@pytest.mark.real_time
 async def test_the_fake_in_a_thread_can_be_waited_for_in_another_loop():
     with FakeOllama.in_thread() as fake:
         official = ollama.AsyncClient(host=fake.url)

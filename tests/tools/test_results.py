@@ -33,6 +33,7 @@ async def schema_of(client: Any, tool: str) -> Any:
 
 
 @pytest.mark.parametrize("tool", ["ollama_chat", "ollama_generate"])
+@pytest.mark.real_time  # an answer in no time has no speed
 async def test_words_are_one_text_block_with_the_statistics_beside_it(client, call, tool):
     result = await call(tool, prompt="hello there")
     [block] = result.content
