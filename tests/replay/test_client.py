@@ -207,36 +207,38 @@ def _check_words(error: OllamaError) -> None:
     assert not any(secret in text for secret in ("/var/lib", "198.51.100.53", "/root", "\n"))
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-async def test_a_recording_becomes_what_it_expects(path: Path, world: Callable[[Exchange], FakeOllama]):
-    exchange = Exchange.load(path)
-    expects = dict(exchange.expects) | ({"error": ["NOT_OLLAMA"]} if exchange.name in UNGREETED else {})
-    lines = exchange.body().count(b"\n") if expects.get("cancelled") else None
-    with anyio.fail_after(5):
-        async with world(exchange) as fake, _client(fake.url) as client:
-            fake.replay(exchange)
-            outcome = await _made(client, exchange, leave_after=lines)
-            assert len(fake.requests) == 1
-            if expects.get("cancelled"):
-                await fake.wait_for(lambda fake: fake.disconnects == 1)
-    _check_error(outcome.error, expects)
-    for name in _COMPARED:
-        if name in expects:
-            told = sorted(expects[name]) if name == "models" else expects[name]
-            assert getattr(outcome, name) == told, name
+async def test_a_recording_becomes_what_it_expects(world: Callable[[Exchange], FakeOllama], subtests):
+    for path in RECORDINGS:
+        with subtests.test(path.stem):
+            exchange = Exchange.load(path)
+            expects = dict(exchange.expects) | (
+                {"error": ["NOT_OLLAMA"]} if exchange.name in UNGREETED else {}
+            )
+            lines = exchange.body().count(b"\n") if expects.get("cancelled") else None
+            with anyio.fail_after(5):
+                async with world(exchange) as fake, _client(fake.url) as client:
+                    fake.replay(exchange)
+                    outcome = await _made(client, exchange, leave_after=lines)
+                    assert len(fake.requests) == 1
+                    if expects.get("cancelled"):
+                        await fake.wait_for(lambda fake: fake.disconnects == 1)
+            _check_error(outcome.error, expects)
+            for name in _COMPARED:
+                if name in expects:
+                    told = sorted(expects[name]) if name == "models" else expects[name]
+                    assert getattr(outcome, name) == told, name
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in RECORDINGS if path.stem not in MENDED], ids=lambda path: path.stem
-)
-def test_our_model_of_a_request_says_what_was_recorded(path: Path):
-    exchange = Exchange.load(path)
-    request = _request(_row(exchange)[0], exchange)
-    assert isinstance(request, _Recorded) == (exchange.name in UNTYPED)
-    if isinstance(request, _Recorded):
-        assert request.to_json() == exchange.request.body
-    elif isinstance(request, wire.Request):
-        assert _plain(json.loads(request.to_json())) == _plain(exchange.request.json)
+def test_our_model_of_a_request_says_what_was_recorded(subtests):
+    for path in [path for path in RECORDINGS if path.stem not in MENDED]:
+        with subtests.test(path.stem):
+            exchange = Exchange.load(path)
+            request = _request(_row(exchange)[0], exchange)
+            assert isinstance(request, _Recorded) == (exchange.name in UNTYPED)
+            if isinstance(request, _Recorded):
+                assert request.to_json() == exchange.request.body
+            elif isinstance(request, wire.Request):
+                assert _plain(json.loads(request.to_json())) == _plain(exchange.request.json)
 
 
 def _plain(body: Any) -> Any:

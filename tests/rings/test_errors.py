@@ -200,19 +200,22 @@ def _texts(node: ast.expr) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else "X."
 
 
-@pytest.mark.parametrize("path", _sources(), ids=lambda path: path.stem)
-def test_every_failure_in_the_source_is_written_as_the_contract_says(path):
-    names = {c.__name__ for c in PLAIN}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.Call) or len(node.args) != 2:
-            continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name not in names:
-            continue
-        cause, remedy = map(_texts, node.args)
-        where = f"{path.name}:{node.lineno}"
-        assert remedy.rstrip("`").endswith((".", "X")), f"{where}: the remedy is no sentence"
-        assert not isinstance(node.args[0], ast.Constant) or not cause.endswith("."), (
-            f"{where}: the cause ends with a stop"
-        )
-        assert len(remedy) < 250, f"{where}: the remedy leaves no room for the cause"
+def test_every_failure_in_the_source_is_written_as_the_contract_says(subtests):
+    for path in _sources():
+        with subtests.test(path.stem):
+            names = {c.__name__ for c in PLAIN}
+            for node in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(node, ast.Call) or len(node.args) != 2:
+                    continue
+                name = (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                )
+                if name not in names:
+                    continue
+                cause, remedy = map(_texts, node.args)
+                where = f"{path.name}:{node.lineno}"
+                assert remedy.rstrip("`").endswith((".", "X")), f"{where}: the remedy is no sentence"
+                assert not isinstance(node.args[0], ast.Constant) or not cause.endswith("."), (
+                    f"{where}: the cause ends with a stop"
+                )
+                assert len(remedy) < 250, f"{where}: the remedy leaves no room for the cause"

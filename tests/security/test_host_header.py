@@ -115,9 +115,10 @@ def test_its_own_name_with_the_exact_port_is_let_in(ask, served, host):
     assert status(ask, served.port, f"Host: {host}") == 200
 
 
-@pytest.mark.parametrize("host", STRANGE)
-def test_another_name_is_turned_away(ask, served, host):
-    assert status(ask, served.port, f"Host: {host}") == 421
+def test_another_name_is_turned_away(ask, served, subtests):
+    for host in STRANGE:
+        with subtests.test(str(host)):
+            assert status(ask, served.port, f"Host: {host}") == 421
 
 
 HEADS = {
@@ -142,10 +143,11 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize(("headers", "wanted"), HEADS.values(), ids=HEADS)
-def test_exactly_one_host_header_counts(ask, served, headers, wanted):
-    version, headers = ("1.0", headers[1:]) if headers[:1] == ["1.0"] else ("1.1", headers)
-    assert status(ask, served.port, *headers, version=version) == wanted
+def test_exactly_one_host_header_counts(ask, served, subtests):
+    for name, (sent, wanted) in HEADS.items():
+        with subtests.test(name):
+            version, headers = ("1.0", sent[1:]) if sent[:1] == ["1.0"] else ("1.1", sent)
+            assert status(ask, served.port, *headers, version=version) == wanted
 
 
 TARGETS = [
@@ -166,9 +168,10 @@ TARGETS = [
 ]
 
 
-@pytest.mark.parametrize(("target", "host", "wanted"), TARGETS)
-def test_the_target_of_a_request_does_not_pass_by_the_doors(ask, served, target, host, wanted):
-    assert status(ask, served.port, f"Host: {host}", target=filled(target, served.port)) == wanted
+def test_the_target_of_a_request_does_not_pass_by_the_doors(ask, served, subtests):
+    for target, host, wanted in TARGETS:
+        with subtests.test(str(target)):
+            assert status(ask, served.port, f"Host: {host}", target=filled(target, served.port)) == wanted
 
 
 # --- further names -------------------------------------------------------------------------------
@@ -211,9 +214,10 @@ def named(serve_all):
     return serve_all(OLLAMA_MCP_ALLOW_HOSTS=ALLOWED)
 
 
-@pytest.mark.parametrize(("host", "wanted"), FURTHER.items(), ids=FURTHER)
-def test_a_name_of_the_operators_is_one_name_and_its_port(ask, named, host, wanted):
-    assert status(ask, named.port, f"Host: {host}") == wanted
+def test_a_name_of_the_operators_is_one_name_and_its_port(ask, named, subtests):
+    for host, wanted in FURTHER.items():
+        with subtests.test(str(host)):
+            assert status(ask, named.port, f"Host: {host}") == wanted
 
 
 EVERYWHERE = {

@@ -1,7 +1,10 @@
 """Which tools there are: read-only, toolsets and single tools, each with every tool; who confirms what."""
 
 import anyio
+import hypothesis
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from mcp.client import Client
 from mcp_types import ElicitResult
 
@@ -44,45 +47,31 @@ async def fake(anyio_backend):
         yield fake
 
 
-SEEN = {}
-"""The tools of a server by its settings: to make one costs a tenth of a second."""
-
-
-async def offered(**settings):
+def offered(settings):
     """The names of the tools that a client sees."""
-    key = tuple(settings.items())
-    if key not in SEEN:
-        SEEN[key] = await listed(settings)
-    return SEEN[key]
 
-
-async def listed(settings):
-    with anyio.fail_after(20):
+    async def listed():
         async with App.create(load(settings)) as app, Client(create_server(app)) as client:
             return {tool.name for tool in (await client.list_tools()).tools}
 
-
-@pytest.mark.parametrize("toolset", TOOLSETS)
-@pytest.mark.parametrize("tool", TOOLS)
-async def test_a_toolset_has_its_tools_and_no_others(tool, toolset):
-    wanted = TOOLS[tool][0] == toolset or tool in WITH_EACH
-    assert (tool in await offered(OLLAMA_MCP_TOOLSETS=toolset)) == wanted
+    return anyio.run(listed)
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-async def test_without_a_switch_nothing_is_there_that_changes_models_or_files(tool):
-    assert (tool in await offered()) == (TOOLS[tool][0] in BY_DEFAULT)
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-async def test_read_only_beats_every_other_switch(tool):
-    wide = {"OLLAMA_MCP_TOOLSETS": "all", "OLLAMA_MCP_TOOLS": tool}
-    assert (tool in await offered(**wide, OLLAMA_MCP_READ_ONLY="1")) != TOOLS[tool][1]
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-async def test_a_single_tool_is_added_by_its_name(tool):
-    assert tool in await offered(OLLAMA_MCP_TOOLSETS="models", OLLAMA_MCP_TOOLS=tool)
+@hypothesis.settings(max_examples=30)
+@given(
+    st.sets(st.sampled_from(TOOLSETS)), st.sets(st.sampled_from(sorted(TOOLS))), st.booleans(), st.booleans()
+)
+@example(set(), set(), True, False)
+@example(set(TOOLSETS), set(TOOLS), False, True)
+def test_toolsets_and_single_tools_are_added_up_and_read_only_beats_both(sets, tools, by_default, read_only):
+    settings = {} if by_default else {"OLLAMA_MCP_TOOLSETS": ",".join(sorted(sets)) or "models"}
+    settings |= {"OLLAMA_MCP_TOOLS": ",".join(sorted(tools))} if tools else {}
+    settings |= {"OLLAMA_MCP_READ_ONLY": "1"} if read_only else {}
+    on = BY_DEFAULT if by_default else sets or {"models"}
+    wanted = {name for name, (toolset, _) in TOOLS.items() if toolset in on or name in tools}
+    wanted = {name for name in wanted if not (read_only and TOOLS[name][1])}
+    assert offered(settings) - WITH_EACH == wanted - WITH_EACH
+    assert not wanted or offered(settings) >= WITH_EACH
 
 
 OFF = [name for name, (toolset, _) in TOOLS.items() if toolset not in BY_DEFAULT]
@@ -164,18 +153,19 @@ async def done(desk, tool, confirm, user=None, mode="auto"):
     return changed
 
 
-@pytest.mark.parametrize("confirm", CONFIRMS)
 @pytest.mark.parametrize("tool", DESTRUCTIVE)
-async def test_a_client_that_cannot_ask_confirms_by_the_exact_name(desk, tool, confirm):
+async def test_a_client_that_cannot_ask_confirms_by_the_exact_name(desk, subtests, tool):
     name = DESTRUCTIVE[tool][1]
-    written, wanted = CONFIRMS[confirm]
-    written = written.replace("NAME", name).replace("TOOL", tool).replace("CAPITALS", name.upper())
-    assert await done(desk, tool, written) == wanted
+    for confirm, (written, wanted) in CONFIRMS.items():
+        with subtests.test(confirm):
+            sent = written.replace("NAME", name).replace("TOOL", tool).replace("CAPITALS", name.upper())
+            assert await done(desk, tool, sent) == wanted
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-@pytest.mark.parametrize("confirm", ["", "the exact name"])
-@pytest.mark.parametrize("says", SAYS)
+@pytest.mark.parametrize(
+    ("says", "confirm"), [("yes", ""), *[(says, "the exact name") for says in SAYS if says != "yes"]]
+)
 @pytest.mark.parametrize("tool", DESTRUCTIVE)
 async def test_where_a_user_is_asked_only_the_users_yes_counts(desk, tool, says, confirm, mode):
     answer, wanted = SAYS[says]

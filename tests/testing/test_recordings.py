@@ -91,15 +91,16 @@ def shape(value: object) -> object:
 ORDINARY = [exchange for exchange in map(Exchange.load, RECORDINGS) if exchange.name not in CIRCUMSTANCES]
 
 
-@pytest.mark.parametrize("exchange", ORDINARY, ids=lambda exchange: exchange.name)
-async def test_status_and_errors_are_those_of_the_real_server(exchange):
-    status, headers, body = unframed(answered(exchange))
-    real_status, real_headers, real_body = unframed(exchange.wire)
-    assert status == real_status
-    assert headers.get("Content-Type") == real_headers.get("Content-Type")
-    if b'"error"' in real_body and real_headers.get("Content-Type") != "application/x-ndjson":
-        assert body == real_body
-        assert list(headers) == list(real_headers)
+async def test_status_and_errors_are_those_of_the_real_server(subtests):
+    for exchange in ORDINARY:
+        with subtests.test(exchange.name):
+            status, headers, body = unframed(answered(exchange))
+            real_status, real_headers, real_body = unframed(exchange.wire)
+            assert status == real_status
+            assert headers.get("Content-Type") == real_headers.get("Content-Type")
+            if b'"error"' in real_body and real_headers.get("Content-Type") != "application/x-ndjson":
+                assert body == real_body
+                assert list(headers) == list(real_headers)
 
 
 def _has_records(exchange: Exchange) -> bool:
@@ -107,14 +108,15 @@ def _has_records(exchange: Exchange) -> bool:
     return exchange.status == 200 and bool(exchange.body()) and not described
 
 
-@pytest.mark.parametrize("exchange", list(filter(_has_records, ORDINARY)), ids=lambda one: one.name)
-async def test_records_have_the_fields_of_the_real_server_in_its_order(exchange):
-    ours, theirs = (
-        [json.loads(line) for line in unframed(answer)[2].splitlines() if line]
-        for answer in (answered(exchange), exchange.wire)
-    )
-    assert list(ours[0]) == list(theirs[0])
-    assert shape(ours[-1]) == shape(theirs[-1])
+async def test_records_have_the_fields_of_the_real_server_in_its_order(subtests):
+    for exchange in list(filter(_has_records, ORDINARY)):
+        with subtests.test(exchange.name):
+            ours, theirs = (
+                [json.loads(line) for line in unframed(answer)[2].splitlines() if line]
+                for answer in (answered(exchange), exchange.wire)
+            )
+            assert list(ours[0]) == list(theirs[0])
+            assert shape(ours[-1]) == shape(theirs[-1])
 
 
 async def test_show_has_the_fields_that_clients_read(recording):
@@ -141,19 +143,20 @@ async def test_an_embedding_model_alone_says_how_it_pools(recording, name, numbe
     assert pooling(unframed(answered(exchange))[2]) == pooling(exchange.body()) == number
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-async def test_a_replay_is_byte_identical(fake: FakeOllama, connect, path):
-    exchange = fake.replay(path)
-    raw = await connect()
-    with anyio.fail_after(5):
-        raw.send(exchange.request.method, exchange.request.path, exchange.request.body)
-        if exchange.end == "client closed":
-            got = await raw.reader.readexactly(len(exchange.wire))
-        else:
-            got, end = await raw.rest()
-            assert end == "close"
-    assert got == exchange.wire
-    assert fake.last.body == exchange.request.body
+async def test_a_replay_is_byte_identical(fake: FakeOllama, connect, subtests):
+    for path in RECORDINGS:
+        with subtests.test(path.stem):
+            exchange = fake.replay(path)
+            raw = await connect()
+            with anyio.fail_after(5):
+                raw.send(exchange.request.method, exchange.request.path, exchange.request.body)
+                if exchange.end == "client closed":
+                    got = await raw.reader.readexactly(len(exchange.wire))
+                else:
+                    got, end = await raw.rest()
+                    assert end == "close"
+            assert got == exchange.wire
+            assert fake.last.body == exchange.request.body
 
 
 async def test_a_recording_gives_back_what_was_asked_and_expected(recording):

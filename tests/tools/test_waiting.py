@@ -229,7 +229,7 @@ def test_one_too_many_is_busy_at_once_and_what_needs_no_turn_has_none(at):
 def test_a_place_that_is_stuck_is_named_with_the_way_to_free_it(at):
     async def work(d: Any) -> None:
         d.fake.script(Script(tokens=["warm"]), Script(tokens=["a"], delay_first=1000))
-        await d.call()
+        await d.call(keep_alive="1h")
         result = await d.call(wait_s=0)
         assert d.text(result).startswith("TIMEOUT: ")
         assert "`ollama stop llama3.2:3b`" in d.text(result)
