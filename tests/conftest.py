@@ -120,8 +120,8 @@ def _schemas_once() -> Iterator[None]:
 
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """The one event loop that we run on: in virtual time, unless the test is marked `real_time`."""
-    is_real = request.node.get_closest_marker("real_time") is not None
+    """The one event loop that we run on: in virtual time but where a process or another loop takes part."""
+    is_real = request.node.get_closest_marker("real_time") is not None or _is_long(request.node.path)
     return "asyncio", {"loop_factory": asyncio.SelectorEventLoop if is_real else VirtualLoop}
 
 

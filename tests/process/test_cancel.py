@@ -19,7 +19,7 @@ PIPE_S = 0.5
 
 @pytest.fixture
 def fake(watched: Any) -> Any:
-    watched.script(Script(tokens=["word "] * 500, delay_first=0.1, delay=0.02))
+    watched.script(Script(tokens=["warm"]), Script(tokens=["word "] * 500, delay_first=0.1, delay=0.02))
     return watched
 
 
