@@ -1,5 +1,6 @@
 """Which files a pattern means."""
 
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from ollama_mcp.files import finding
 from ollama_mcp.files.finding import find_files
 from ollama_mcp.files.paths import Place
 from ollama_mcp.limits import USUAL, Limits
+
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="links and pipes want rights or do not exist on Windows"
+)
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ async def test_files_are_limited_together_too(root):
         await read_files(["p"] * 3, [root], Limits(images=2))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no /proc on Windows")
 async def test_what_has_no_size_has_nothing_to_read():
     if Path("/proc/self/environ").exists():  # even where the operator allowed all of the machine
         with pytest.raises(InvalidArgument, match="empty"):

@@ -15,6 +15,10 @@ from ollama_mcp.files import opening
 from ollama_mcp.files.opening import open_inside
 from ollama_mcp.files.paths import check_name, place_of
 
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="links and pipes want rights or do not exist on Windows"
+)
+
 SECRET = "outside-secret"
 
 

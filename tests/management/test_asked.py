@@ -3,7 +3,7 @@
 import pytest
 
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.management import Asked, Confirmation, confirmation
+from ollama_mcp.management import Asked, Confirmation
 
 
 class Clock:
@@ -21,12 +21,8 @@ def test_an_answer_counts_once():
     state = asked.ask(YES, "me")
     assert asked.answered(state, "me") == YES
     for _ in range(2):
-        with pytest.raises(NotConfirmed) as refused:
+        with pytest.raises(NotConfirmed, match="Call again without the answer"):
             asked.answered(state, "me")
-        assert str(refused.value) == (
-            "NOT_CONFIRMED: that question was answered before, or is too old. "
-            "Call again without the answer; the user is asked anew."
-        )
     assert asked.answered(asked.ask(YES, "me"), "me") == YES
 
 
@@ -51,43 +47,17 @@ def test_an_answer_counts_for_ten_minutes():
             asked.answered(state, "")
 
 
-def test_what_is_remembered_is_bounded_and_what_is_forgotten_does_not_count_again(monkeypatch):
-    monkeypatch.setattr(confirmation, "_MOST_ANSWERED", 10)
+def test_what_is_remembered_is_bounded_and_what_is_forgotten_does_not_count_again():
     clock = Clock()
     asked, states = Asked(clock), []
-    for _ in range(50):
-        clock.now += 1
+    for _ in range(3000):
+        clock.now += 0.01
         states.append(asked.ask(YES, ""))
         asked.answered(states[-1], "")
-        assert sum(map(len, asked._answered.values())) <= 10
+    assert sum(map(len, asked._answered.values())) < 2000
     for state in states:
         with pytest.raises(NotConfirmed):
             asked.answered(state, "")
     clock.now += 601
     asked.answered(asked.ask(YES, ""), "")
     assert len(asked._answered) == 1
-
-
-def test_of_very_many_the_question_that_was_asked_first_is_forgotten(monkeypatch):
-    monkeypatch.setattr(confirmation, "_MOST_ANSWERED", 2)
-    numbers = iter("cbaz")  # in no order of theirs
-    monkeypatch.setattr(confirmation.secrets, "token_hex", lambda _: next(numbers))
-    clock = Clock()
-    asked, states = Asked(clock), []
-    for _ in range(3):
-        clock.now += 2
-        states.append(asked.ask(YES, ""))
-    clock.now -= 3
-    between = asked.ask(YES, "")  # asked after the first and before the others
-    for state in states:
-        asked.answered(state, "")
-    assert asked.answered(between, "") == YES
-
-
-def test_as_many_as_are_remembered_make_nothing_else_too_old(monkeypatch):
-    monkeypatch.setattr(confirmation, "_MOST_ANSWERED", 2)
-    asked = Asked(Clock())
-    first, second, third = (asked.ask(YES, "") for _ in range(3))
-    asked.answered(first, "")
-    asked.answered(second, "")
-    assert asked.answered(third, "") == YES

@@ -57,6 +57,7 @@ def test_the_fake_imports_only_the_standard_library():
     assert not {"httpx", "mcp", "pydantic", "anyio"} & eval(out)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a Windows process gets no POSIX signal")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, None])
 def test_the_shell_serves_until_a_signal_or_the_end_of_stdin(end):
     process = run(

@@ -385,6 +385,7 @@ def test_an_option_that_would_do_nothing_is_a_usage_error(options, told, capsys)
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a Windows process gets no POSIX signal")
 def test_from_a_shell(fake_ollama, tmp_path):
     environment = {**os.environ, "OLLAMA_HOST": fake_ollama.url, "OLLAMA_API_KEY": CANARY}
     made = tmp_path / "made"

@@ -62,7 +62,6 @@ async def test_cloud_models_are_named_where_they_are_allowed(connect, fake):
         assert {"gpt-oss:120b-cloud", "far:latest"} < set(await typed(client, ""))
 
 
-@pytest.mark.long
 async def test_at_most_a_hundred_names_are_sent(client, fake):
     for number in range(120):
         fake.add_model(Model(f"many:{number}"))
