@@ -98,7 +98,10 @@ def check_contract(error: OllamaError) -> None:
 
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda c: c.code)
 def test_any_cause_and_remedy_make_a_text_of_the_contracts_shape(kind):
-    @given(st.text(min_size=1), st.integers(0, 900), st.text(min_size=1))
+    # Hypothesis draws words of this file, too: a remedy of ours would not say "try again" in vain.
+    remedies = st.text(min_size=1).filter(lambda text: "ry again" not in text * 2)
+
+    @given(st.text(min_size=1), st.integers(0, 900), remedies)
     def check(cause, length, remedy):
         check_contract(kind(cause * (1 + length // len(cause)), remedy + "."))
         check_contract(kind(cause, remedy * (1 + length // len(remedy)) + "."))
