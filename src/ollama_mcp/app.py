@@ -22,6 +22,7 @@ from ollama_mcp.replies.comparing import Comparer
 from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
 from ollama_mcp.replies.generation import Generator
+from ollama_mcp.replies.judge import Judge
 from ollama_mcp.replies.overview import Overview
 from ollama_mcp.replies.ranking import Ranker
 from ollama_mcp.settings import Settings, own
@@ -52,6 +53,7 @@ class App:
     limit: RateLimit
     overview: Overview
     asked: Asked
+    judge: Judge
     calls: Tally = field(default_factory=Tally)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
@@ -79,7 +81,8 @@ class App:
         catalog, windows = Catalog(client, settings), Windows()
         gate = Gate(settings.parallel, settings.queue)
         replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
-        generator = Generator(client, catalog, windows, gate, settings)
+        judge = Judge()
+        generator = Generator(client, catalog, windows, gate, judge, settings)
         embedder = Embedder(client, catalog, windows, gate, settings)
         shelf = Shelf(client, catalog, windows, settings)
         return cls(
@@ -89,7 +92,7 @@ class App:
             generator=generator,
             embedder=embedder,
             ranker=Ranker(embedder),
-            comparer=Comparer(generator),
+            comparer=Comparer(generator, catalog),
             mapper=Mapper(generator, catalog, settings),
             transfers=Transfers(client, catalog, gate, settings),
             shelf=shelf,
@@ -100,6 +103,7 @@ class App:
             limit=RateLimit(settings.rate, settings.burst),
             overview=Overview(client, gate, replies),
             asked=Asked(),
+            judge=judge,
         )
 
     @asynccontextmanager
@@ -128,4 +132,5 @@ class App:
     async def aclose(self) -> None:
         """Cancel what is generated and close the connections, on this event loop, whoever uses them."""
         await self.replies.aclose()
+        await self.judge.aclose()
         await self.client.aclose()

@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.client.failures import WITHOUT, lacks, model_is_broken, model_not_found
+from ollama_mcp.client.failures import WITHOUT, is_missing, lacks, model_is_broken, model_not_found
 from ollama_mcp.endpoints import PS, SHOW, TAGS, VERSION
 from ollama_mcp.errors import (
     BadUpstream,
@@ -64,6 +64,16 @@ class Model:
     max_context: int = 0
     is_cloud: bool = False
     opens_thinking: bool = False
+    is_described: bool = True
+    """Whether the server said what it can do; else nothing is known of it but its name."""
+
+    def can(self, needs: Iterable[str]) -> bool:
+        """Whether it has those capabilities, as far as is known."""
+        return not self.is_described or self.capabilities.issuperset(needs)
+
+    def may_think(self, wanted: object) -> bool:
+        """Whether a wish about thinking may be sent: a model that cannot think refuses any."""
+        return "thinking" in self.capabilities or (not self.is_described and wanted is not None)
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,8 @@ class Listed:
     info: ModelInfo
     model: Model
     running: RunningModel | None
+    is_loaded: bool | None = None
+    """None where the server does not say."""
 
 
 class Catalog:
@@ -115,11 +127,11 @@ class Catalog:
             return await self._shared.do(("choose", *sorted(wanted), default), choosing)
         was_known = canonical(name) in self._known
         model = await self.find(name)
-        if was_known and not model.capabilities.issuperset(wanted):
+        if was_known and not model.can(wanted):
             self.forget(name)  # it may have been pulled anew with more
             model = await self.find(name)
         for capability in wanted:
-            if capability not in model.capabilities:
+            if not model.can([capability]):
                 raise lacks(model.name, capability, await self._having(wanted))
         return Choice(model)
 
@@ -190,9 +202,21 @@ class Catalog:
         return await self._shared.do(("show", canonical(name)), partial(self._ask_for, name))
 
     async def _ask_for(self, name: str) -> Model:
-        model = describe(name, await self._client.call(SHOW, ShowRequest(model=name)))
+        try:
+            model = describe(name, await self._client.call(SHOW, ShowRequest(model=name)))
+        except NotOllama as error:
+            model = await self._from_list(name, error)
         self._remember(name, model)
         return model
+
+    async def _from_list(self, name: str, error: OllamaError) -> Model:
+        """A model of a server that has no /api/show."""
+        info = await self.entry(name) if is_missing(error) else None
+        if info is None:
+            raise error
+        is_cloud = bool(info.remote_host) or is_cloud_name(info.name)
+        can = frozenset(info.capabilities or ())
+        return Model(info.name, can, info.details.context_length, is_cloud, is_described=bool(can))
 
     def _remember(self, name: str, model: Model) -> None:
         if len(self._known) >= _MOST_KNOWN:
@@ -263,7 +287,7 @@ class Catalog:
             return None  # gone or broken; the others are still there
         if model.is_cloud and not may_be_cloud:
             return None
-        return model if model.capabilities.issuperset(needs) else None
+        return model if model.can(needs) else None
 
     async def _having(self, needs: list[str]) -> list[str]:
         """Installed local models that have all of it, newest first; at most five."""
@@ -301,6 +325,15 @@ class Catalog:
         """Loaded models."""
         return (await self._client.call(PS)).models
 
+    async def _running_if_told(self) -> list[RunningModel] | None:
+        """Loaded models; None where the server has no /api/ps."""
+        try:
+            return await self.running()
+        except NotOllama as error:
+            if is_missing(error):
+                return None
+            raise
+
     async def is_loaded(self, name: str) -> bool:
         """Whether the model is loaded now."""
         return canonical(name) in {canonical(model.name) for model in await self.running()}
@@ -332,14 +365,16 @@ class Catalog:
     async def listed(self) -> list[Listed]:
         """Every installed model with what it can do and whether it is loaded, modified last first."""
         infos = await self._installed()
-        running = {canonical(model.name): model for model in await self.running()}
+        told = await self._running_if_told()
+        running = {canonical(model.name): model for model in told or ()}
         limit = anyio.CapacityLimiter(_SHOWS_AT_ONCE)
         rows: dict[int, Listed] = {}
 
         async def add(place: int, info: ModelInfo) -> None:
             async with limit:
                 model = await self._describe(info)
-            rows[place] = Listed(info, model, running.get(canonical(info.name)))
+            loaded = running.get(canonical(info.name))
+            rows[place] = Listed(info, model, loaded, None if told is None else loaded is not None)
 
         async with anyio.create_task_group() as group:
             for place, info in enumerate(infos):
@@ -369,7 +404,7 @@ def example(needs: Iterable[str]) -> str:
 
 
 def _leave_out(needs: list[str]) -> str:
-    ways = [WITHOUT[need] for need in needs if need in WITHOUT]
+    ways = [WITHOUT[need][1] for need in needs if need in WITHOUT]
     return f", or {' and '.join(ways)}" if ways else ""
 
 

@@ -11,6 +11,7 @@
     │   ├── Forbidden            FORBIDDEN
     │   ├── NotConfirmed         NOT_CONFIRMED
     │   └── UnknownHandle        UNKNOWN_HANDLE
+    ├── Cancelled                CANCELLED
     ├── LimitError               try again later
     │   ├── Busy                 BUSY
     │   └── RateLimited          RATE_LIMITED
@@ -33,14 +34,24 @@ of them into one MCP result. Somebody who uses only the client catches `OllamaEr
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Iterable
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 TEXT_LIMIT = 400
 """The longest text of a failure, in characters: it stands in front of a model."""
 
 
+ARGUMENTS: ContextVar[Collection[str] | None] = ContextVar("ARGUMENTS", default=None)
+"""Names of the arguments of the tool that is called, so that no remedy names another; None outside of one."""
+
+
 class OllamaError(Exception):
     """A failure that can be told: what happened, and what to do next.
+
+    Args:
+        ways: Instead of `remedy`, alternatives: for each the argument that it needs ("" for none), and
+            what to do. Those that the called tool has no argument for are left out.
 
     Attributes:
         code: Stable name of the kind of failure, in capitals.
@@ -63,13 +74,15 @@ class OllamaError(Exception):
     def __init__(
         self,
         cause: str,
-        remedy: str,
+        remedy: str = "",
         *,
+        ways: Iterable[tuple[str, str]] = (),
         retry_after_s: float | None = None,
         upstream_status: int | None = None,
         partial_text: str = "",
         **details: Any,
     ) -> None:
+        remedy = remedy or _one_of(ways)
         super().__init__(cause, remedy)
         self.cause = cause
         self.remedy = remedy
@@ -85,7 +98,7 @@ class OllamaError(Exception):
         return f"{self.code}: {_shorten(self.cause, TEXT_LIMIT - frame) or 'failed'}. {remedy}."
 
     def as_data(self) -> dict[str, Any]:
-        """The same failure as data, for a result's `_meta`."""
+        """The same failure as data, for a result's `_meta`, which one client shows whole to its model."""
         return {
             **self.details,
             "code": self.code,
@@ -94,10 +107,22 @@ class OllamaError(Exception):
             "retryable": self.retryable,
             "retry_after_s": self.retry_after_s,
             "upstream_status": self.upstream_status,
-            "partial_text": self.partial_text,
+            "partial_text": self.partial_text[:TEXT_LIMIT],
             "handle": self.handle or None,
             "error_id": None,
         }
+
+
+def _one_of(ways: Iterable[tuple[str, str]]) -> str:
+    """A sentence of alternatives: those that the called tool has the arguments for.
+
+    >>> _one_of([("", "send less"), ("options", "raise the limit"), ("", "wait")])
+    'Send less, raise the limit, or wait.'
+    """
+    taken = ARGUMENTS.get()
+    texts = [way for argument, way in ways if not argument or taken is None or argument in taken]
+    text = " or ".join(texts) if len(texts) < 3 else f"{', '.join(texts[:-1])}, or {texts[-1]}"
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _shorten(text: str, room: int) -> str:
@@ -162,6 +187,12 @@ class UnknownHandle(CallerError):
     """No Reply of this caller has that handle (the same words for unknown and foreign ones)."""
 
     code = "UNKNOWN_HANDLE"
+
+
+class Cancelled(OllamaError):
+    """The work was stopped at somebody's word; `partial_text` has what was written by then."""
+
+    code = "CANCELLED"
 
 
 class LimitError(OllamaError):

@@ -12,11 +12,13 @@ from mcp.server.mcpserver import MCPServer
 
 from ollama_mcp import __version__
 from ollama_mcp.app import App
+from ollama_mcp.errors import Forbidden
 from ollama_mcp.tools import AT_ONCE, TOOLSETS
 from ollama_mcp.tools.binding import publish
 from ollama_mcp.tools.completion import complete
 from ollama_mcp.tools.offering import add_offers, refuse_taken, tools_of
 from ollama_mcp.tools.prompts import refuse_unknown
+from ollama_mcp.tools.results import failure
 from ollama_mcp.tools.toolset import Tool
 
 INSTRUCTIONS = """\
@@ -69,6 +71,7 @@ def create_server(app: App, *, log_level: str = "WARNING") -> MCPServer[Any]:
     add_offers(host, app, tools_of(host, app))
     complete(host, app)
     refuse_unknown(host)
+    _explain_switched_off(host, app)
     _warm_up(host, app)
     return host
 
@@ -111,8 +114,8 @@ def register(
     chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools) if tool.reads or not only_reads}
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     refuse_taken(registry.keys() & chosen.keys(), "register")
-    continue_as = next((name for name, tool in chosen.items() if tool.name == "ollama_continue"), "")
-    registry.update({name: publish(tool, app, name, continue_as) for name, tool in chosen.items()})
+    names = {tool.name: name for name, tool in chosen.items()}
+    registry.update({name: publish(tool, app, name, names) for name, tool in chosen.items()})
 
 
 def offer(host: MCPServer[Any], app: App, *, prefix: str = "") -> None:
@@ -135,6 +138,33 @@ def offer(host: MCPServer[Any], app: App, *, prefix: str = "") -> None:
     if not tools:
         raise ValueError("the server has no tools of this App, to which these belong: call register() first")
     add_offers(host, app, tools, prefix)
+
+
+def _explain_switched_off(host: MCPServer[Any], app: App) -> None:
+    """Tell who calls a tool of ours that is not there how the operator turns it on."""
+    has, every = tools_of(host, app), _every()
+
+    async def explain(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        name = (ctx.params or {}).get("name") if ctx.method == "tools/call" else None
+        if isinstance(name, str) and name in every and name not in has:
+            return failure(_switched_off(every[name], app))
+        return await call_next(ctx)
+
+    host.middleware.append(explain)
+
+
+def _switched_off(tool: Tool, app: App) -> Forbidden:
+    if app.settings.read_only and not tool.reads:
+        return Forbidden(
+            f"{tool.name} changes something, which OLLAMA_MCP_READ_ONLY forbids here",
+            "The operator can leave that out.",
+        )
+    toolset = next(name for name, tools in TOOLSETS.items() if tool in tools.tools)
+    toolsets = ",".join([*app.settings.toolsets, toolset])
+    return Forbidden(
+        f"{tool.name} belongs to the toolset {toolset}, which is switched off here",
+        f"The operator can switch it on: OLLAMA_MCP_TOOLSETS={toolsets}.",
+    )
 
 
 def _warm_up(host: MCPServer[Any], app: App) -> None:

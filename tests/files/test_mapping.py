@@ -263,7 +263,7 @@ async def test_an_empty_answer_is_no_answer(bench, root, out):
         async with bench() as b:
             b.fake.script(Script(tokens=[""]), path="/api/chat")
             found = await b.map(output="x")
-    assert found.rows[0].error.startswith("UPSTREAM: the model answered nothing")
+    assert found.rows[0].error.startswith("BAD_UPSTREAM: no answer: the model stopped at once")
     assert files_of(out) == {}
 
 

@@ -126,7 +126,6 @@ def test_a_message_of_a_hundred_fields_and_more_is_refused():
         {"prompt": "a", "tools": [{"type": "function"}]},
         {"prompt": "a", "tools": [{"name": 5}]},
         {"prompt": "a", "format": "yaml"},
-        {"prompt": "a", "schema": {"type": "strin"}},
         {"prompt": "a", "think": "lots"},
         {"prompt": "a", "keep_alive": "soon"},
         {"prompt": "a", "keep_alive": True},

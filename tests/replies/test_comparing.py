@@ -18,7 +18,7 @@ MODELS = (Model("m"), Model("n"), Model("o"))
 
 def begin(b, *models: str, prompt: str = "?", **arguments):
     ask = chat_ask(prompt=prompt, **arguments)
-    return b.app.replies.start(partial(Comparer(b.app.generator).run, ask, models))
+    return b.app.replies.start(partial(Comparer(b.app.generator, b.app.catalog).run, ask, models))
 
 
 async def compared(b, *models: str, **arguments) -> list[Compared]:
@@ -92,15 +92,23 @@ async def test_the_whole_tells_whose_turn_it_is_and_how_far_that_one_is(bench):
     assert reply.count == 6
 
 
-async def test_a_turn_whose_model_is_still_looked_up_has_no_name(bench):
+async def test_all_names_are_looked_up_before_the_first_model_works(bench):
     with anyio.fail_after(5):
         async with bench(*MODELS) as b:
-            b.fake.script(Script(delay_first=60), path="/api/show")
-            reply = begin(b, "m", "n")
-            await b.fake.wait_for(lambda fake: fake.asked("/api/show"))
-            said = reply.status()
-            await reply.cancel()
-    assert said == "model 1 of 2 · … · waiting for Ollama"
+            b.fake.script(Script(tokens=["a"]), path="/api/chat")
+            reply = begin(b, "m", "nowhere:7b")
+            found = await reply.result()
+            asked = [request.path for request in b.fake.requests]
+    assert [row.failure.code if row.failure else "" for row in found.rows] == ["", "MODEL_NOT_FOUND"]
+    assert max(place for place, path in enumerate(asked) if path == "/api/show") < asked.index("/api/chat")
+
+
+async def test_a_comparison_in_which_no_name_is_known_is_refused(bench):
+    with anyio.fail_after(5):
+        async with bench(*MODELS) as b:
+            with pytest.raises(ModelNotFound):
+                await begin(b, "nowhere:7b", "nothing:1b").result()
+            assert not b.fake.asked("/api/chat")
 
 
 async def test_waiting_for_a_turn_is_told_of_the_whole(bench):
@@ -141,7 +149,7 @@ async def test_each_turn_stands_in_line_as_whoever_compares(bench):
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), model="m")
             others = [b.begin(prompt="x", model="m") for _ in range(b.app.settings.parallel)]
             await b.fake.wait_for(lambda fake: len(fake.asked("/api/chat")) >= 1)
-            work = partial(Comparer(b.app.generator).run, chat_ask(prompt="?"), ["m"])
+            work = partial(Comparer(b.app.generator, b.app.catalog).run, chat_ask(prompt="?"), ["m"])
             reply = b.app.replies.start(work, principal="me")
             while reply.ticket is None:
                 await anyio.sleep(0.001)

@@ -350,7 +350,7 @@ def test_windows_never_shrink_and_are_forgotten_one_by_one():
 
 def test_an_overflow_says_both_counts_and_stays_within_the_length_of_an_error():
     need = Need(tokens=28899, size=0, answer=None, window=4096)
-    error = overflow("m" * 300, need, limit=8192, model_max=8192, given=True, what="the prompt")
+    error = overflow("m" * 300, need, limit=8192, model_max=8192, given=True, may_cut=True, what="the prompt")
     assert error.details == {"tokens": 28899, "window": 4096, "model_max": 8192}
     assert len(str(error)) <= 400
 
@@ -358,7 +358,7 @@ def test_an_overflow_says_both_counts_and_stays_within_the_length_of_an_error():
 def test_an_overflow_names_the_setting_where_the_model_could_hold_more():
     need = Need(tokens=50_000, size=0, answer=None, window=4096)
     low, own = (
-        str(overflow("m", need, limit=limit, model_max=model_max, given=False, what="it"))
+        str(overflow("m", need, limit=limit, model_max=model_max, given=False, may_cut=True, what="it"))
         for limit, model_max in ((32768, 131072), (8192, 8192))
     )
     assert "OLLAMA_MCP_MAX_CONTEXT allows 32768" in low
@@ -388,7 +388,7 @@ async def test_a_passing_failure_does_not_shrink_the_window(bench):
             assert b.options_sent()[-1]["num_ctx"] == 8192
 
 
-SHORTER = "Send a shorter prompt, name a model with a larger window, or send truncate=true to have it cut."
+SHORTER = "Send a shorter text, name a model with a larger window, or send truncate=true to have it cut."
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ SHORTER = "Send a shorter prompt, name a model with a larger window, or send tru
     ],
 )
 def test_an_overflow_says_what_to_send_instead(need, given, remedy):
-    error = overflow("m", need, limit=8192, model_max=8192, given=given, what="it")
+    error = overflow("m", need, limit=8192, model_max=8192, given=given, may_cut=True, what="it")
     assert error.remedy == remedy
 
 
@@ -431,7 +431,7 @@ def test_an_overflow_says_what_to_send_instead(need, given, remedy):
     ],
 )
 def test_an_overflow_says_every_number_that_is_known(need, model_max, cause):
-    error = overflow("m", need, limit=8192, model_max=model_max, given=False, what="it")
+    error = overflow("m", need, limit=8192, model_max=model_max, given=False, may_cut=True, what="it")
     assert error.cause == cause
     assert error.details == {
         "tokens": need.tokens,

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from ollama_mcp.errors import OllamaError, StreamBroken, Timeout, UnknownHandle, Upstream
+from ollama_mcp.errors import Cancelled, OllamaError, StreamBroken, Timeout, UnknownHandle, Upstream
 from ollama_mcp.replies import Replies, Reply, Retention, State, StillRunning
 from ollama_mcp.replies.answer import Answer, EmbeddingStats, Stats, Unfinished, Vectors
 from ollama_mcp.replies.asks import chat_ask
@@ -370,7 +370,7 @@ def test_a_reply_that_is_stopped_keeps_what_was_written(virtually):
         reply = await kept(replies, "whole", after=10)
         await asyncio.sleep(3)
         await reply.stop()
-        with pytest.raises(StreamBroken, match="as its caller wished") as told:
+        with pytest.raises(Cancelled, match="as its caller wished") as told:
             await reply.wait()
         found = replies.find(reply.handle).so_far()
         assert isinstance(found, Unfinished)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ollama_mcp.errors import StreamBroken, Upstream
+from ollama_mcp.errors import Cancelled, StreamBroken, Upstream
 from ollama_mcp.guards import TRANSFERS
 from ollama_mcp.replies import Replies, Reply, State, StillRunning
 from ollama_mcp.replies.answer import Unfinished
@@ -276,17 +276,17 @@ def test_who_asks_for_what_a_defect_ended_is_told_of_the_defect(virtually):
 
 
 def test_who_stopped_a_reply_is_told_so_and_not_to_try_again(virtually):
-    async def run() -> StreamBroken:
+    async def run() -> Cancelled:
         reply = Replies().start(lambda reply: written(reply, 9))
         await asyncio.sleep(1.5)
         await reply.stop()
-        with pytest.raises(StreamBroken) as told:
+        with pytest.raises(Cancelled) as told:
             await reply.wait()
         return told.value
 
     error = virtually(run)
     assert "as its caller wished" in str(error)
-    assert (error.partial_text, error.retryable, error.details["stopped"]) == ("t0 ", False, True)
+    assert (error.code, error.partial_text, error.retryable) == ("CANCELLED", "t0 ", False)
 
 
 def test_who_waits_when_the_server_closes_is_told_so_and_to_call_again(virtually):

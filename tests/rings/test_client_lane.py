@@ -12,6 +12,7 @@ from ollama_mcp.errors import Upstream
 from ollama_mcp.host import parse_host
 from ollama_mcp.settings import Backend
 
+GPU = parse_host("gpu")
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
 
 
@@ -23,7 +24,7 @@ async def lane():
 
 
 async def taken(lane: Lane, raising: type[BaseException] | None = None):
-    async with lane.pool("first_byte") as pool:
+    async with lane.pool("first_byte", GPU) as pool:
         if raising:
             raise raising
         return pool
@@ -46,14 +47,14 @@ def test_a_library_takes_httpx_unless_it_is_told_otherwise():
 
 
 async def test_two_at_once_never_share_one(lane):
-    async with lane.pool("first_byte") as one, lane.pool("first_byte") as other:
+    async with lane.pool("first_byte", GPU) as one, lane.pool("first_byte", GPU) as other:
         assert one is not other
 
 
 async def test_an_answer_that_is_a_failure_keeps_its_pool(lane):
     pool = await taken(lane)
     with pytest.raises(Upstream):
-        async with lane.pool("first_byte"):
+        async with lane.pool("first_byte", GPU):
             raise Upstream("HTTP 500", "Try again.")
     assert await taken(lane) is pool
     assert not pool.is_closed
@@ -69,14 +70,14 @@ async def test_what_was_broken_off_leaves_no_pool_behind(lane):
 
 async def test_a_cancelled_exchange_leaves_no_pool_behind(lane):
     with anyio.CancelScope() as scope:
-        async with lane.pool("first_byte") as pool:
+        async with lane.pool("first_byte", GPU) as pool:
             scope.cancel()
             await anyio.sleep_forever()
     assert pool.is_closed
 
 
 async def test_pools_of_a_burst_are_closed_when_they_were_not_used_for_long(lane, monkeypatch):
-    async with lane.pool("first_byte") as one, lane.pool("first_byte"):
+    async with lane.pool("first_byte", GPU) as one, lane.pool("first_byte", GPU):
         pass
     later = time.monotonic() + 31
     monkeypatch.setattr(lane_module, "time", SimpleNamespace(monotonic=lambda: later))
@@ -87,12 +88,12 @@ async def test_pools_of_a_burst_are_closed_when_they_were_not_used_for_long(lane
 
 
 async def test_the_line_is_as_long_as_said_and_lookups_pass_it(lane):
-    async with lane.pool("first_byte"), lane.pool("first_byte"):
+    async with lane.pool("first_byte", GPU), lane.pool("first_byte", GPU):
         with anyio.move_on_after(0.01) as waited:
             await taken(lane)
         assert waited.cancelled_caught
         with anyio.fail_after(1):
-            async with lane.pool("idle"):
+            async with lane.pool("idle", GPU):
                 pass
     with anyio.fail_after(1):
         await taken(lane)

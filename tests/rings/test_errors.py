@@ -16,6 +16,7 @@ from ollama_mcp.client import failures
 from ollama_mcp.errors import OllamaError
 
 CODES = [
+    "CANCELLED",
     "INVALID_ARGUMENT",
     "UNKNOWN_OPTION",
     "TOO_LARGE",

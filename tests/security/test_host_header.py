@@ -211,7 +211,7 @@ FURTHER = {
 
 @pytest.fixture(scope="module")
 def named(serve_all):
-    return serve_all(OLLAMA_MCP_ALLOW_HOSTS=ALLOWED)
+    return serve_all(OLLAMA_MCP_ALLOW_HOSTS=ALLOWED, OLLAMA_MCP_INSECURE_NO_AUTH="1")
 
 
 def test_a_name_of_the_operators_is_one_name_and_its_port(ask, named, subtests):

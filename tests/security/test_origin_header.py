@@ -84,7 +84,8 @@ def served(serve_all):
 @pytest.fixture(scope="module")
 def known(serve_all):
     return serve_all(
-        OLLAMA_MCP_ALLOW_ORIGINS="https://app.example, http://dev.example:3000, http://plain.example:80, http://[fd00::5]"
+        OLLAMA_MCP_ALLOW_ORIGINS="https://app.example, http://dev.example:3000, http://plain.example:80, http://[fd00::5]",
+        OLLAMA_MCP_INSECURE_NO_AUTH="1",
     )
 
 

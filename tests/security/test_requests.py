@@ -278,7 +278,7 @@ def unread(monkeypatch, serve, ollama, wire):
     monkeypatch.setattr(protocol, "READER_S", 0.3)
     monkeypatch.setattr(serving, "_bound", narrow(serving._bound))
     full, gone = noted(monkeypatch, "pause_writing"), noted(monkeypatch, "connection_lost")
-    served = serve()
+    served = serve(OLLAMA_MCP_PAGE="10000000")
     ollama.script(Script(tokens=["x" * 10_000] * 200), path="/api/chat", times=1)
     body = CALL.replace(b"ollama_list_models", b"ollama_chat").replace(b"{},", b'{"prompt":"x"},')
     with wire(served.port, narrow=True) as client:

@@ -89,7 +89,9 @@ async def test_a_tool_that_is_off_cannot_be_called_by_its_name(fake, tool, setti
         async with app, Client(create_server(app)) as client:
             result = await client.call_tool(tool, arguments)
     assert result.is_error
-    assert result.content[0].text == f"Unknown tool: {tool}"
+    says = "OLLAMA_MCP_READ_ONLY" if settings else f"toolset {TOOLS[tool][0]}, which is switched off here"
+    assert result.content[0].text.startswith(f"FORBIDDEN: {tool} ")
+    assert says in result.content[0].text
     assert not fake.requests
 
 

@@ -129,7 +129,7 @@ class Desk:
         assert not result.is_error, result.content
         said = (
             r'STILL RUNNING: this is not the answer yet\. Call ollama_continue with handle="([0-9a-f]{32})" '
-            r"to get it\.\n.*"
+            r"to get it(?:, or ollama_cancel to stop it and free the model's place)?\.\n.*"
         )
         return re.fullmatch(said, Desk.text(result), re.DOTALL).group(1)
 

@@ -76,6 +76,7 @@ async def test_over_a_limit_the_setting_is_named_and_ollama_is_not_asked(call, f
     assert not fake.requests
 
 
+@pytest.mark.real_time  # a child reads the large schema
 @pytest.mark.parametrize("case", TOO_LARGE)
 async def test_every_limit_is_the_operators_to_raise(connect, fake, case):
     setting, tool, arguments = TOO_LARGE[case]

@@ -105,8 +105,14 @@ async def test_a_user_who_does_not_say_yes_is_obeyed_also_where_the_model_confir
     user = User(answer)
     async with sit(user) as client:
         text = await told(client, tool, **arguments, confirm=name)
-    said = "said no" if answer is DECLINE else "did not say yes"
-    assert text == f"NOT_CONFIRMED: the user {said}. Do not try it again unless the user asks for it."
+    if answer is UNTICKED:
+        assert text == (
+            "NOT_CONFIRMED: the user did not say yes. Do not try it again unless the user asks for it."
+        )
+    else:  # a client that asks nobody says the same: nobody "said no"
+        assert text.startswith("NOT_CONFIRMED: the client answered ")
+        assert "the client did not ask its user" in text
+        assert "said no" not in text
     assert len(user.asked) == 1
     assert changes(fake) == []
 

@@ -48,18 +48,6 @@ async def test_words_are_one_text_block_with_the_statistics_beside_it(client, ca
     assert stats.keys() >= {"tokens_per_s", "load_s", "first_token_s", "total_s", "chunks", "thinking_chars"}
 
 
-async def test_an_answer_that_was_cut_off_says_so(call):
-    result = await call("ollama_chat", prompt="one two three four", max_tokens=2)
-    assert not result.is_error
-    assert result.meta[STATS]["done_reason"] == "length"
-
-
-async def test_an_empty_answer_is_one_empty_text(call, fake):
-    fake.script(Script(tokens=[]))
-    [block] = (await call("ollama_chat", prompt="x")).content
-    assert block.text == ""
-
-
 async def test_thinking_stands_beside_the_answer(call, fake):
     fake.script(Script(thinking=["hm", "m"], tokens=["yes"]))
     result = await call("ollama_chat", prompt="x")

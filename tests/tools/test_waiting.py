@@ -129,14 +129,39 @@ def test_each_client_has_its_deadline(at, name, hears):
     at(work, name)
 
 
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-def test_each_client_has_its_page(at, client):
-    async def work(d: Any) -> None:
-        d.fake.script(Script(tokens=["x" * client.page]), Script(tokens=["x" * (client.page + 1)]))
-        assert d.text(await d.call()) == "x" * client.page
-        assert d.text(await d.call()).startswith("page 1 of 2. ")
+PAGES = {
+    "claude-ai": (100_000, None),
+    "claude-code": (48_000, 48_000),
+    "codex-mcp-client": (40_000, None),
+    "opencode": (40_000, None),
+    "copilot-cli": (None, 20_000),
+    "github-copilot-developer": (None, 20_000),
+    "gemini-cli-mcp-client": (39_000, None),
+    "visual studio code": (100_000, None),
+    "anything-else": (None, 20_000),
+}
+"""Characters and bytes of a result that each client shows its model."""
 
-    at(work, client.name)
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9"], ids=["one-byte", "two-bytes"])
+@pytest.mark.parametrize("name", PAGES)
+def test_each_client_has_its_page_in_its_own_unit(at, name, letter):
+    chars, size = PAGES[name]
+    most = min(chars or 10**6, (size or 10**6) // len(letter.encode()))
+
+    async def work(d: Any) -> None:
+        d.fake.script(Script(tokens=[letter * most]), Script(tokens=[letter * (most + 1)]))
+        assert d.text(await d.call()) == letter * most
+        first = d.text(await d.call())
+        assert first.startswith("page 1 of 2. ")
+        length = len(first.encode()) if size else len(first)
+        assert (size or chars) - 250 < length <= (size or chars), "the head line counts"
+
+    at(work, name)
+
+
+def test_the_table_of_clients_is_this_one():
+    assert {client.name for client in CLIENTS} | {"anything-else"} == set(PAGES)
 
 
 @pytest.mark.parametrize(("set_to", "expected"), [("7", 7), ("0", None)])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ollama_mcp.client.connection import Answer
-    from ollama_mcp.client.lane import Clock, Lane
+    from ollama_mcp.client.lane import Between, Clock, Lane
 
 __all__ = ["OllamaClient"]
 
@@ -150,11 +150,11 @@ class OllamaClient:
         content = _content(body)
         headers = self._headers(host, body)
         lane = self._lanes.here()
-        between = endpoint.clock if isinstance(endpoint, Stream) else "idle"
+        between = _between(endpoint, body)
 
         @asynccontextmanager
         async def attempt() -> AsyncGenerator[Answer]:
-            async with lane.pool(clock) as pool:
+            async with lane.pool(clock, host) as pool:
                 request = connection.new_request(
                     pool, self.backend, clock, endpoint.method, url, content, headers
                 )
@@ -307,6 +307,18 @@ def _clock(endpoint: Call[Any, Any], body: object) -> Clock:
     if isinstance(body, Upload):
         return "transfer"
     return "first_byte" if endpoint.loads_model else "idle"
+
+
+def _between(endpoint: Call[Any, Any] | Stream[Any, Any], body: object) -> Between:
+    """Which clock runs between two lines of an answer.
+
+    Ollama is silent while a model composes a tool call or what has to fit a format: that may take as long
+    as the first byte.
+    """
+    if not isinstance(endpoint, Stream):
+        return "idle"
+    composes = getattr(body, "tools", None) or getattr(body, "format", None)
+    return "composing" if composes and endpoint.clock == "idle" else endpoint.clock
 
 
 def _content(body: Request | Upload | bytes | None) -> AsyncIterable[bytes] | bytes | None:

@@ -17,7 +17,7 @@ import anyio
 import httpx
 
 from ollama_mcp.client import failures
-from ollama_mcp.client.lane import Clock
+from ollama_mcp.client.lane import Between, Clock
 from ollama_mcp.errors import BadUpstream, OllamaError
 from ollama_mcp.settings import Backend
 
@@ -163,7 +163,7 @@ async def exchange(
     clock: Clock,
     request: httpx.Request,
     asked: failures.Asked,
-    between: str = "idle",
+    between: Between = "idle",
 ) -> AsyncGenerator[Answer]:
     """Send a request and hand out its answer; leaving closes the connection unless the body was read.
 
@@ -183,7 +183,8 @@ async def exchange(
     except (httpx.HTTPError, UnicodeError) as error:
         raise _from_transport(error, clock, asked) from error
     request.extensions.get("timeout", {})["read"] = None  # from here on the idle clock runs, not this one
-    answer = Answer(response, asked.address, between, getattr(backend.clocks, between))
+    seconds = getattr(backend.clocks, "first_byte" if between == "composing" else between)
+    answer = Answer(response, asked.address, between, seconds)
     try:
         yield answer
     finally:

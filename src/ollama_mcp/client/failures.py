@@ -61,6 +61,17 @@ def unreachable(address: str, setting: str = "") -> OllamaError:
     )
 
 
+def unusable_proxy(variable: str, address: str, name: str) -> OllamaError:
+    """The environment names a proxy of a kind that we do not have, or that is no address."""
+    error = errors.Unreachable(
+        f"{address} is reached through the proxy of {variable}, which cannot be used",
+        f"Add {name} to NO_PROXY if it needs no proxy, correct {variable}, or for a SOCKS proxy "
+        "`pip install 'httpx[socks]'`.",
+    )
+    error.retryable = False  # only a change of the environment helps
+    return error
+
+
 def unknown_name(address: str, name: str, setting: str = "") -> OllamaError:
     """No address is known for the name of the machine."""
     return errors.Unreachable(
@@ -74,17 +85,20 @@ def _name_instead(setting: str) -> str:
 
 
 def clock_ran_out(clock: str, address: str) -> OllamaError:
-    """One of the clocks connect, first_byte, idle, transfer."""
+    """One of the clocks connect, first_byte, idle, composing (see `between_lines`), transfer."""
     waiting = {
         "connect": "take the connection",
         "first_byte": "begin its answer",
         "idle": "send the next part of its answer",
+        "composing": "send the next part of its answer",
         "transfer": "say how far it is",
     }[clock]
     remedy = {
         "connect": "Check that the machine is up, or raise OLLAMA_MCP_CONNECT_TIMEOUT.",
         "first_byte": "The model may still be loading: try again, or raise OLLAMA_MCP_FIRST_BYTE_TIMEOUT.",
         "idle": "Try again; if it stays so, unload the model or raise OLLAMA_MCP_IDLE_TIMEOUT.",
+        "composing": "Ollama is silent while a model composes a tool call or JSON: try again, or raise "
+        "OLLAMA_MCP_FIRST_BYTE_TIMEOUT.",
         "transfer": "Call again: a pull goes on where it was. Or raise OLLAMA_MCP_TRANSFER_TIMEOUT.",
     }[clock]
     return errors.Timeout(
@@ -98,6 +112,11 @@ def pool_is_full(address: str) -> OllamaError:
         f"all connections to {address} are in use",
         "Try again later, or raise OLLAMA_MCP_MAX_CONNECTIONS.",
     )
+
+
+def is_missing(error: OllamaError) -> bool:
+    """Whether a server that speaks a part of Ollama's API says that it has no such endpoint."""
+    return isinstance(error, errors.NotOllama) and error.upstream_status in {404, 405, 501}
 
 
 def not_trusted(address: str) -> OllamaError:
@@ -269,7 +288,11 @@ def _overflow(text: str, found: re.Match[str], inner: dict[str, Any], asked: Ask
     size = f" of {window} tokens" if window else ""
     return errors.ContextOverflow(
         f"the prompt{counts} does not fit the window{size} of {asked.model or 'the model'}",
-        'Send a shorter prompt, a larger "num_ctx" in options, or truncate=true to have it cut.',
+        ways=[
+            ("", "send a shorter text"),
+            ("options", 'send a larger "num_ctx" in options'),
+            ("truncate", "send truncate=true to have it cut"),
+        ],
         tokens=tokens,
         window=window,
     )
@@ -296,21 +319,20 @@ def _lacks_named(text: str, found: re.Match[str], inner: dict[str, Any], asked: 
 
 
 WITHOUT = {
-    "vision": "leave out images",
-    "tools": "leave out tools",
-    "thinking": 'send think=""',
-    "insert": "leave out suffix",
+    "vision": ("", "leave out images"),
+    "tools": ("tools", "leave out tools"),
+    "thinking": ("think", 'send think=""'),
+    "insert": ("suffix", "leave out suffix"),
 }
+"""How to do without a capability: the argument that asks for it, and what to do."""
 
 
 def lacks(model: str, capability: str, having: list[str] | None = None) -> OllamaError:
     """A model that cannot do what was asked; `having` names installed models that can."""
     instead = f'send model="{having[0]}"' if having else f"name a model that has {capability}"
-    without = WITHOUT.get(capability)
-    ways = f"{instead}, or {without}" if without else instead
     return errors.CapabilityMissing(
         f"{model or 'the model'} does not have the capability {capability}",
-        f"{ways[0].upper()}{ways[1:]}.",
+        ways=[("", instead), *([WITHOUT[capability]] if capability in WITHOUT else [])],
         lacks=capability,
         having=having or [],
     )

@@ -14,11 +14,17 @@ from typing import Literal
 import anyio
 import httpx
 
+from ollama_mcp.client.failures import unusable_proxy
 from ollama_mcp.client.retry import Health
 from ollama_mcp.errors import OllamaError, StorageError
+from ollama_mcp.host import Host
 from ollama_mcp.settings import Backend
+from ollama_mcp.settings.proxies import proxy_for
 
 Clock = Literal["first_byte", "idle", "transfer"]
+"""Which of the backend's clocks runs until the first byte of an answer."""
+Between = Literal["idle", "composing", "transfer"]
+"""Which runs between two parts of it; `composing` has the time of the first byte."""
 
 _LOOKUPS = 8
 _KEPT_S = 30.0
@@ -59,16 +65,17 @@ class Lane:
         self._lines = {"first_byte": calls, "transfer": calls, "idle": asyncio.Semaphore(_LOOKUPS)}
         self._trust: ssl.SSLContext | None = None
         self._pools: set[httpx.AsyncClient] = set()
-        self._free: deque[tuple[float, httpx.AsyncClient]] = deque()
+        self._free: defaultdict[str, deque[tuple[float, httpx.AsyncClient]]] = defaultdict(deque)
 
     @asynccontextmanager
-    async def pool(self, clock: Clock) -> AsyncGenerator[httpx.AsyncClient]:
-        """Wait in line for a pool, and have it for one exchange."""
+    async def pool(self, clock: Clock, host: Host) -> AsyncGenerator[httpx.AsyncClient]:
+        """Wait in line for a pool of that server, and have it for one exchange."""
         async with self._lines[clock]:
             if self._shared is not None:
                 yield self._shared
                 return
-            pool = self._take()
+            free = self._free[host.url]
+            pool = free.pop()[1] if free else self._open(host)
             is_sound = False
             try:
                 yield pool
@@ -78,43 +85,45 @@ class Lane:
                 raise
             finally:
                 if is_sound and not pool.is_closed:
-                    self._free.append((time.monotonic(), pool))
+                    free.append((time.monotonic(), pool))
                 else:  # what was broken off leaves nothing behind
                     await self._drop(pool)
             await self._drop_unused()
 
-    def _take(self) -> httpx.AsyncClient:
-        if self._free:
-            return self._free.pop()[1]
-        pool = self._open()
-        self._pools.add(pool)
-        return pool
-
     async def _drop_unused(self) -> None:
         """The newest is taken first, so that the oldest of a burst are at the other end."""
-        while self._free and self._free[0][0] < time.monotonic() - _KEPT_S:
-            await self._drop(self._free.popleft()[1])
+        for free in self._free.values():
+            while free and free[0][0] < time.monotonic() - _KEPT_S:
+                await self._drop(free.popleft()[1])
 
     async def _drop(self, pool: httpx.AsyncClient) -> None:
         self._pools.discard(pool)
         with anyio.CancelScope(shield=True):
             await pool.aclose()
 
-    def _open(self) -> httpx.AsyncClient:
-        """Open a pool for one connection.
-
-        An `http://` address loads no authorities (30 to 60 ms); loopback has no proxy of the environment.
+    def _open(self, host: Host) -> httpx.AsyncClient:
+        """Open a pool for one connection; an `http://` address loads no authorities (30 to 60 ms).
 
         Raises:
             StorageError: The file of authorities cannot be used.
+            Unreachable: The proxy of the environment cannot be used.
         """
         self._trust = self._trust or _trust(self._backend)
-        return httpx.AsyncClient(
-            verify=self._trust,
-            trust_env=not self._backend.host.is_loopback,
-            limits=_ONE,
-            mounts=_swift(self._backend),
-        )
+        proxy = proxy_for(host)
+        try:
+            pool = httpx.AsyncClient(
+                verify=self._trust,
+                trust_env=False,
+                proxy=proxy.url if proxy else None,
+                limits=_ONE,
+                mounts=_swift(self._backend),
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):
+            if proxy is None:
+                raise
+            raise unusable_proxy(proxy.variable, host.url, host.hostname) from None
+        self._pools.add(pool)
+        return pool
 
     async def aclose(self) -> None:
         """Close the connections, also under those who use them."""

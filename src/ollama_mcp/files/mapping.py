@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from ollama_mcp.catalog import Catalog
-from ollama_mcp.errors import Busy, Forbidden, OllamaError, Upstream
+from ollama_mcp.errors import Busy, Forbidden, OllamaError
 from ollama_mcp.files.answers import Kept, Memory, Output, Store, output_folders
 from ollama_mcp.files.attaching import attached
 from ollama_mcp.files.finding import find_files
@@ -199,6 +199,7 @@ class Mapper:
         return Mapped(rows, reply.model, round(time.monotonic() - reply.started_at, 3))
 
     async def _begin(self, wanted: MapAsk, roots: tuple[Path, ...], reply: Reply[Mapped]) -> _Run:
+        await self._generator.check(wanted.ask)
         find = partial(find_files, wanted.files, roots, self._settings.limits, self._settings.output)
         targets = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
         request = wanted.ask.request
@@ -230,11 +231,9 @@ class Mapper:
             return _row(content, "kept", kept)
         answer = await self._answer(run, content)
         note = "; ".join(answer.notes)
-        if answer.stats.done_reason == "length":
-            note = "; ".join(filter(None, ["cut off at its token limit", note]))
+        if answer.cut:
+            note = "; ".join(filter(None, [answer.cut[1:-1], note]))
             return _row(content, "cut", Kept(str(answer)), note)
-        if not answer.strip():
-            raise Upstream("the model answered nothing", "Change the prompt, or name another model.")
         return _row(content, "answered", await run.store.keep(content.name, key, str(answer)), note)
 
     async def _answer(self, run: _Run, content: Content) -> Answer:

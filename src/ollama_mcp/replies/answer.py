@@ -71,15 +71,17 @@ class Answer(str):
         thinking: What the model thought, apart from the answer.
         tool_calls: Calls of the caller's tools that the model asks for.
         notes: What the caller should know: options dropped, a window grown, a prompt cut.
+        cut: A line that says where it was cut off, and by what; "" where it is whole.
     """
 
-    __slots__ = ("handle", "notes", "stats", "thinking", "tool_calls")
+    __slots__ = ("cut", "handle", "notes", "stats", "thinking", "tool_calls")
 
     handle: str
     stats: Stats
     thinking: str
     tool_calls: list[ToolCall]
     notes: list[str]
+    cut: str
 
     def __new__(
         cls,
@@ -89,6 +91,7 @@ class Answer(str):
         thinking: str = "",
         tool_calls: Iterable[ToolCall] = (),
         notes: Iterable[str] = (),
+        cut: str = "",
     ) -> Self:
         """Make one; the text itself is the string."""
         answer = super().__new__(cls, text)
@@ -97,6 +100,7 @@ class Answer(str):
         answer.thinking = thinking
         answer.tool_calls = list(tool_calls)
         answer.notes = list(notes)
+        answer.cut = cut
         return answer
 
     @property
@@ -167,9 +171,14 @@ class Vectors:
     uri: str = ""
 
     @property
+    def count(self) -> int:
+        """Numbers in all vectors."""
+        return len(self.vectors) * self.stats.dimensions
+
+    @property
     def size(self) -> int:
         """Bytes, about, that they take: a float of Python's and the place that names it."""
-        return 32 * len(self.vectors) * self.stats.dimensions
+        return 32 * self.count
 
     def __iter__(self) -> Any:
         return iter(self.vectors)

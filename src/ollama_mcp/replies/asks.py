@@ -25,7 +25,6 @@ from ollama_mcp.limits import (
 )
 from ollama_mcp.options import Options, parse_options
 from ollama_mcp.parameters import check_image, check_kind, parse_keep_alive, parse_think
-from ollama_mcp.replies.schema import check_schema
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.wire import ChatRequest, GenerateRequest, Message
 
@@ -40,7 +39,7 @@ class Ask:
         endpoint: CHAT or GENERATE.
         request: What goes to Ollama, before the defaults of the model that will be chosen.
         needs: Capabilities that the model must have.
-        schema: JSON Schema that the answer must fit.
+        schema: JSON Schema that the answer must fit, not checked yet; {} where any JSON does.
         notes: What was dropped on the way.
     """
 
@@ -174,7 +173,6 @@ def _common(
     level = parse_think(think)
     if schema:
         check_schema_size(limits, schema)
-        check_schema(schema)
     shared = _Common(
         {
             "options": typed,
@@ -184,7 +182,7 @@ def _common(
             "truncate": truncate,
         },
         notes=notes,
-        schema=schema or None,
+        schema=schema or ({} if format.strip() else None),
     )
     if level:
         shared.needs.append("thinking")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.catalog import Catalog
+from ollama_mcp.errors import CallerError, InvalidArgument, OllamaError
 from ollama_mcp.guards import Ticket
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import Ask
@@ -65,8 +66,9 @@ class _Turn(Reply[Answer]):
 class Comparer:
     """Asks several models the same."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, catalog: Catalog) -> None:
         self._generator = generator
+        self._catalog = catalog
 
     async def run(self, ask: Ask, models: Sequence[str], reply: Reply[Comparison]) -> Comparison:
         """Ask each model in turn; one that fails is a row, not the end.
@@ -79,10 +81,30 @@ class Comparer:
             raise InvalidArgument(
                 f"{len(names)} models are named", f'Send from 1 to {_MOST} installed ones in "models".'
             )
+        unknown = await self._unknown(names, ask)
         rows: list[Compared] = []
         for place, name in enumerate(names, 1):
+            if name in unknown:
+                rows.append(Compared(name, None, unknown[name]))
+                continue
             rows.append(await self._asked(ask, name, _Turn(reply, f"model {place} of {len(names)}")))
         return Comparison(rows)
+
+    async def _unknown(self, names: Sequence[str], ask: Ask) -> dict[str, OllamaError]:
+        """What is wrong with the names, found out before the first model works.
+
+        Raises:
+            CallerError: None of them can be asked.
+        """
+        wrong: dict[str, OllamaError] = {}
+        for name in names:
+            try:
+                await self._catalog.resolve(name, ask.needs, default="")
+            except CallerError as error:
+                wrong[name] = error
+        if len(wrong) == len(names):
+            raise wrong[names[0]]
+        return wrong
 
     async def _asked(self, ask: Ask, model: str, turn: Reply[Answer]) -> Compared:
         own = replace(ask, request=ask.request.model_copy(update={"model": model}))

@@ -97,7 +97,7 @@ def _power_of_two(number: int) -> int:
 
 
 def overflow(
-    model: str, need: Need, *, limit: int, model_max: int, given: bool, what: str
+    model: str, need: Need, *, limit: int, model_max: int, given: bool, may_cut: bool, what: str
 ) -> ContextOverflow:
     """CONTEXT_OVERFLOW with both counts, and what to send next.
 
@@ -107,6 +107,7 @@ def overflow(
         limit: The largest window that could be given.
         model_max: The model's own maximum; 0 where unknown.
         given: Whether the caller chose the window.
+        may_cut: Whether it can still be sent to be cut.
         what: What does not fit.
     """
     tokens = f" of {need.tokens} tokens" if need.tokens else ""
@@ -117,6 +118,7 @@ def overflow(
     return ContextOverflow(
         f"{what}{tokens} does not fit: {model} has a window of {window} tokens{own}",
         _remedy(need, limit, given=given),
+        ways=_WAYS if may_cut else _WAYS[:-1],
         tokens=need.tokens,
         window=window,
         model_max=model_max or None,
@@ -129,7 +131,14 @@ def _remedy(need: Need, limit: int, *, given: bool) -> str:
         return f'Send options={{"num_ctx": {fitting}}}, or leave num_ctx out.'
     if need.answer and need.tokens and need.tokens < limit < need.tokens + need.answer:
         return f'Send a "num_predict" of at most {limit - need.tokens} in options, or a shorter prompt.'
-    return "Send a shorter prompt, name a model with a larger window, or send truncate=true to have it cut."
+    return ""
+
+
+_WAYS = [
+    ("", "send a shorter text"),
+    ("", "name a model with a larger window"),
+    ("truncate", "send truncate=true to have it cut"),
+]
 
 
 def did_not_load(error: ContextOverflow | Upstream) -> bool:

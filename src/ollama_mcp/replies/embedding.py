@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -46,6 +46,7 @@ class EmbeddingAsk:
         dimensions: Length of the vectors; None is the model's own.
         truncate: Whether texts that are too long may be cut.
         form: How the caller wants to see the vectors.
+        label: What the caller calls the text at a place.
 
     Raises:
         InvalidArgument: There is no text, or something is of the wrong kind.
@@ -56,6 +57,7 @@ class EmbeddingAsk:
     dimensions: int | None = None
     truncate: bool = False
     form: Form = "summary"
+    label: Callable[[int], str] = "input[{}]".format
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):  # a sequence, too: of its characters
@@ -169,7 +171,8 @@ class Embedder:
             grow=run.grow,
             window=run.options.num_ctx if run.options else None,
             is_final=run.grown,
-            what=_longest(batch, run.batches),
+            is_cut=run.ask.truncate,
+            what=f"{run.ask.label(_longest(batch, run.batches))}, the longest text,",
         )
         return await self._growing.run(run.choice.model, run.reply, attempt)
 
@@ -235,10 +238,9 @@ def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start : start + BATCH]
 
 
-def _longest(batch: Sequence[str], batches: int) -> str:
-    """The text that does not fit, as far as can be told: the server names none."""
-    place = max(range(len(batch)), key=lambda place: len(batch[place]))
-    return f"input[{batches * BATCH + place}], the longest text,"
+def _longest(batch: Sequence[str], batches: int) -> int:
+    """Place of the text that does not fit, as far as can be told: the server names none."""
+    return batches * BATCH + max(range(len(batch)), key=lambda place: len(batch[place]))
 
 
 def _check_dimensions(dimensions: int | None) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from ollama_mcp.catalog import Catalog, Choice
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.errors import ContextOverflow, OllamaError, Truncated, Upstream
+from ollama_mcp.errors import ContextOverflow, OllamaError
 from ollama_mcp.guards import Gate
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
@@ -18,8 +18,9 @@ from ollama_mcp.replies.context import (
     Windows,
     cut_window,
 )
+from ollama_mcp.replies.finished import Ending, cut_json, does_not_fit, is_closed, no_answer
 from ollama_mcp.replies.growing import Attempt, Growing
-from ollama_mcp.replies.judge import judge
+from ollama_mcp.replies.judge import Judge
 from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.replies.schema import repair_request
@@ -109,9 +110,16 @@ class Generator:
     """Runs Asks. Holds no state of its own but the windows that models have grown to."""
 
     def __init__(
-        self, client: OllamaClient, catalog: Catalog, windows: Windows, gate: Gate, settings: Settings
+        self,
+        client: OllamaClient,
+        catalog: Catalog,
+        windows: Windows,
+        gate: Gate,
+        judge: Judge,
+        settings: Settings,
     ) -> None:
         self._client = client
+        self._judge = judge
         self._catalog = catalog
         self._windows = windows
         self._growing = Growing(catalog, windows, settings)
@@ -125,13 +133,19 @@ class Generator:
             OllamaError: Any of the tree; what was written by then is in `partial_text`.
         """
         reply.notes.extend(ask.notes)
+        await self.check(ask)
         with self._gate.looking_up(ask.request.model, reply.principal):
             run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
             async with self._catalog.explaining(run.model):
-                draft = await self._fitting(run, await self._draft(run))
+                draft = await self._finished(run, await self._draft(run))
             return await self._answer(run, draft)
+
+    async def check(self, ask: Ask) -> None:
+        """Refuse an Ask whose schema is none (`InvalidArgument`); `run` does so, too."""
+        if ask.schema:
+            await self._judge.check(ask.schema)
 
     async def _begin(self, ask: Ask, reply: Reply[Answer]) -> _Run:
         settings = self._settings
@@ -143,9 +157,11 @@ class Generator:
             asked,
             model.name,
             settings.defaults_for(model.name),
-            can_think="thinking" in model.capabilities,
+            can_think=model.may_think(ask.request.think),
             window=self._windows.of(model.name),
         )
+        if not model.is_described:
+            reply.notes.append("the server has no /api/show: what the model can do was not checked")
         reply.model = model.name
         reply.total = _limit(request)
         reply.look = partial(reply.find_out, self._catalog.is_loaded)
@@ -161,6 +177,7 @@ class Generator:
             window=_num_ctx(run.request),
             is_final=run.grown,
             is_given=run.window_given,
+            is_cut=bool(run.request.truncate),
         )
         return await self._growing.run(run.choice.model, run.reply, attempt)
 
@@ -196,35 +213,63 @@ class Generator:
         if chunk.remote_host and not run.choice.model.is_cloud:
             self._catalog.allow_cloud(run.model)
 
-    # --- the schema -----------------------------------------------------------------------------
+    # --- is it an answer ------------------------------------------------------------------------
 
-    async def _fitting(self, run: _Run, draft: _Draft) -> _Draft:
-        """The draft, or that of one more turn, which fits the schema."""
+    async def _finished(self, run: _Run, draft: _Draft) -> _Draft:
+        """The draft, or that of one more turn: there is an answer, and it is what was asked for.
+
+        Raises:
+            Truncated: It was cut off before there was an answer, or in the middle of its JSON.
+            BadUpstream: Nothing was generated.
+            Upstream: It does not fit the schema.
+        """
         schema = run.ask.schema
-        if schema is None or draft.calls:
+        if draft.calls:
             return draft
-        found = await judge(draft.text, schema)
-        if found and draft.last.done_reason != "length" and not run.ask.is_raw:
-            draft = await self._repaired(run, draft, found)
-            found = await judge(draft.text, schema)
+        ending = await self._ending(run, draft)
+        if not draft.text.strip():
+            raise no_answer(ending)
+        if schema is None:
+            return draft
+        found = await self._judge.violations(draft.text, schema)
+        if found and not ending.is_cut and not run.ask.is_raw and not run.repaired:
+            run.request = _asked_again(run.request, draft, repair_request(found, schema))
+            run.repaired = True
+            return await self._finished(run, await self._repaired(run, draft))
+        if ending.is_cut and not is_closed(draft.text):
+            raise cut_json(ending)
         if found:
-            raise _does_not_fit(draft, found, repaired=run.repaired)
+            raise does_not_fit(ending, found, schema, repaired=run.repaired)
         run.reply.settle(draft.text)
         return draft
 
-    async def _repaired(self, run: _Run, draft: _Draft, found: list[str]) -> _Draft:
-        run.request = _asked_again(run.request, draft, repair_request(found))
-        run.repaired = True
+    async def _repaired(self, run: _Run, draft: _Draft) -> _Draft:
         try:
             return await self._draft(run)
         except OllamaError as error:
             error.partial_text = error.partial_text or draft.text
             raise
 
+    async def _ending(self, run: _Run, draft: _Draft) -> Ending:
+        last = draft.last
+        is_cut = last.done_reason == "length"
+        return Ending(
+            text=draft.text,
+            thinking=draft.thinking,
+            reason=last.done_reason,
+            prompt_tokens=last.prompt_eval_count,
+            tokens=last.eval_count,
+            limit=_limit(run.request),
+            window=await self._window(run) if is_cut else None,
+        )
+
+    async def _window(self, run: _Run) -> int | None:
+        return run.asked_window or run.window or await self._catalog.window(run.model)
+
     # --- the answer and its numbers -------------------------------------------------------------
 
     async def _answer(self, run: _Run, draft: _Draft) -> Answer:
-        window = run.asked_window or run.window or await self._catalog.window(run.model)
+        window = await self._window(run)
         truncated = await self._truncated(run, draft, window)
         if truncated:
             run.reply.notes.append(
@@ -237,6 +282,7 @@ class Generator:
             thinking=draft.thinking,
             tool_calls=draft.calls,
             notes=run.reply.notes,
+            cut=(await self._ending(run, draft)).cut_line,
         )
 
     async def _truncated(self, run: _Run, draft: _Draft, window: int | None) -> dict[str, int] | None:
@@ -295,21 +341,6 @@ def _asked_again(request: GenerationRequest, draft: _Draft, complaint: str) -> G
         return request.model_copy(update={"messages": [*request.messages, *turns]})
     prompt = f"{request.prompt}\n\nYour answer was:\n{draft.text}\n\n{complaint}"
     return request.model_copy(update={"prompt": prompt})
-
-
-def _does_not_fit(draft: _Draft, found: list[str], *, repaired: bool) -> OllamaError:
-    if draft.last.done_reason == "length":
-        return Truncated(
-            "the answer was cut off at its token limit, before it was complete JSON",
-            'Send a larger "num_predict" in options, or ask for less.',
-            partial_text=draft.text,
-        )
-    tries = " twice" if repaired else ""
-    return Upstream(
-        f"the model's answer does not fit the schema{tries}: {'; '.join(found)}",
-        "Simplify the schema, or name a more capable model.",
-        partial_text=draft.text,
-    )
 
 
 def _stats(run: _Run, draft: _Draft, window: int | None, truncated: dict[str, int] | None) -> Stats:

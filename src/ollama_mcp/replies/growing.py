@@ -26,6 +26,7 @@ class Attempt(Generic[T]):
         window: The window that it asks for; None for the server's own.
         is_final: Whether its window has grown already, so that it does not grow again.
         is_given: Whether the caller chose the window, which then is left alone.
+        is_cut: Whether the caller lets it be cut, which the server may not do.
         what: What may not fit.
     """
 
@@ -35,6 +36,7 @@ class Attempt(Generic[T]):
     window: int | None
     is_final: bool
     is_given: bool = False
+    is_cut: bool = False
     what: str = "the prompt"
 
 
@@ -72,6 +74,7 @@ class Growing:
             limit=limit,
             model_max=model.max_context,
             given=attempt.is_given,
+            may_cut=not attempt.is_cut,
             what=attempt.what,
         )
         window = None if attempt.is_given or attempt.is_final else grown_window(need, limit)

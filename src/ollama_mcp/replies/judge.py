@@ -1,8 +1,9 @@
-"""Whether an answer fits a schema, judged where a schema that never ends can be ended.
+"""JSON Schemas and answers checked where that can neither hold the event loop up nor go on for ever.
 
-A `pattern` with nested repetition, or references that double, keep Python's regular expressions and
-jsonschema busy for hours with the whole interpreter held. Schemas that could do that are judged by a
-child process, which is killed when its time is up or its call is cancelled.
+Checking a legal schema of 58 KB takes most of a second; a `pattern` with nested repetition, or
+references that double, keep Python's regular expressions and jsonschema busy for hours, with the whole
+interpreter held. So all but small and plain ones are checked by one child process, which lives as long
+as its `Judge`, and is killed when its time is up or its call is cancelled.
 """
 
 from __future__ import annotations
@@ -16,54 +17,114 @@ from typing import Any, cast
 import anyio
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.replies.schema import violations
+from ollama_mcp.loops import PerLoop
+from ollama_mcp.replies.schema import check_schema, violations
 
 _LIMIT_S = 5.0
+_START_S = 20.0
+"""For a child that has yet to start, on a machine that is busy with a model."""
 _WILD = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef"})
-_TAME_SIZE = 64 * 1024
-"""Characters of schema and answer that are judged here, on the event loop."""
+_SMALL_SCHEMA = 2 * 1024
+_SMALL_TEXT = 64 * 1024
+"""Characters that are checked here, on the event loop, within some 20 ms."""
+_CLOSE_S = 1.0
 
 
-async def judge(text: str, schema: Mapping[str, Any]) -> list[str]:
-    """What keeps an answer from fitting a checked schema, as `schema.violations` says it.
+class Judge:
+    """Checks schemas, and answers against them."""
 
-    Raises:
-        InvalidArgument: The schema takes too long to check.
-    """
-    if len(text) <= _TAME_SIZE and is_tame(schema):
-        return violations(text, schema)
-    question = json.dumps([text, schema]).encode()
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", __name__,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        verdict, _ = await asyncio.wait_for(child.communicate(question), _LIMIT_S)
-    except TimeoutError:
-        raise InvalidArgument(
-            f"the answer could not be checked against the schema in {_LIMIT_S:g} s",
-            "Simplify its patterns and references.",
-        ) from None
-    finally:
-        await _end(child)
-    return cast("list[str]", json.loads(verdict))
+    def __init__(self) -> None:
+        self._children: PerLoop[_Child] = PerLoop(_Child)
+
+    async def check(self, schema: Mapping[str, Any]) -> None:
+        """Refuse what is no JSON Schema, before a model works for it.
+
+        Raises:
+            InvalidArgument: With what is wrong and where, or that it takes too long to check.
+        """
+        if len(json.dumps(schema)) <= _SMALL_SCHEMA:
+            check_schema(schema)
+        elif found := await self._children.here().ask(None, schema):
+            raise InvalidArgument(*found)
+
+    async def violations(self, text: str, schema: Mapping[str, Any]) -> list[str]:
+        """What keeps an answer from fitting a checked schema, as `schema.violations` says it.
+
+        Raises:
+            InvalidArgument: It takes too long to check.
+        """
+        if len(text) <= _SMALL_TEXT and is_small(schema):
+            return violations(text, schema)
+        return await self._children.here().ask(text, schema)
+
+    async def aclose(self) -> None:
+        """End the child of this event loop; a later check starts another."""
+        child = self._children.pop()
+        if child is not None:
+            await child.end()
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
-    """Kill it if it still runs, and wait until its pipes are closed."""
-    if child.returncode is None:
-        child.kill()
-        with anyio.CancelScope(shield=True):
-            await child.communicate()
+class _Child:
+    """The process of one event loop: a line of JSON in, a line out, one at a time."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def ask(self, text: str | None, schema: Mapping[str, Any]) -> list[str]:
+        async with self._turn:
+            is_answered = False
+            try:
+                verdict = await self._answer(json.dumps([text, schema]).encode() + b"\n")
+                is_answered = True
+            except (TimeoutError, ConnectionError, ValueError):
+                raise InvalidArgument(
+                    f"the schema could not be checked in {_LIMIT_S:g} s",
+                    "Simplify its patterns and references.",
+                ) from None
+            finally:
+                if not is_answered:  # what it says next would belong to this question
+                    await self.end()
+        return verdict
+
+    async def _answer(self, question: bytes) -> list[str]:
+        process = self._process or await self._start()
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None and stdout is not None  # noqa: S101, PT018 - pipes, as `_start` asked for
+        async with asyncio.timeout(_LIMIT_S):
+            stdin.write(question)
+            await stdin.drain()
+            return cast("list[str]", json.loads(await stdout.readline()))
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        # -P: no module of the working directory; not `anyio.to_process`, which runs the host's __main__ again
+        process = self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", __name__,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None  # noqa: S101 - as above
+        async with asyncio.timeout(_START_S):
+            await process.stdout.readline()
+        return process
+
+    async def end(self) -> None:
+        """Kill it if it still runs, and wait until its pipes are closed."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
+            await process.communicate()
 
 
-def is_tame(schema: Mapping[str, Any]) -> bool:
+def is_small(schema: Mapping[str, Any]) -> bool:
     """Whether checking takes no longer than reading.
 
-    >>> is_tame({"type": "object", "required": ["a"]}), is_tame({"items": [{"pattern": "^(a+)+$"}]})
+    >>> is_small({"type": "object", "required": ["a"]}), is_small({"items": [{"pattern": "^(a+)+$"}]})
     (True, False)
     """
-    return len(json.dumps(schema)) <= _TAME_SIZE and not _names(schema) & _WILD
+    return len(json.dumps(schema)) <= _SMALL_SCHEMA and not _names(schema) & _WILD
 
 
 def _names(value: Any) -> frozenset[str]:
@@ -76,9 +137,22 @@ def _names(value: Any) -> frozenset[str]:
     return frozenset()
 
 
+def _verdict(text: str | None, schema: Mapping[str, Any]) -> list[str]:
+    """Violations of a text; of a schema alone the cause and the remedy, [] if it is one."""
+    if text is not None:
+        return violations(text, schema)
+    try:
+        check_schema(schema)
+    except InvalidArgument as error:
+        return [error.cause, error.remedy]
+    return []
+
+
 def _main() -> None:
-    text, schema = json.load(sys.stdin)
-    json.dump(violations(text, schema), sys.stdout)
+    check_schema({})  # loads jsonschema before it says that it is there
+    print(flush=True)  # noqa: T201 - the parent waits for it
+    for line in sys.stdin.buffer:
+        print(json.dumps(_verdict(*json.loads(line))), flush=True)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":

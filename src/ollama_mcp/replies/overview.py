@@ -14,9 +14,9 @@ from statistics import fmean
 import anyio
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.client.failures import clock_ran_out
+from ollama_mcp.client.failures import clock_ran_out, is_missing
 from ollama_mcp.endpoints import PS, VERSION
-from ollama_mcp.errors import OllamaError
+from ollama_mcp.errors import NotOllama, OllamaError
 from ollama_mcp.guards import TRANSFERS, Gate, LineStatistics
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.replies.registry import Replies
@@ -35,11 +35,11 @@ _VERSION, _PS = replace(VERSION, once=True), replace(PS, once=True)
 
 @dataclass(frozen=True)
 class Seen:
-    """What the server said, and when (`time.monotonic`)."""
+    """What the server said, and when (`time.monotonic`); `loaded` is None where it does not say."""
 
     at: float
     version: str
-    loaded: list[RunningModel]
+    loaded: list[RunningModel] | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,13 @@ class Overview:
     async def _look(self) -> Seen:
         with anyio.move_on_after(_CLOCK_S):
             version = (await self._client.call(_VERSION)).version
-            return Seen(time.monotonic(), version, (await self._client.call(_PS)).models)
+            try:
+                loaded = (await self._client.call(_PS)).models
+            except NotOllama as error:
+                if not is_missing(error):
+                    raise
+                loaded = None
+            return Seen(time.monotonic(), version, loaded)
         raise clock_ran_out("idle", self._client.address)
 
     def _speeds(self) -> dict[str, float]:

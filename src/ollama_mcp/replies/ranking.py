@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.loops import off_the_loop
 from ollama_mcp.replies.answer import EmbeddingStats, Vectors
 from ollama_mcp.replies.embedding import Embedder, EmbeddingAsk, similarity
 from ollama_mcp.replies.reply import Reply
@@ -57,9 +59,13 @@ class Ranker:
             raise InvalidArgument(
                 "there is nothing to rank", 'Send "query" and "candidates", none of them empty.'
             )
-        found = await self._embedder.run(ask, reply)
-        rows = _ranked(found, ask.texts[1:])
+        found = await self._embedder.run(replace(ask, label=_label), reply)
+        rows = await off_the_loop(partial(_ranked, found, ask.texts[1:]), numbers=found.count)
         return Ranking(rows[:top] if top else rows, found.stats, found.notes)
+
+
+def _label(place: int) -> str:
+    return f"candidates[{place - 1}]" if place else "query"
 
 
 def _ranked(found: Vectors, candidates: Sequence[str]) -> list[Ranked]:

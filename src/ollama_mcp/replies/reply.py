@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
-from ollama_mcp.errors import OllamaError, StreamBroken
+from ollama_mcp.errors import Cancelled, OllamaError, StreamBroken
 from ollama_mcp.guards import TRANSFERS, Ticket
 from ollama_mcp.loops import own_copy
 from ollama_mcp.replies.answer import Unfinished
@@ -250,14 +250,13 @@ class Reply(Generic[T]):
 
     async def stop(self) -> None:
         """Stop the work at a caller's word, who is told so if they ask again."""
-        why = StreamBroken(
-            "the answer was stopped, as its caller wished",
-            "There will be no more of it.",
-            partial_text=self.text,
-            stopped=True,
+        await self.cancel(
+            Cancelled(
+                "the answer was stopped, as its caller wished",
+                "There will be no more of it.",
+                partial_text=self.text,
+            )
         )
-        why.retryable = False
-        await self.cancel(why)
 
     async def cancel(self, why: OllamaError | None = None) -> None:
         """Stop the work; returns when its connection is closed.

@@ -104,10 +104,9 @@ def _references(schema: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
         waiting += [(resolver.in_subresource(inner), inner) for inner in resource.subresources()]
 
 
-def repair_request(found: list[str]) -> str:
-    """What the model is told when its answer does not fit."""
-    return (
-        "Your answer does not fit the JSON Schema that was asked for: "
-        + "; ".join(found)
-        + ". Answer again with only the corrected JSON."
+def repair_request(found: list[str], schema: Mapping[str, Any]) -> str:
+    """What the model is told when its answer does not fit; an empty schema is that of any JSON."""
+    wrong = (
+        "does not fit the JSON Schema that was asked for: " + "; ".join(found) if schema else "is not JSON"
     )
+    return f"Your answer {wrong}. Answer again with only the corrected JSON."

@@ -126,6 +126,13 @@ def _answered(asked: Asked, ctx: Context[Any, Any]) -> Confirmation | None:
 
 
 def _require_yes(answer: ElicitResult) -> None:
-    if answer.action != "accept" or (answer.content or {}).get("confirm") is not True:
-        said = "said no" if answer.action == "decline" else "did not say yes"
-        raise NotConfirmed(f"the user {said}", "Do not try it again unless the user asks for it.")
+    """Some clients decline by themselves, without asking anybody: nobody can tell that from a no."""
+    if answer.action == "accept" and (answer.content or {}).get("confirm") is True:
+        return
+    if answer.action == "accept":
+        raise NotConfirmed("the user did not say yes", "Do not try it again unless the user asks for it.")
+    raise NotConfirmed(
+        f"the client answered {answer.action!r}: the user declined, or the client did not ask its user",
+        "If the user was not asked, have them run `ollama` themselves, or use a client that can ask; "
+        "else do not try it again.",
+    )

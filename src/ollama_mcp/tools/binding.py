@@ -15,10 +15,11 @@ from mcp_types import CallToolResult, InputRequiredResult
 from pydantic import Field
 
 from ollama_mcp.app import App
-from ollama_mcp.errors import InternalError, OllamaError
+from ollama_mcp.errors import ARGUMENTS, InternalError, OllamaError
 from ollama_mcp.files.mapping import Mapped
+from ollama_mcp.loops import off_the_loop
 from ollama_mcp.replies import StillRunning
-from ollama_mcp.replies.answer import Answer, Unfinished
+from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
 from ollama_mcp.settings import Settings
 from ollama_mcp.tally import Tally
 from ollama_mcp.tools.arguments import ArgumentCheck
@@ -26,7 +27,7 @@ from ollama_mcp.tools.asking import Asking
 from ollama_mcp.tools.caller import caller_of, principal
 from ollama_mcp.tools.handles import offered, paged, paged_rows, still_running
 from ollama_mcp.tools.results import code_of, failure, noted
-from ollama_mcp.tools.toolset import Tool, slim
+from ollama_mcp.tools.toolset import Tool, slim, slim_output
 
 Result = CallToolResult | InputRequiredResult
 
@@ -44,7 +45,6 @@ class PublishedTool(SDKTool):
     settings: Settings = Field(exclude=True)
     calls: Tally = Field(exclude=True)
     counted_as: str = Field(exclude=True)
-    continue_as: str = Field(exclude=True)
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
@@ -75,22 +75,22 @@ class PublishedTool(SDKTool):
             checked["wait_s"] = caller_of(context).patience(self.settings, asked)
 
 
-def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
+def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> PublishedTool:
     """Make the tool that a host lists as `name`; its schemas have nothing that only costs tokens.
 
     Args:
         tool: What is published.
         app: What it works with.
         name: Its name on that host.
-        continue_as: Name there of the tool that gets what was not finished; "" where there is none.
+        names: The tools of ours that the host gets: our names, and theirs there.
     """
-    bound = bind(tool, app, continue_as)
+    bound = bind(tool, app, names)
     plain = SDKTool.from_function(bound, name, tool.title, _description(tool), annotations=tool.annotations)
     output = plain.fn_metadata.output_schema
     if output is not None:
-        plain.fn_metadata.output_schema = {k: v for k, v in slim(output).items() if k != "description"}
+        plain.fn_metadata.output_schema = _described(output, outlives=tool.outlives)
     parameters = slim(plain.parameters)
-    if not continue_as:  # then a call waits as long as it takes
+    if "ollama_continue" not in names:  # then a call waits as long as it takes
         parameters["properties"].pop("wait_s", None)
     fields: dict[str, Any] = dict(plain) | {
         "parameters": parameters,
@@ -98,9 +98,18 @@ def publish(tool: Tool, app: App, name: str, continue_as: str) -> PublishedTool:
         "settings": app.settings,
         "calls": app.calls,
         "counted_as": tool.name,
-        "continue_as": continue_as,
     }
     return PublishedTool(**fields)
+
+
+def _described(output: dict[str, Any], *, outlives: bool) -> dict[str, Any]:
+    """The output schema with all that a result can have: a handle, too, where it may be one."""
+    schema = slim_output(output)
+    if outlives:
+        schema["properties"] = {"status": {"type": "string"}, "handle": {"type": "string"}} | schema[
+            "properties"
+        ]
+    return schema
 
 
 def _description(tool: Tool) -> str:
@@ -108,23 +117,29 @@ def _description(tool: Tool) -> str:
     return " ".join((inspect.getdoc(tool.function) or "").partition("\n\n")[0].split())
 
 
-def bind(tool: Tool, app: App, continue_as: str = "") -> Callable[..., Awaitable[Result]]:
+def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callable[..., Awaitable[Result]]:
     """Return the tool as a method of the App: its schema has no `app`, and it never raises.
 
     The host's lifespan is not read, so the same tool works on our server and on anybody's.
     """
+    names = names or {}
+    continue_as = names.get("ollama_continue", "")
+    takes = frozenset(tool.parameters(app.settings))
 
     @functools.wraps(tool.function)
     async def guarded(app: App, /, **arguments: Any) -> Result:
+        ARGUMENTS.set(takes)
         try:
             if not tool.at_once:  # asking for what is there already must not be too often
                 app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
-            return _page(tool.render(found), found, app, arguments, continue_as)
+            numbers = found.count if isinstance(found, Vectors) else 0
+            result = await off_the_loop(functools.partial(tool.render, found), numbers=numbers)
+            return _page(result, found, app, arguments, continue_as)
         except Asking as asking:
             return asking.request
         except StillRunning as running:
-            return still_running(running, continue_as, tool.meanwhile)
+            return still_running(running, names, tool.placeholders)
         except OllamaError as error:
             return offered(error, continue_as)
         except (Exception, SystemExit):  # noqa: BLE001 - as above: the SDK would wrap it in words of its own

@@ -13,7 +13,7 @@ from mcp.server.mcpserver import Context
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.settings import Settings
-from ollama_mcp.tools.clients import UNKNOWN, Client, client_named
+from ollama_mcp.tools.clients import UNKNOWN, Client, Room, client_named
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Caller:
             raise InvalidArgument(f'"wait_s" is {asked:g}', 'Send "wait_s" in seconds, or 0 for no limit.')
         return asked or math.inf
 
-    def page(self, settings: Settings) -> int:
-        """Most characters of a text in one result."""
-        return settings.page or self.client.page
+    def page(self, settings: Settings) -> Room:
+        """How much text of one result reaches the model; the operator counts in characters."""
+        return Room(chars=settings.page) if settings.page else self.client.page
 
 
 def caller_of(ctx: Context[Any, Any] | None) -> Caller:
@@ -86,3 +86,13 @@ def principal() -> str:
     """Who is calling: whose token it is over HTTP with auth, else "" (the process on stdio)."""
     token = get_access_token()
     return json.dumps(principal_components(token)) if token is not None else ""
+
+
+def is_anybody(ctx: Context[Any, Any] | None) -> bool:
+    """Whether the call came over HTTP without a token: others call under the same name, and see the same."""
+    if ctx is None or principal():
+        return False
+    try:
+        return ctx.request_context.request is not None
+    except ValueError:
+        return False

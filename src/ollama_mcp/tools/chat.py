@@ -22,17 +22,17 @@ from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
 chat: Toolset = Toolset("chat")
 
 Objects = list[dict[str, Any]]
-Model = Annotated[str, says('Model name. "" (default): configured, loaded or newest.')]
+Model = Annotated[str, says('Name (no tag: latest). "" (default): configured, loaded or newest that fits.')]
 System = Annotated[str, says('System prompt. Default "".')]
 Options = Annotated[
     dict[str, Any],
-    says("Ollama options: temperature, seed, num_predict, num_ctx, stop … Default {}."),
+    says("temperature, seed, num_predict, num_ctx, stop … Default {}."),
 ]
-Format = Annotated[str, says('"json" for any JSON. Default "".')]
-Schema = Annotated[dict[str, Any], says("JSON Schema that the answer must fit. Default {}.")]
-Think = Annotated[str, says('true, false, low, medium, high or max. "" (default): its own way.')]
-KeepAlive = Annotated[str, says('How long the model stays loaded: 10m, 1h, 0. Default "": 5m.')]
-Truncate = Annotated[bool, says("true: cut a prompt that is too long. false (default): refuse it.")]
+Format = Annotated[str, says('"json": any JSON. Default "".')]
+Schema = Annotated[dict[str, Any], says("JSON Schema that the answer must fit; needs no format. Default {}.")]
+Think = Annotated[str, says('true, false, low, medium, high, max. "" (default): its own way.')]
+KeepAlive = Annotated[str, says('How long it stays loaded: 10m, 1h, 0. "" (default): as before, or 5m.')]
+Truncate = Annotated[bool, says("true: what is too long loses its oldest part. false (default): refused.")]
 
 _IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
 _NOT_IN_CHAT = {
@@ -61,7 +61,7 @@ _NOTHING: dict[str, Any] = {}
 @chat.tool("Chat with a local model", words, elsewhere=_NOT_IN_CHAT)
 async def ollama_chat(
     app: App,
-    prompt: Annotated[str, says('The user\'s message, after messages. Default "".')] = "",
+    prompt: Annotated[str, says('User message, after messages. Default "".')] = "",
     model: Model = "",
     messages: Annotated[
         Objects,
@@ -75,7 +75,11 @@ async def ollama_chat(
     format: Format = "",  # noqa: A002 - Ollama's name
     schema: Schema = _NOTHING,
     tools: Annotated[
-        Objects, says("Functions the model may call; its calls come back as a JSON array. Default [].")
+        Objects,
+        says(
+            "Functions it may call, {type: function, function: {name, description, parameters}}; calls come "
+            "as JSON. Default []."
+        ),
     ] = _NO_OBJECTS,
     think: Think = "",
     keep_alive: KeepAlive = "",
@@ -84,7 +88,7 @@ async def ollama_chat(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
-    """Ask a model that runs on this machine, in Ollama. Send prompt, messages or both; the answer is text.
+    """Ask a local model in Ollama; prompt, messages (also for pictures) or both. It remembers no other call.
 
     From Python: `app` is `App.create()`. With `ctx`, the `Context` of a tool of yours, the model's progress
     is that of your tool; progress must not go down, and ours counts tokens from 1, so report none of your
@@ -114,7 +118,7 @@ async def ollama_generate(
     prompt: Annotated[str, says("Text to complete or to answer.")],
     model: Model = "",
     system: System = "",
-    suffix: Annotated[str, says('Text that follows the gap to fill. Default "".')] = "",
+    suffix: Annotated[str, says('Text behind the gap that the answer fills. Default "".')] = "",
     images: Annotated[list[str], says("Images in base64. Default [].")] = _NO_TEXTS,
     options: Options = _NOTHING,
     format: Format = "",  # noqa: A002 - Ollama's name
@@ -128,7 +132,7 @@ async def ollama_generate(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
-    """Complete one text with a model that runs on this machine, in Ollama, without a conversation.
+    """Complete one text with a local model in Ollama, or fill the gap between prompt and suffix.
 
     From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`.
 
@@ -158,7 +162,7 @@ async def ollama_compare(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Comparison:
-    """Ask several models that run on this machine the same, and see answers and speeds side by side."""
+    """Ask several local models the same, and see answers and speeds side by side."""
     ask = chat_ask(prompt=prompt, system=system, options=options, limits=app.settings.limits)
     return await answered(app, partial(app.comparer.run, ask, models), ctx, wait_s)
 
@@ -175,7 +179,7 @@ async def ollama_continue(
     page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
     ctx: Context[Any, Any] | None = None,
 ) -> Outcome:
-    """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long answer.
+    """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long one.
 
     From Python: `app` and `ctx` are as for `ollama_chat`; `page` is for results of MCP only.
 

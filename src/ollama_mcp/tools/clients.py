@@ -2,13 +2,49 @@
 
 The one table to mend when a client changes. Seconds are those after which a call should have
 returned. Clients that count from the last progress wait longer, but only for calls that carry a
-progressToken; those that count from the start of the call do so whatever we report. A page is what
-of one result reaches the model, in characters.
+progressToken; those that count from the start of the call do so whatever we report.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much of one result reaches the model, in the unit that its client counts, or in both."""
+
+    chars: int = sys.maxsize
+    bytes: int = sys.maxsize
+
+    @property
+    def widest(self) -> int:
+        """The most characters that can fit."""
+        return min(self.chars, self.bytes)
+
+    def holds(self, text: str) -> bool:
+        """Whether all of a text fits."""
+        return len(text) <= self.chars and len(text) <= self.bytes and _bytes(text) <= self.bytes
+
+    def beside(self, text: str) -> Room:
+        """What is left beside a text; always some, so that a page makes headway."""
+        return Room(max(self.chars - len(text), 1), max(self.bytes - _bytes(text), 4))
+
+    def fitting(self, text: str) -> int:
+        """How many characters of a text fit, from its beginning.
+
+        >>> Room(bytes=5).fitting("äöü"), Room(chars=2).fitting("äöü")
+        (2, 2)
+        """
+        start = text[: self.widest]
+        if _bytes(start) <= self.bytes:
+            return len(start)
+        return len(start.encode(errors="surrogatepass")[: self.bytes].decode(errors="ignore"))
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
 @dataclass(frozen=True)
@@ -19,30 +55,33 @@ class Client:
         name: How its name in `clientInfo` begins, in lower case.
         silent_s: Deadline of a call that carries no progressToken.
         reported_s: Deadline of a call that does.
-        page: Characters of one result that its model is shown.
+        page: What of one result its model is shown.
     """
 
     name: str
     silent_s: float
     reported_s: float
-    page: int = 100_000
+    page: Room
 
 
 _LONG_S = 900.0
 """For those that wait as long as there is progress; a person may not."""
+_LARGE = Room(chars=100_000)
+_COPILOT = Room(bytes=20_000)
 
-UNKNOWN = Client("", 50, 50)
-"""Any other: as those that give up after a minute whatever happens."""
+UNKNOWN = Client("", 50, 50, Room(bytes=20_000))
+"""Any other: as those that give up after a minute whatever happens, and show the least."""
 
 CLIENTS = (
     #      clientInfo.name              silent  with progress  page
-    Client("claude-ai",                     50,            50),           # Claude Desktop: 60 s, hard
-    Client("claude-code",                   50,       _LONG_S,  80_000),  # shows 25,000 tokens
-    Client("codex-mcp-client",             280,           280,  40_000),  # 300 s, hard
-    Client("opencode",                      50,       _LONG_S,  40_000),  # 60 s since the last progress
-    Client("github-copilot-developer",     160,       _LONG_S,  40_000),  # Copilot CLI: 180 s since then
-    Client("gemini-cli-mcp-client",        160,       _LONG_S,  40_000),  # none seen at 200 s
-    Client("visual studio code",            50,       _LONG_S),
+    Client("claude-ai",                     50,            50, _LARGE),   # Claude Desktop: 60 s, hard
+    Client("claude-code",                   50,       _LONG_S, Room(48_000, 48_000)),  # above: a file
+    Client("codex-mcp-client",             280,           280, Room(chars=40_000)),    # 300 s, hard
+    Client("opencode",                      50,       _LONG_S, Room(chars=40_000)),  # 60 s of silence
+    Client("copilot-cli",                  160,       _LONG_S, _COPILOT),  # 180 s of silence; above: a file
+    Client("github-copilot-developer",     160,       _LONG_S, _COPILOT),  # the same, under its older name
+    Client("gemini-cli-mcp-client",        160,       _LONG_S, Room(chars=39_000)),  # none seen at 200 s
+    Client("visual studio code",            50,       _LONG_S, _LARGE),
 )  # fmt: skip
 
 

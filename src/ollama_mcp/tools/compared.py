@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from mcp_types import CallToolResult
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ollama_mcp.replies.comparing import Compared, Comparison
 from ollama_mcp.replies.ranking import Ranking
@@ -14,17 +12,24 @@ from ollama_mcp.tools.results import NOTES, STATS, facts, said, text_of
 _SHOWN = 200
 
 
+class RankRow(BaseModel):
+    """One candidate."""
+
+    index: int
+    score: float
+    text: str
+
+
 class RankReport(BaseModel):
     """The best candidates, the best first: `index` is the place in what was sent."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
-
-    ranking: list[dict[str, Any]]
+    model: str
+    ranking: list[RankRow]
 
 
 def ranking_report(found: Ranking) -> CallToolResult:
     """The order and the scores; no vectors."""
-    rows = [{"index": row.index, "score": round(row.score, 4)} for row in found.rows]
+    rows = [{"index": r.index, "score": round(r.score, 4), "text": r.text[:_SHOWN]} for r in found.rows]
     lines = [f"{row.score:6.3f}  [{row.index}] {_short(row.text)}" for row in found.rows]
     meta = {STATS: found.stats.as_data(), NOTES: found.notes}
     text = "\n".join([f"by {found.stats.model}, the best first:", *lines])
@@ -38,7 +43,9 @@ def _short(text: str) -> str:
 
 def comparison(found: Comparison) -> CallToolResult:
     """Every answer under its model's name, with the numbers side by side at the end."""
-    parts = [f"## {row.model}\n\n{_said(row)}" for row in found.rows]
+    failed = [row.model for row in found.rows if row.answer is None]
+    parts = [f"FAILED: no answer from {', '.join(failed)}."] if failed else []
+    parts += [f"## {row.model}\n\n{_said(row)}" for row in found.rows]
     numbers = "\n".join(["## numbers", "", *map(_numbers, found.rows)])
     stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
     result = said("\n\n".join([*parts, numbers]), {STATS: stats})

@@ -26,7 +26,6 @@ Model = Annotated[str, says('Embedding model. "" (default): configured, loaded o
     "Embed texts",
     report,
     Annotated[CallToolResult, VectorReport],
-    meanwhile={"model": "", "count": 0, "dimensions": 0},
 )
 async def ollama_embeddings(
     app: App,
@@ -34,7 +33,7 @@ async def ollama_embeddings(
     model: Model = "",
     dimensions: Annotated[int, says("Length of the vectors. 0 (default): the model's own.")] = 0,
     truncate: Annotated[
-        bool, says("true: cut texts that are too long. false (default): refuse them.")
+        bool, says("true: cut the end of texts that are too long. false (default): refuse them.")
     ] = False,
     vectors: Annotated[
         Form, says("summary (default): shape and similarities; full or base64: the numbers.")
@@ -42,7 +41,7 @@ async def ollama_embeddings(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Vectors:
-    """Turn texts into vectors with a model that runs on this machine, in Ollama.
+    """Turn texts into vectors with a local model in Ollama, and compare them by cosine similarity.
 
     From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`; the progress counts texts. `vectors`
     says how a result of MCP shows them, and changes nothing of what is returned.
@@ -64,7 +63,6 @@ async def ollama_embeddings(
     "Rank texts",
     ranking_report,
     Annotated[CallToolResult, RankReport],
-    meanwhile={"ranking": []},
 )
 async def ollama_rank(
     app: App,

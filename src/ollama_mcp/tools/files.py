@@ -28,13 +28,12 @@ _NOTHING: dict[str, Any] = {}
     map_report,
     Annotated[CallToolResult, MapReport],
     hints=_WRITES,
-    meanwhile={"model": "", "files": []},
 )
 async def ollama_map_files(
     app: App,
     prompt: Annotated[str, says("What to do with each file: summarize, label, extract …")],
     files: Annotated[list[str], says("Paths or patterns under the allowed folders, such as notes/**/*.md.")],
-    model: Annotated[str, says('Model name. "" (default): the configured, a loaded or the newest one.')] = "",
+    model: Annotated[str, says('Model name. "" (default): configured, loaded or newest.')] = "",
     schema: Annotated[dict[str, Any], says("JSON Schema that each answer must fit. Default {}.")] = _NOTHING,
     system: Annotated[str, says('System prompt. Default "".')] = "",
     options: Annotated[dict[str, Any], says("Ollama options. Default {}.")] = _NOTHING,

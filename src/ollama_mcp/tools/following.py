@@ -23,7 +23,8 @@ from ollama_mcp.replies.progress import STEP, Send, reported
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.addresses import vectors_uri
 from ollama_mcp.tools.caller import caller_of, meta_of, principal, wants_progress
-from ollama_mcp.tools.mapped import length_of
+from ollama_mcp.tools.clients import Room
+from ollama_mcp.tools.mapped import row_pages
 from ollama_mcp.tools.results import text_of
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
         if wait_s and error.partial_text and not error.is_last and app.replies.keep(reply):
             error.handle = reply.handle
         raise
-    has_pages = isinstance(found, Answer | Mapped) and _length(found) > caller_of(ctx).page(app.settings)
+    has_pages = isinstance(found, Answer | Mapped) and not _fits(found, caller_of(ctx).page(app.settings))
     reply.spare = not has_pages  # what has none is told whole, but for the numbers of vectors
     if wait_s and isinstance(found, Answer | Mapped) and has_pages:
         found.handle = reply.handle if app.replies.keep(reply) else ""
@@ -88,8 +89,8 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
     return found
 
 
-def _length(found: Answer | Mapped) -> int:
-    return len(text_of(found)) if isinstance(found, Answer) else length_of(found)
+def _fits(found: Answer | Mapped, page: Room) -> bool:
+    return page.holds(text_of(found)) if isinstance(found, Answer) else len(row_pages(found, page)) == 1
 
 
 async def _find_out(reply: Reply[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 from mcp_types import CallToolResult, TextContent
 
-from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.errors import Cancelled, InvalidArgument, OllamaError
 from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.management import Loaded, Transferred
 from ollama_mcp.plain import clean_text
@@ -20,6 +20,7 @@ from ollama_mcp.replies import Reply, StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
 from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.compared import comparison, ranking_report
 from ollama_mcp.tools.mapped import map_report, row_pages
 from ollama_mcp.tools.results import failure, said, words
@@ -55,21 +56,23 @@ def outcome(found: Outcome) -> CallToolResult:  # noqa: PLR0911 - one for each k
 
 
 def still_running(
-    running: StillRunning, continue_as: str, required: Mapping[str, Any] | None
+    running: StillRunning, names: Mapping[str, str], required: Mapping[str, Any] | None
 ) -> CallToolResult:
     """A handle instead of an answer, and how far the answer is.
 
     Args:
         running: What goes on.
-        continue_as: Name of the tool that waits on.
+        names: The tools of the server: our names, and theirs there.
         required: What the tool's output schema requires, where it has one.
     """
     reply = running.reply
-    way = f'Call {continue_as} with handle="{reply.handle}" to get it.'
-    first = f"STILL RUNNING: this is not the answer yet. {way}"
+    way = f'Call {names["ollama_continue"]} with handle="{reply.handle}" to get it'
+    if cancel := names.get("ollama_cancel"):
+        way += f", or {cancel} to stop it and free the model's place"
+    first = f"STILL RUNNING: this is not the answer yet. {way}."
     result = said(f"{first}\n{reply.summary()}", {REPLY: _data(reply)})
     if required is not None:
-        result.structured_content = {"status": first, "handle": reply.handle, **required}
+        result.structured_content = {**required, "status": first, "handle": reply.handle}
     return result
 
 
@@ -99,7 +102,7 @@ def stopped(found: Outcome) -> CallToolResult:
     if found.failure is None:
         return said(f"It is being stopped ({found.summary}).")
     kept = "What was written is kept: its handle and partial=true have it." if found.text else ""
-    if not found.failure.details.get("stopped"):
+    if not isinstance(found.failure, Cancelled):
         return said(f"It had ended already ({found.summary}): {found.failure.cause}. {kept}".rstrip())
     return said(f"Stopped ({found.summary}). {kept}".rstrip())
 
@@ -114,7 +117,7 @@ def offered(error: OllamaError, continue_as: str) -> CallToolResult:
 
 
 def paged(
-    result: CallToolResult, found: Answer | Unfinished, number: int, size: int, continue_as: str
+    result: CallToolResult, found: Answer | Unfinished, number: int, page: Room, continue_as: str
 ) -> CallToolResult:
     """One page of a long text instead of all of it.
 
@@ -122,7 +125,7 @@ def paged(
         result: All of it.
         found: What it is made of, with the handle that finds it again.
         number: Which page, from 1.
-        size: Most characters of a page.
+        page: How much a page may have, its first lines included.
         continue_as: Name of the tool that gives the others.
 
     Raises:
@@ -130,21 +133,26 @@ def paged(
     """
     (block,) = result.content
     text = block.text if isinstance(block, TextContent) else ""
+    if number == 1 and page.holds(text):
+        return result
     head, more = "", ""
     if isinstance(found, Unfinished):  # every page says so
         head, _, text = text.partition("\n")
         head, more = f"{head}\n", ", partial=true"
-    cut = pages(text, size)
-    if number == len(cut) == 1:
-        return result
-    head += _page_head(f'handle="{found.handle}"{more}', number, len(cut), continue_as)
+    which = f'handle="{found.handle}"{more}'
+    cut = pages(text, page.beside(f"{head}{_page_head(which, _LONGEST, _LONGEST + 1, continue_as)}\n"))
+    head += _page_head(which, number, len(cut), continue_as)
     result.content = [TextContent(type="text", text=clean_text(f"{head}\n{cut[number - 1]}"))]
     return _with_page(result, found.handle, number, len(cut))
 
 
-def paged_rows(found: Mapped, number: int, size: int, continue_as: str) -> CallToolResult:
+_LONGEST = 999_998
+"""A page's number that is as long as any."""
+
+
+def paged_rows(found: Mapped, number: int, page: Room, continue_as: str) -> CallToolResult:
     """As `paged`, with whole rows, in the text and in the structured data."""
-    groups = row_pages(found, size)
+    groups = row_pages(found, page)
     if number == len(groups) == 1:
         return map_report(found)
     head = _page_head(f'handle="{found.handle}"', number, len(groups), continue_as)
@@ -167,23 +175,24 @@ def _with_page(result: CallToolResult, handle: str, number: int, count: int) -> 
     return result
 
 
-def pages(text: str, size: int) -> list[str]:
+def pages(text: str, page: Room) -> list[str]:
     r"""Cut a text, behind a line's end where there is one in the second half of a page, else behind a space.
 
-    >>> pages("one\ntwo three four", 10), pages("abcdef", 4), pages("", 4)
+    >>> pages("one\ntwo three four", Room(10)), pages("abcdef", Room(4)), pages("", Room(4))
     (['one\ntwo ', 'three four'], ['abcd', 'ef'], [''])
     """
     found: list[str] = []
-    while len(text) > size:
-        at = _cut(text, size)
-        found.append(text[:at])
-        text = text[at:]
-    return [*found, text]
+    at = 0
+    while (room := page.fitting(text[at : at + page.widest])) < len(text) - at:
+        end = _cut(text, at, at + max(room, 1))
+        found.append(text[at:end])
+        at = end
+    return [*found, text[at:]]
 
 
-def _cut(text: str, size: int) -> int:
-    for end in ("\n", " "):
-        at = text.rfind(end, size // 2, size)
+def _cut(text: str, start: int, end: int) -> int:
+    for mark in ("\n", " "):
+        at = text.rfind(mark, (start + end) // 2, end)
         if at >= 0:
             return at + 1
-    return size - 1 if size > 1 and text[size - 1 : size + 1] == "\r\n" else size
+    return end - 1 if end - start > 1 and text[end - 1 : end + 1] == "\r\n" else end

@@ -6,21 +6,19 @@ from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
-from mcp_types import ToolAnnotations
+from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
 from ollama_mcp.management import Confirmation, Copied, Deleted, Transferred, creation
 from ollama_mcp.tools.asking import confirmed
 from ollama_mcp.tools.following import answered
-from ollama_mcp.tools.stock import done
+from ollama_mcp.tools.stock import CopyReport, DeleteReport, TransferReport, done
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
 
 manage: Toolset = Toolset("manage")
 
 Name = Annotated[str, says("Model name, such as qwen3:8b.")]
-Confirm = Annotated[
-    str, says('The model\'s exact name again, once the user has agreed. Default "": ask first.')
-]
+Confirm = Annotated[str, says('Its exact name again, once the user agreed. Default "": ask first.')]
 
 
 def _changes(*, destroys: bool, leaves: bool = False) -> ToolAnnotations:
@@ -34,11 +32,16 @@ _NO_TEXTS: list[str] = []
 _NOTHING: dict[str, Any] = {}
 
 
-@manage.tool("Download a model", done, hints=_changes(destroys=False, leaves=True))
+@manage.tool(
+    "Download a model",
+    done,
+    Annotated[CallToolResult, TransferReport],
+    hints=_changes(destroys=False, leaves=True),
+)
 async def ollama_pull_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Transferred:
-    """Download a model to the Ollama server, or bring it up to date; broken off, it goes on when repeated."""
+    """Download or update a model; broken off, it goes on when repeated."""
 
     async def pull(yes: Confirmation | None) -> Transferred:
         return await answered(app, partial(app.transfers.pull, model, confirmed=yes), ctx, wait_s, "bytes")
@@ -49,6 +52,7 @@ async def ollama_pull_model(
 @manage.tool(
     "Make a model",
     done,
+    Annotated[CallToolResult, TransferReport],
     hints=_changes(destroys=True),
     elsewhere={"from": 'Send it as "from_model".', "source": 'Send it as "from_model".'},
 )
@@ -65,7 +69,7 @@ async def ollama_create_model(
     quantize: Annotated[str, says('Such as Q4_K_M, from an F16 model. Default "".')] = "",
     files: Annotated[
         list[str],
-        says("GGUF files under the operator's folders, instead of from_model. Default []."),
+        says("GGUF files in allowed folders, instead of from_model. Default []."),
         OnlyWith("roots", "Name an installed model; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
     ] = _NO_TEXTS,
     confirm: Confirm = "",
@@ -85,7 +89,7 @@ async def ollama_create_model(
     return await confirmed(app.asked, ctx, confirm, create)
 
 
-@manage.tool("Copy a model", done, hints=_changes(destroys=True))
+@manage.tool("Copy a model", done, Annotated[CallToolResult, CopyReport], hints=_changes(destroys=True))
 async def ollama_copy_model(
     app: App,
     source: Annotated[str, says("Installed model.")],
@@ -99,7 +103,7 @@ async def ollama_copy_model(
     )
 
 
-@manage.tool("Delete a model", done, hints=_changes(destroys=True))
+@manage.tool("Delete a model", done, Annotated[CallToolResult, DeleteReport], hints=_changes(destroys=True))
 async def ollama_delete_model(
     app: App, model: Name, confirm: Confirm = "", ctx: Context[Any, Any] | None = None
 ) -> Deleted:
@@ -107,7 +111,12 @@ async def ollama_delete_model(
     return await confirmed(app.asked, ctx, confirm, lambda yes: app.shelf.delete(model, confirmed=yes))
 
 
-@manage.tool("Publish a model", done, hints=_changes(destroys=True, leaves=True))
+@manage.tool(
+    "Publish a model",
+    done,
+    Annotated[CallToolResult, TransferReport],
+    hints=_changes(destroys=True, leaves=True),
+)
 async def ollama_push_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Transferred:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from textwrap import indent
-from typing import Any, ClassVar
 
 from mcp_types import CallToolResult
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ollama_mcp.files.mapping import Mapped, Row
+from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.tables import columns
 
@@ -17,13 +18,24 @@ _SHORT = 200
 """Characters of an answer that has room in a line of a table."""
 
 
-class MapReport(BaseModel):
-    """A row for each file: file, status (answered, kept, cut, failed), answer or written or error, note."""
+class FileRow(BaseModel):
+    """What came of one file; `status` is answered, kept, cut or failed."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    file: str
+    status: str
+    answer: str = ""
+    written: str = ""
+    error: str = ""
+    note: str = ""
+
+
+class MapReport(BaseModel):
+    """A row for each file, in their order."""
 
     model: str
-    files: list[dict[str, Any]]
+    files: list[FileRow]
+    counts: dict[str, int] = {}
+    seconds: float = 0
 
 
 def map_report(found: Mapped, rows: Sequence[Row] | None = None, head: str = "") -> CallToolResult:
@@ -38,26 +50,30 @@ def map_report(found: Mapped, rows: Sequence[Row] | None = None, head: str = "")
     return facts("\n".join(filter(None, [head, _summary(found), _table(rows)])), data)
 
 
-def length_of(found: Mapped) -> int:
-    """Characters, about, that all rows are as text."""
-    return sum(map(_length, found.rows))
+def row_pages(found: Mapped, page: Room) -> list[list[Row]]:
+    """The rows in groups that fit a page; a longer row is a group of its own.
 
-
-def row_pages(found: Mapped, size: int) -> list[list[Row]]:
-    """The rows in groups of so many characters; a longer row is a group of its own."""
+    A row counts as text and as data: some clients show their model both.
+    """
+    full = page.beside(" " * _HEAD)
     groups: list[list[Row]] = [[]]
-    room = size
+    room = full
     for row in found.rows:
-        room -= _length(row)
-        if room < 0 and groups[-1]:
+        text = _as_shown(row)
+        if groups[-1] and not room.holds(text):
             groups.append([])
-            room = size - _length(row)
+            room = full
         groups[-1].append(row)
+        room = room.beside(text)
     return groups
 
 
-def _length(row: Row) -> int:
-    return len(row.file) + len(row.told) + len(row.note) + 20
+_HEAD = 400
+"""Characters that stand before the rows: which page it is, and the counts."""
+
+
+def _as_shown(row: Row) -> str:
+    return f"--- {row.file} ({row.status})\n{indent(_cell(row), '  ')}\n" + json.dumps(row.as_data())
 
 
 def _summary(found: Mapped) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -17,21 +18,36 @@ from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.management import Loaded, Unloaded
 from ollama_mcp.parameters import check_kind, parse_keep_alive
 from ollama_mcp.replies.overview import Status
-from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.caller import is_anybody, principal
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.status import StatusReport, status_report
-from ollama_mcp.tools.stock import ModelCard, Shown, done, shown
+from ollama_mcp.tools.stock import LoadReport, ModelCard, Shown, UnloadReport, done, shown
 from ollama_mcp.tools.tables import columns, size_of
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 models: Toolset = Toolset("models")
 
 
-class ModelTable(BaseModel):
-    """The list as data; what each entry has is up to the Ollama server."""
+class ModelRow(BaseModel):
+    """One installed model; sizes in bytes, windows in tokens, null where the server does not say."""
 
-    models: list[dict[str, Any]]
+    name: str
+    size: int
+    parameters: str
+    quantization: str
+    context_length: int | None
+    capabilities: list[str]
+    modified_at: str
+    loaded: bool | None
+    location: str
+    digest: str
+
+
+class ModelTable(BaseModel):
+    """The list as data."""
+
+    models: list[ModelRow]
 
 
 class Models(list[Listed]):
@@ -56,7 +72,7 @@ def _entry(row: Listed) -> dict[str, Any]:
         "context_length": row.model.max_context or None,
         "capabilities": sorted(row.model.capabilities),
         "modified_at": info.modified_at,
-        "loaded": row.running is not None,
+        "loaded": row.is_loaded,
         "location": "cloud" if row.model.is_cloud else "local",
         "digest": info.digest,
     }
@@ -68,7 +84,10 @@ _COLUMNS = ("name", "size", "params", "quant", "window", "can", "modified", "loa
 def _table(entries: list[dict[str, Any]], capability: str) -> str:
     if not entries:
         return _nothing(capability)
-    return columns([_COLUMNS, *(_cells(entry) for entry in entries)])
+    rows = [_COLUMNS, *(_cells(entry) for entry in entries)]
+    if all(entry["loaded"] is None for entry in entries):  # the server does not say
+        rows = [(*row[:-2], row[-1]) for row in rows]
+    return columns(rows)
 
 
 def _nothing(capability: str) -> str:
@@ -135,7 +154,7 @@ async def ollama_list_models(
     ] = "",
     ctx: Context[Any, Any] | None = None,
 ) -> list[Listed]:
-    """List the models that are installed in Ollama on this machine, the newest first.
+    """List the models in Ollama on this machine, newest first: size, context window, what they can do.
 
     From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
 
@@ -168,7 +187,7 @@ async def ollama_show_model(
     return await app.shelf.summary(model), part
 
 
-@models.tool("Load a model", done, hints=_IN_MEMORY)
+@models.tool("Load a model", done, Annotated[CallToolResult, LoadReport], hints=_IN_MEMORY)
 async def ollama_load_model(
     app: App,
     model: Name,
@@ -176,12 +195,12 @@ async def ollama_load_model(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Loaded:
-    """Load a model into memory, so that the next call of it need not wait."""
+    """Load a model into memory, so that its next call need not wait."""
     load = partial(app.shelf.load, model, keep_alive=parse_keep_alive(keep_alive))
     return await answered(app, load, ctx, wait_s)
 
 
-@models.tool("Unload a model", done, hints=_IN_MEMORY)
+@models.tool("Unload a model", done, Annotated[CallToolResult, UnloadReport], hints=_IN_MEMORY)
 async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | None = None) -> Unloaded:
     """Take a model out of memory; it stays installed."""
     return await app.shelf.unload(model)
@@ -189,11 +208,12 @@ async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | No
 
 @models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport], at_once=True)
 async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
-    """Show whether Ollama answers, what is loaded, what runs and waits, and how fast models write.
+    """Show whether Ollama answers, what is loaded (on the GPU?), runs and waits, and past speeds.
 
     From Python: `app` is as for `ollama_chat`; `ctx` has no effect.
 
     Returns:
         The status; that the server does not answer is its `trouble`, and no failure.
     """
-    return await app.overview.status(principal())
+    status = await app.overview.status(principal())
+    return replace(status, running=[]) if is_anybody(ctx) else status

@@ -21,7 +21,6 @@ from pydantic import Field
 from ollama_mcp.errors import CallerError, InvalidArgument
 from ollama_mcp.files.fence import mark_for
 from ollama_mcp.limits import Limits, check_text
-from ollama_mcp.names import check_name
 from ollama_mcp.plain import clean_text
 
 
@@ -41,7 +40,7 @@ class Draft:
     def call(self) -> str:
         """How to call the chat tool with the model that was asked for, or with which one."""
         model = self.given.get("model", "")
-        chosen = f"model={json.dumps(check_name(model))}" if model else self._choosing()
+        chosen = f"model={json.dumps(model)}" if model else self._choosing()
         return f"Call the tool {self.tools['ollama_chat']} with {chosen}"
 
     def _choosing(self) -> str:
@@ -81,13 +80,12 @@ def _delegate(draft: Draft) -> str:
 
 
 def _summarise(draft: Draft) -> str:
-    length = draft.given.get("length", "five sentences at most")
     return (
         "Have the text below summarised by a model on this machine, so that the work is done here and not by "
         f"you. {draft.call}, as system the sentence that it shall sum up what stands between the marks in "
         "the language of that text and add nothing, and as prompt the text with its marks and the length: "
-        f"{length}.{draft.after} Give me the summary as it is, and a word of warning only where it is "
-        f"plainly wrong.{draft.fenced('text')}"
+        f"five sentences at most, unless I asked for another.{draft.after} Give me the summary as it is, and "
+        f"a word of warning only where it is plainly wrong.{draft.fenced('text')}"
     )
 
 
@@ -103,13 +101,11 @@ def _second_opinion(draft: Draft) -> str:
 
 
 def _commit_message(draft: Draft) -> str:
-    style = draft.given.get(
-        "style", "a subject of at most 72 characters in the imperative, then why, briefly"
-    )
     return (
         f"Have a model on this machine write the commit message for the diff below. {draft.call}, as system "
         "the sentence that it writes git commit messages and answers with the message alone, and as prompt "
-        f"the diff with its marks and the style: {style}.{draft.after} Check the message against the diff, "
+        "the diff with its marks and the style: a subject of at most 72 characters in the imperative, then "
+        f"why, briefly, unless I asked for another.{draft.after} Check the message against the diff, "
         "mend what is not true, and give me the message alone, in a block of code."
         f"{draft.fenced('diff')}"
     )
@@ -143,7 +139,7 @@ OFFERS = (
         "Summarise a text locally",
         "Have a model on this machine summarise a text.",
         {"text": "The text."},
-        {"length": "How long; empty: five sentences at most.", "model": _MODEL},
+        {},
         _summarise,
     ),
     Offer(
@@ -159,7 +155,7 @@ OFFERS = (
         "Commit message from a diff",
         "Have a model on this machine write the commit message for a diff.",
         {"diff": "The diff, as git prints it."},
-        {"style": "Rules for the message; empty: the usual ones.", "model": _MODEL},
+        {},
         _commit_message,
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from mcp_types import CallToolResult
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ollama_mcp.guards import LineStatistics
 from ollama_mcp.replies import Reply
@@ -20,12 +20,49 @@ _RECENT_S = 10
 _FOREVER_S = 100 * 365 * 24 * 3600
 
 
-class StatusReport(BaseModel):
-    """The status as data; what else there is stands in `status_report`."""
+class LoadedRow(BaseModel):
+    """A model in memory: bytes, per cent on the GPU, tokens, seconds until it goes (null: never)."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    name: str
+    size: int
+    gpu_percent: int | None
+    window: int | None
+    expires_s: int | None
+
+
+class LineRow(BaseModel):
+    """Calls through this server: how many run and wait, and how long one takes on average."""
+
+    running: int
+    waiting: int
+    mean_s: float | None
+
+
+class QueueRow(LineRow):
+    """The calls of one model."""
+
+    model: str
+
+
+class RunningRow(BaseModel):
+    """A call of yours that goes on."""
+
+    handle: str
+    model: str
+    state: str
+
+
+class StatusReport(BaseModel):
+    """The status as data; `trouble` says why Ollama does not answer."""
 
     reachable: bool
+    version: str
+    trouble: str
+    loaded: list[LoadedRow]
+    queue: list[QueueRow]
+    running: list[RunningRow]
+    tokens_per_s: dict[str, float]
+    transfers: LineRow | None = None
 
 
 def status_report(status: Status) -> CallToolResult:
@@ -35,7 +72,7 @@ def status_report(status: Status) -> CallToolResult:
         "reachable": not status.trouble,
         "version": seen.version if seen else "",
         "trouble": _trouble(status),
-        "loaded": [_loaded(model) for model in seen.loaded] if seen else [],
+        "loaded": [_loaded(model) for model in seen.loaded or ()] if seen else [],
         "queue": [{"model": line.model} | _line(line) for line in status.lines],
         "running": [_running(reply) for reply in status.running],
         "tokens_per_s": status.speeds,
@@ -81,6 +118,8 @@ def _server(status: Status) -> str:
         is_late = seen is not None and status.age_s < _RECENT_S and status.trouble == LATE
         verb = "answers late" if is_late else "does not answer"
         return f"{name} {verb}: {_trouble(status)}."
+    if seen is not None and seen.loaded is None:
+        return f"{name} answers. It does not say which models are loaded."
     return f"{name} answers." + ("" if seen and seen.loaded else " No model is loaded.")
 
 

@@ -5,22 +5,96 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any
 
 from mcp_types import CallToolResult
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ollama_mcp.management import Copied, Deleted, Loaded, Summary, Transferred, Unloaded
 from ollama_mcp.management.amounts import told
 from ollama_mcp.tools.results import NOTES, facts
 
 
-class ModelCard(BaseModel):
-    """One model as data; what else there is is up to the Ollama server."""
+class Memory(BaseModel):
+    """How a model is loaded: bytes, the share of them on the GPU from 0 to 1, tokens, a time."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    size: int
+    gpu: float | None
+    window: int
+    expires_at: str
+
+
+class ModelCard(BaseModel):
+    """One model as data; the last five only where that part was asked for."""
 
     name: str
+    digest: str
+    size: int
+    modified_at: str
+    family: str
+    parameters: str
+    quantization: str
+    window: int
+    dimensions: int
+    capabilities: list[str]
+    defaults: dict[str, Any]
+    is_cloud: bool
+    parent: str
+    requires: str
+    memory: Memory | None
+    template: Any = None
+    system: Any = None
+    license: Any = None
+    messages: Any = None
+    metadata: Any = None
+
+
+class LoadReport(BaseModel):
+    """A model that is in memory; `memory` is null where Ollama does not say."""
+
+    model: str
+    seconds: float
+    was_loaded: bool
+    memory: Memory | None = None
+    notes: list[str] = []
+
+
+class UnloadReport(BaseModel):
+    """A model that is not in memory any more; `freed` in bytes."""
+
+    model: str
+    was_loaded: bool
+    freed: int = 0
+
+
+class CopyReport(BaseModel):
+    """The model and its second name."""
+
+    source: str
+    model: str
+    digest: str = ""
+    size: int = 0
+
+
+class DeleteReport(BaseModel):
+    """What was deleted; `freed` in bytes, at most."""
+
+    model: str
+    digest: str
+    freed: int
+    notes: list[str] = []
+
+
+class TransferReport(BaseModel):
+    """A model that was pulled, made or pushed; `bytes` were moved, `size` is on disk."""
+
+    model: str
+    status: str
+    bytes: int
+    seconds: float
+    digest: str = ""
+    size: int = 0
+    notes: list[str] = []
 
 
 Shown = tuple[Summary, str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 from mcp_types import CallToolResult, ToolAnnotations
-from pydantic import Field
+from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from ollama_mcp.settings import Settings
@@ -29,7 +29,6 @@ class Tool:
         returns: The published return type: CallToolResult, annotated with a model for structured data.
         annotations: Hints for the client.
         elsewhere: Names that callers put here and that belong elsewhere, with where.
-        meanwhile: What its output schema requires also of a result that is a handle; None without a schema.
         at_once: Whether it never waits for a model's turn: its calls may pass those that do.
     """
 
@@ -39,8 +38,16 @@ class Tool:
     returns: Any
     annotations: ToolAnnotations
     elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
-    meanwhile: Mapping[str, Any] | None = None
     at_once: bool = False
+
+    @property
+    def placeholders(self) -> dict[str, Any] | None:
+        """What its output schema requires also of a result that is a handle; None without a schema."""
+        told: tuple[type[BaseModel], ...] = get_args(self.returns)[1:]
+        if not told:
+            return None
+        needed = {name: field for name, field in told[0].model_fields.items() if field.is_required()}
+        return {name: _EMPTY.get(field.annotation, []) for name, field in needed.items()}
 
     @property
     def name(self) -> str:
@@ -66,6 +73,9 @@ class Tool:
         """The parameters that these settings switch off, each with what a caller is told who sends it."""
         gone = self.parameters().keys() - self.parameters(settings).keys()
         return {name: mark.remedy for name in gone for mark in _marks(self.parameters()[name])}
+
+
+_EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, bool: False}
 
 
 @dataclass(frozen=True)
@@ -104,13 +114,12 @@ class Toolset:
         *,
         hints: ToolAnnotations | None = None,
         elsewhere: Mapping[str, str] | None = None,
-        meanwhile: Mapping[str, Any] | None = None,
         at_once: bool = False,
     ) -> Callable[[Function], Function]:
         """Add the decorated function to this toolset; without `hints` it reads and changes nothing."""
 
         def add(function: Function) -> Function:
-            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, meanwhile, at_once)
+            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, at_once)
             self.tools.append(tool)
             return function
 
@@ -127,13 +136,44 @@ def says(description: str) -> FieldInfo:
 
 Files = Annotated[
     list[str],
-    says("Paths of text files and images on this machine, put before the prompt. Default []."),
+    says("Paths of text files and images here, put before the prompt. Default []."),
     OnlyWith("takes_files", "Send their content; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
 ]
 WaitS = Annotated[
     float,
-    says("Seconds until a handle comes instead; 0: never. Default: by your client."),
+    says("Seconds until a handle comes; 0: wait for the end. Default: by your client."),
 ]
+
+
+def slim_output(schema: dict[str, Any]) -> dict[str, Any]:
+    """As `slim`, for the schema of a result: without definitions and words, which clients do not show.
+
+    >>> slim_output({"$defs": {"R": {"type": "string"}}, "items": {"$ref": "#/$defs/R"}})
+    {'items': {'type': 'string'}}
+    """
+    definitions = schema.get("$defs", {})
+
+    def inlined(value: Any) -> Any:
+        match value:
+            case {"$ref": str(reference)}:
+                return inlined(definitions[reference.rpartition("/")[2]])
+            case {"anyOf": [one, {"type": "null"}], **rest}:
+                found = inlined(one)
+                return inlined(rest) | found | {"type": [found["type"], "null"]}
+            case dict():
+                table = cast("dict[str, Any]", value)
+                kept = {k: v for k, v in table.items() if k not in ("$defs", "description", *_REPEATED)}
+                return {k: _each(v, inlined) if k == "properties" else inlined(v) for k, v in kept.items()}
+            case list():
+                return [inlined(item) for item in cast("list[Any]", value)]
+            case _:
+                return value
+
+    return inlined(schema)
+
+
+def _each(named: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    return {name: change(value) for name, value in named.items()}
 
 
 def slim(schema: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +186,7 @@ def slim(schema: dict[str, Any]) -> dict[str, Any]:
     if isinstance(kept.get("items"), dict):
         kept["items"] = slim(kept["items"])
     if "properties" in kept:
-        kept["properties"] = {name: slim(entry) for name, entry in kept["properties"].items()}
+        kept["properties"] = _each(kept["properties"], slim)
     return kept
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import Any, ClassVar
+from typing import Any
 
 from mcp_types import CallToolResult
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from ollama_mcp.replies.answer import Vectors
 from ollama_mcp.replies.embedding import similarity
@@ -17,13 +17,16 @@ _MOST_COMPARED = 8
 
 
 class VectorReport(BaseModel):
-    """Loose on purpose: a schema for every number costs a client 40 times the time."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+    """Loose on purpose where the numbers are: a schema for each costs a client 40 times the time."""
 
     model: str
     count: int
     dimensions: int
+    norms: list[float] = []
+    similarity: list[list[float]] = []
+    vectors_uri: str = ""
+    vectors: list[Any] = []
+    encoding: str = ""
 
 
 def report(found: Vectors) -> CallToolResult:

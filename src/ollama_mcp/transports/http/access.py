@@ -11,7 +11,7 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 
 from ollama_mcp.limits import USUAL
-from ollama_mcp.listening import AllowedHost, Names, is_loopback, parse_authority
+from ollama_mcp.listening import AllowedHost, Authority, Names, is_loopback, parse_authority
 from ollama_mcp.settings import Http, Settings
 from ollama_mcp.transports.http.tokens import StaticTokens, auth_settings_of, load_verifier
 
@@ -62,6 +62,12 @@ def access_of(settings: Settings) -> Access:
     auth = auth_settings_of(verifier) if verifier is not None else None
     if http.insecure_no_auth and verifier is not None:
         raise ValueError("OLLAMA_MCP_INSECURE_NO_AUTH is contrary to tokens: leave one of them out")
+    others = _others(http)
+    if others and verifier is None and not http.insecure_no_auth:
+        raise ValueError(
+            f"{others[0]} is allowed to call, which is not this machine (OLLAMA_MCP_ALLOW_HOSTS, "
+            f"OLLAMA_MCP_ALLOW_ORIGINS): {_LET_IN}"
+        )
     return Access(
         names=Names(_bound(http), (*http.allow_hosts, *_own_hosts(auth)), http.allow_origins),
         verifier=verifier,
@@ -70,6 +76,20 @@ def access_of(settings: Settings) -> Access:
         body=settings.limits.line,
         insecure=http.insecure_no_auth,
     )
+
+
+def _others(http: Http) -> list[str]:
+    """Names of other machines that the operator lets in, through a proxy on this one or a page of theirs."""
+    own = {AllowedHost(host.name) for host in _own_hosts(None)}
+    hosts = [host for host in http.allow_hosts if AllowedHost(host.name) not in own]
+    named = [*((host.name, str(host)) for host in hosts), *((o.name, str(o)) for o in http.allow_origins)]
+    return [told for name, told in named if not Authority(name).is_this_machine]
+
+
+_LET_IN = (
+    "set OLLAMA_MCP_TOKEN or --token-file (`openssl rand -hex 32` writes a token), or --verifier; "
+    "--insecure-no-auth lets everybody who reaches it use your models, and what else you switched on"
+)
 
 
 def _verifier(http: Http) -> TokenVerifier | None:
@@ -110,7 +130,5 @@ def refuse_exposure(access: Access, addresses: Iterable[str]) -> None:
     open_to_others = [address for address in addresses if not is_loopback(address)]
     if open_to_others and access.verifier is None and not access.insecure:
         raise ValueError(
-            f"others than this machine can reach {open_to_others[0]}: set OLLAMA_MCP_TOKEN or --token-file "
-            "(`openssl rand -hex 32` writes a token), or --verifier; or listen on 127.0.0.1. "
-            "--insecure-no-auth lets everybody who reaches it use your models, and what else you switched on"
+            f"others than this machine can reach {open_to_others[0]}: listen on 127.0.0.1, or {_LET_IN}"
         )

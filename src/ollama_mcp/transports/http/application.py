@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, request_response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import Timeout
@@ -128,7 +128,7 @@ def http_app(
             Route("/ready", probes.ready),
             *metadata,
             Route("/.well-known/{path:path}", inner),  # a client without a token asks there who gives one
-            Mount("/", app=_for_pages(Tracked(guarded, traffic), access.names.origins)),
+            Mount("/", app=_for_pages(_with_slash(Tracked(guarded, traffic)), access.names.origins)),
         ],
         lifespan=lifespan,
     )
@@ -170,6 +170,17 @@ def _metadata(access: Access) -> list[BaseRoute]:
     return [
         *create_protected_resource_routes(auth.resource_server_url, [auth.issuer_url], auth.required_scopes)
     ]
+
+
+def _with_slash(app: ASGIApp) -> ASGIApp:
+    """/mcp/ is /mcp: many clients do not follow a redirect with a POST; behind TLS it would lead to http."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith(f"{MCP_PATH}/"):
+            scope = {**scope, "path": scope["path"][:-1], "raw_path": scope["raw_path"][:-1]}
+        await app(scope, receive, send)
+
+    return call
 
 
 def _for_pages(app: ASGIApp, origins: Iterable[Origin]) -> ASGIApp:

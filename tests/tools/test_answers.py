@@ -1,0 +1,158 @@
+"""Whether there is an answer: an empty, cut or malformed one never looks like a success."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from mcp.client import Client
+
+from ollama_mcp import App, create_server
+from ollama_mcp.settings import load
+from ollama_mcp.testing import FakeOllama, Model, Script
+
+pytestmark = pytest.mark.anyio
+
+ERROR = "ollama-mcp/error"
+THINKER = Model("qwen3:8b", capabilities=("completion", "thinking"))
+WORDS = ["ollama_chat", "ollama_generate"]
+
+
+@pytest.fixture
+def connect_to(mode: str) -> Callable[..., AbstractAsyncContextManager[tuple[Client, FakeOllama]]]:
+    """A client of a server whose Ollama has these models."""
+
+    @asynccontextmanager
+    async def connect_to(*models: Model) -> AsyncIterator[tuple[Client, FakeOllama]]:
+        async with FakeOllama(list(models)) as fake:
+            app = App.create(load({"OLLAMA_HOST": fake.url}))
+            async with Client(create_server(app), mode=mode) as client:
+                yield client, fake
+
+    return connect_to
+
+
+def text(result):
+    (block,) = result.content
+    return block.text
+
+
+def failed(result, code, *parts, retryable=False):
+    """Check a failure: its code, what its text says, that trying again is not advised."""
+    assert result.is_error
+    assert text(result).startswith(f"{code}: ")
+    assert all(part in text(result) for part in parts), text(result)
+    assert result.meta[ERROR]["retryable"] is retryable
+    return True
+
+
+# --- nothing was written -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", WORDS)
+@pytest.mark.parametrize("blank", [[], [" \n"]], ids=["nothing", "blanks"])
+async def test_a_budget_that_went_into_thinking_is_an_error(connect_to, tool, blank):
+    async with connect_to(THINKER) as (client, fake):
+        fake.script(Script(thinking=["Hm. "] * 5, tokens=blank, done_reason="length"))
+        result = await client.call_tool(tool, {"prompt": "x", "options": {"num_predict": 5}})
+    assert failed(result, "TRUNCATED", "all 5 tokens went into thinking", '"num_predict"', 'think="false"')
+
+
+async def test_thinking_that_leaked_into_the_text_is_no_answer_either(connect_to):
+    async with connect_to(THINKER) as (client, fake):
+        fake.script(Script(tokens=["<think>", "The answer is 4.", "</think>"]))
+        result = await client.call_tool("ollama_chat", {"prompt": "x"})
+    assert failed(result, "BAD_UPSTREAM", "stopped after its thinking, which ends: The answer is 4.")
+
+
+@pytest.mark.parametrize(("reason", "says"), [("load", "only loaded"), ("stop", "stopped at once")])
+@pytest.mark.parametrize("tool", WORDS)
+async def test_a_model_that_generates_nothing_has_not_answered(call, fake, tool, reason, says):
+    fake.script(Script(tokens=[], done_reason=reason))
+    assert failed(await call(tool, prompt="x"), "BAD_UPSTREAM", "no answer", says)
+
+
+async def test_a_remedy_names_no_argument_that_the_tool_lacks(connect_to):
+    async with connect_to(THINKER) as (client, fake):
+        fake.script(Script(thinking=["Hm."], tokens=[], done_reason="length"))
+        result = await client.call_tool("ollama_compare", {"prompt": "x", "models": ["qwen3:8b"]})
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+    assert "think" not in tools["ollama_compare"].input_schema["properties"]
+    assert "think=" not in text(result)
+    assert '"num_predict"' in text(result)
+    assert text(result).startswith("FAILED: no answer from qwen3:8b.")
+
+
+async def test_who_continues_is_told_the_same(call, fake):
+    fake.script(Script(tokens=[], done_reason="load", delay_first=2))
+    first = text(await call("ollama_chat", prompt="x", wait_s=1))
+    handle = first.partition('handle="')[2].partition('"')[0]
+    assert failed(await call("ollama_continue", handle=handle), "BAD_UPSTREAM", "only loaded")
+
+
+# --- something was cut off ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", WORDS)
+async def test_a_cut_answer_says_so_in_its_last_line(call, fake, tool):
+    result = await call(tool, prompt="one two three four", options={"num_predict": 2})
+    assert not result.is_error
+    assert text(result).splitlines()[-1] == "[cut off at 2 tokens (num_predict)]"
+
+
+async def test_a_window_that_is_full_is_told_as_such(call, fake):
+    fake.script(Script(tokens=["word "] * 60, done_reason="length"))
+    said = text(await call("ollama_chat", prompt="one two three", options={"num_ctx": 64})).splitlines()[-1]
+    assert said == "[cut off at 60 tokens: the context window of 64 tokens is full]"
+
+
+async def test_a_cut_answer_in_a_comparison_and_behind_a_handle_says_so_too(call, fake):
+    fake.script(Script(tokens=["Half"], done_reason="length"))
+    compared = text(await call("ollama_compare", prompt="x", models=["llama3.2:3b"]))
+    assert "Half\n[cut off at 1 token (num_predict)]" in compared
+    fake.script(Script(tokens=["Half"], done_reason="length", delay_first=2))
+    first = text(await call("ollama_chat", prompt="x", wait_s=1))
+    handle = first.partition('handle="')[2].partition('"')[0]
+    assert text(await call("ollama_continue", handle=handle)).endswith("[cut off at 1 token (num_predict)]")
+
+
+async def test_no_line_is_added_to_the_json_of_a_tool_call(call, fake):
+    calls = [{"name": "add", "arguments": {"a": 1}}]
+    fake.script(Script(tokens=["So:"], tool_calls=calls, done_reason="length"))
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    said = text(await call("ollama_chat", prompt="x", tools=[tool]))
+    assert json.loads(said.partition("\n\n")[2])[0]["function"]["name"] == "add"
+
+
+# --- the form that was asked for ---------------------------------------------------------------
+
+FORMS = [{"format": "json"}, {"schema": {"type": "object", "required": ["age"]}}]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["format", "schema"])
+async def test_json_that_was_cut_off_is_an_error_and_what_was_written_is_kept(call, fake, form):
+    fake.script(Script(tokens=['{"age": 5, "name": "Bo'], done_reason="length"))
+    result = await call("ollama_chat", prompt="x", **form)
+    assert failed(result, "TRUNCATED", "not complete", '"num_predict"')
+    handle = result.meta[ERROR]["handle"]
+    assert '"name": "Bo' in text(await call("ollama_continue", handle=handle, partial=True))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["format", "schema"])
+@pytest.mark.parametrize("tool", WORDS)
+async def test_prose_where_json_was_asked_for_gets_one_more_turn(call, fake, form, tool):
+    fake.script(Script(tokens=["Sure, he is five."]), Script(tokens=['{"age": 5}']))
+    result = await call(tool, prompt="x", **form)
+    assert not result.is_error
+    assert text(result) == '{"age": 5}'
+
+
+async def test_prose_twice_is_an_error(call, fake):
+    fake.script(Script(tokens=["Sure, he is five."]))
+    result = await call("ollama_chat", prompt="x", format="json")
+    assert failed(result, "UPSTREAM", "is not JSON twice", retryable=True)
+
+
+async def test_a_schema_that_is_none_is_refused_before_a_model_works(call, fake):
+    assert failed(await call("ollama_chat", prompt="x", schema={"type": "strin"}), "INVALID_ARGUMENT")
+    assert not fake.asked("/api/chat")
