@@ -161,7 +161,7 @@ def watched() -> Iterator[Watched]:
 # --- in virtual time ---------------------------------------------------------------------------
 
 
-class _Jump(selectors.SelectSelector):
+class _Jump(getattr(selectors, "PollSelector", selectors.SelectSelector)):
     """Waits for nothing: the clock jumps to where the next thing happens."""
 
     def __init__(self) -> None:

@@ -168,6 +168,14 @@ def mounted(ollama):
     return lambda *args, **kwargs: anyio.run(partial(ask, *args, **kwargs))
 
 
+@pytest.mark.parametrize("name", ["HOSTS", "ORIGINS"])
+def test_strangers_that_are_let_in_by_name_want_a_token(name):
+    allowed = {f"OLLAMA_MCP_ALLOW_{name}": "gpu.example.com" if name == "HOSTS" else "https://app.example"}
+    with pytest.raises(ValueError, match="OLLAMA_MCP_TOKEN"):
+        access_of(load({"OLLAMA_MCP_HTTP": "127.0.0.1:0", **allowed}))
+    assert access_of(load({"OLLAMA_MCP_TOKEN": ANNE, **allowed})).verifier is not None
+
+
 def test_mounted_without_a_token_it_answers_this_machine_alone(mounted):
     assert mounted("http://127.0.0.1:8000").status_code != 403
     refused = mounted("http://10.0.0.7:8000")

@@ -1,12 +1,17 @@
 """How the command ends that serves HTTP: in time, with status 0, with Ollama's sockets closed."""
 
 import json
+import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import httpx
@@ -193,6 +198,71 @@ def test_an_address_that_others_reach_wants_a_token_or_a_word(start, flag):
     else:
         assert child.process.wait(PATIENCE) == 2
         assert "OLLAMA_MCP_TOKEN" in child.said
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize(
+    ("flags", "is_open"),
+    [
+        (("--allow-hosts", "gpu.example.com"), False),
+        (("--allow-hosts", "localhost,gpu-box:9000"), False),
+        (("--allow-origins", "https://app.example"), False),
+        (("--allow-hosts", "gpu.example.com", "--insecure-no-auth"), True),
+        (("--allow-hosts", "localhost:9000", "--allow-origins", "http://localhost:6274"), True),
+    ],
+)
+def test_names_of_other_machines_want_a_token_on_loopback_too(start, flags, is_open):
+    """A proxy on this machine brings strangers to 127.0.0.1 under such a name."""
+    child = start("--http", "127.0.0.1:0", *flags)
+    if is_open:
+        assert httpx.get(f"{child.url.removesuffix('/mcp')}/health", trust_env=False).status_code == 200
+    else:
+        assert child.process.wait(PATIENCE) == 2
+        assert "OLLAMA_MCP_TOKEN" in child.said
+        assert "not this machine" in child.said
+
+
+def modern(tool: str, arguments: Any) -> dict[str, Any]:
+    """What httpx needs for one call of the 2026 era."""
+    named = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
+    call = CALL | {"params": {"name": tool, "arguments": arguments, "_meta": MODERN}}
+    return {"headers": HEADERS | named, "json": call}
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """A fake Ollama in a process of its own, which does not keep this one busy."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "ollama_mcp.testing", "--port", "0"], stdout=subprocess.PIPE, text=True
+    ) as fake:
+        assert fake.stdout is not None
+        yield re.search(r"http://\S+:\d+", fake.stdout.readline())[0]
+        fake.terminate()
+
+
+@pytest.mark.parametrize("load", ["schemas", "vectors"])
+def test_a_status_is_prompt_while_another_client_has_heavy_work_done(start, elsewhere, figure, load):
+    child = start("--http", "127.0.0.1:0", OLLAMA_HOST=elsewhere)
+    heavy = {
+        "schemas": ("ollama_chat", {"prompt": "x", "schema": {"allOf": [{"type": "object"}] * 2900}}, 5),
+        "vectors": ("ollama_rank", {"query": "q", "candidates": [f"text {n}" for n in range(4095)]}, 1),
+    }
+    tool, arguments, times = heavy[load]
+
+    def call(name: str, given: Any) -> httpx.Response:
+        return client.post(child.url, **modern(name, given))
+
+    waited: list[float] = []
+    with httpx.Client(trust_env=False, timeout=120) as client, ThreadPoolExecutor(times) as pool:
+        call("ollama_status", {})
+        work = [pool.submit(call, tool, arguments) for _ in range(times)]
+        while not all(one.done() for one in work):
+            began = time.monotonic()
+            assert '"isError":false' in call("ollama_status", {}).text
+            waited.append(time.monotonic() - began)
+    assert all('"isError":false' in one.result().text for one in work)
+    print(f"{load}: {len(waited)} statuses, the slowest {max(waited):.2f} s")
+    assert max(waited) < figure(0.3)
 
 
 def test_every_address_of_localhost_is_served(start):

@@ -535,6 +535,7 @@ async def test_success_is_the_end_of_a_pull(fake, client):
 
 
 @pytest.mark.parametrize("noise", [b"", b'{"response":"late"}\n'])
+@pytest.mark.real_time  # who never stops sending lets no virtual time pass
 @pytest.mark.long
 async def test_an_answer_is_not_held_back_by_a_server_that_keeps_the_stream_open(fake, client, noise):
     def steps():

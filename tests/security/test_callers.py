@@ -131,6 +131,25 @@ def test_what_runs_for_another_is_not_told(served, ollama):
     assert "UNKNOWN_HANDLE" not in json.dumps(result(served, ANNE, "ollama_cancel", handle=name))
 
 
+def test_without_tokens_nobody_is_told_of_anybodys_handles(serve, ollama):
+    served = serve()
+    ollama.script(Script(tokens=["a"] * 9, hold_after_tokens=2), times=1)
+    running = served.answer_in(served.call("ollama_chat", prompt="x", wait_s=1))["result"]
+    handle = re.search(r"[0-9a-f]{32}", running["content"][0]["text"])[0]
+    status = served.answer_in(served.call("ollama_status"))["result"]
+    assert status["structuredContent"]["running"] == []
+    assert handle not in json.dumps(status)
+    ended = served.answer_in(served.call("ollama_cancel", handle=handle))["result"]
+    assert ended["content"][0]["text"].startswith("Stopped"), "who has the handle can use it"
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
+def test_a_slash_behind_the_address_does_not_matter(served, path):
+    answer = served.ask("POST", path, headers={**KIND, **bearer(ANNE)}, content=message("initialize", SAID))
+    assert answer.status_code == 200
+    assert served.ask("POST", path, headers=KIND, content=message("initialize", SAID)).status_code == 401
+
+
 # --- folders of a client -------------------------------------------------------------------------
 
 

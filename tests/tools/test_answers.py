@@ -23,8 +23,8 @@ def connect_to(mode: str) -> Callable[..., AbstractAsyncContextManager[tuple[Cli
     """A client of a server whose Ollama has these models."""
 
     @asynccontextmanager
-    async def connect_to(*models: Model) -> AsyncIterator[tuple[Client, FakeOllama]]:
-        async with FakeOllama(list(models)) as fake:
+    async def connect_to(*models: Model, version: str = "0.33.0") -> AsyncIterator[tuple[Client, FakeOllama]]:
+        async with FakeOllama(list(models), version=version) as fake:
             app = App.create(load({"OLLAMA_HOST": fake.url}))
             async with Client(create_server(app), mode=mode) as client:
                 yield client, fake
@@ -156,3 +156,81 @@ async def test_prose_twice_is_an_error(call, fake):
 async def test_a_schema_that_is_none_is_refused_before_a_model_works(call, fake):
     assert failed(await call("ollama_chat", prompt="x", schema={"type": "strin"}), "INVALID_ARGUMENT")
     assert not fake.asked("/api/chat")
+
+
+# --- remedies and silence ----------------------------------------------------------------------
+
+LONG = "word " * 9000
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "place"),
+    [
+        ("ollama_rank", {"query": "fruit", "candidates": ["apple", LONG]}, "candidates[1]"),
+        ("ollama_rank", {"query": LONG, "candidates": ["apple"]}, "query"),
+        ("ollama_embeddings", {"input": ["apple", LONG]}, "input[1]"),
+    ],
+)
+async def test_a_text_that_is_too_long_is_named_as_its_caller_names_it(client, call, tool, arguments, place):
+    result = await call(tool, arguments)
+    assert failed(result, "CONTEXT_OVERFLOW", f"{place}, the longest text, does not fit")
+    takes = next(t for t in (await client.list_tools()).tools if t.name == tool).input_schema["properties"]
+    assert ("truncate" in text(result)) == ("truncate" in takes)
+
+
+async def test_who_sent_truncate_is_not_told_to_send_it(call, fake):
+    refusal = Script(status=400, body={"error": "the input length exceeds the context length"})
+    fake.script(refusal, path="/api/embed")
+    fake.script(refusal, path="/api/chat")
+    for tool, arguments in (("ollama_embeddings", {"input": [LONG]}), ("ollama_chat", {"prompt": LONG})):
+        assert "truncate" not in text(await call(tool, {**arguments, "truncate": True}))
+
+
+COMPOSING = [
+    {"tools": [{"type": "function", "function": {"name": "write", "parameters": {"type": "object"}}}]},
+    {"format": "json"},
+    {"schema": {"type": "object"}},
+]
+
+
+@pytest.mark.parametrize("what", COMPOSING, ids=["tools", "format", "schema"])
+async def test_silence_while_something_is_composed_is_as_long_as_before_the_first_byte(connect, fake, what):
+    fake.script(Script(tokens=['{"a": ', "1}"], delay=90))
+    async with connect() as client:
+        result = await client.call_tool("ollama_chat", {"prompt": "x", "wait_s": 0, **what})
+        assert text(result) == '{"a": 1}'
+        fake.script(Script(tokens=["a", "b"], delay=90))
+        result = await client.call_tool("ollama_chat", {"prompt": "x", "wait_s": 0})
+        assert failed(result, "TIMEOUT", "idle clock", retryable=True)
+
+
+# --- servers that speak a part of Ollama's API ---------------------------------------------------
+
+
+def without(path: str, status: int) -> tuple[Script, str]:
+    """A router's answer that there is no such endpoint."""
+    return Script(status=status, body=b"no such page", headers={"Content-Type": "text/plain"}), path
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_without_show_a_chat_works_and_its_capabilities_are_not_judged(connect_to, status):
+    async with connect_to(Model("kobold"), version="0.7.0") as (client, fake):
+        script, path = without("/api/show", status)
+        fake.script(script, path=path)
+        result = await client.call_tool("ollama_chat", {"prompt": "hi", "model": "kobold", "think": "false"})
+        assert text(result) == "You said: hi"
+        assert "/api/show" in str(result.meta["ollama-mcp/notes"])
+        assert failed(await client.call_tool("ollama_chat", {"prompt": "x", "model": "no:1b"}), "NOT_OLLAMA")
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_without_ps_the_list_and_the_status_do_without_what_is_loaded(call, fake, status):
+    script, path = without("/api/ps", status)
+    fake.script(script, path=path)
+    listed = await call("ollama_list_models")
+    assert "loaded" not in text(listed)
+    assert {row["loaded"] for row in listed.structured_content["models"]} == {None}
+    told = await call("ollama_status")
+    assert text(told).endswith("answers. It does not say which models are loaded.")
+    assert told.structured_content["reachable"]
+    assert text(await call("ollama_chat", prompt="hi there")) == "You said: hi there"

@@ -116,7 +116,7 @@ def pool_is_full(address: str) -> OllamaError:
 
 def is_missing(error: OllamaError) -> bool:
     """Whether a server that speaks a part of Ollama's API says that it has no such endpoint."""
-    return isinstance(error, errors.NotOllama) and error.upstream_status in {404, 405, 501}
+    return isinstance(error, errors.NotOllama) and error.upstream_status in {404, 405}
 
 
 def not_trusted(address: str) -> OllamaError:
