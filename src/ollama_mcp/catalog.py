@@ -325,7 +325,7 @@ class Catalog:
         """Loaded models."""
         return (await self._client.call(PS)).models
 
-    async def _running_if_told(self) -> list[RunningModel] | None:
+    async def running_if_told(self) -> list[RunningModel] | None:
         """Loaded models; None where the server has no /api/ps."""
         try:
             return await self.running()
@@ -365,7 +365,7 @@ class Catalog:
     async def listed(self) -> list[Listed]:
         """Every installed model with what it can do and whether it is loaded, modified last first."""
         infos = await self._installed()
-        told = await self._running_if_told()
+        told = await self.running_if_told()
         running = {canonical(model.name): model for model in told or ()}
         limit = anyio.CapacityLimiter(_SHOWS_AT_ONCE)
         rows: dict[int, Listed] = {}

@@ -120,7 +120,8 @@ def _one_of(ways: Iterable[tuple[str, str]]) -> str:
     'Send less, raise the limit, or wait.'
     """
     taken = ARGUMENTS.get()
-    texts = [way for argument, way in ways if not argument or taken is None or argument in taken]
+    # Outside of a tool there is one model, and its name is called so.
+    texts = [way for a, way in ways if not a or (a in taken if taken is not None else a != "models")]
     text = " or ".join(texts) if len(texts) < 3 else f"{', '.join(texts[:-1])}, or {texts[-1]}"
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 

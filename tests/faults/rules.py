@@ -65,8 +65,8 @@ status-3*                             *                *                BAD_UPST
 status-200-*                          *                *                NOT_OLLAMA
 status-400-overflow                   *                *                CONTEXT_OVERFLOW
 status-400-json|status-422-json       *                *                INVALID_ARGUMENT
-status-404-json                       *                *                MODEL_NOT_FOUND
-status-404-*                          *                embed            OK
+status-404-*                          *                embed|version    OK
+status-405-html|status-405-empty      *                version          OK
 status-405-json                       *                *                UPSTREAM
 status-401-*|status-403-*|status-407-*  *              *                FORBIDDEN
 status-413-*                          *                *                TOO_LARGE

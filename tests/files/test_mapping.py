@@ -147,16 +147,6 @@ async def test_the_memory_is_bounded_and_the_oldest_go():
     assert memory.get("", "huge") is None
 
 
-async def test_who_has_most_in_the_memory_gives_way_and_not_the_others():
-    memory = Memory(most_bytes=20_000)
-    memory.put("you", "key", "text")
-    for number in range(1000):
-        memory.put("me", str(number), "x" * 500)
-    assert memory.get("you", "key") == "text"
-    assert memory.get("me", "999")
-    assert not memory.get("me", "900")
-
-
 # --- how many at once ----------------------------------------------------------------------------
 
 

@@ -1,82 +1,12 @@
-"""How much one caller may have at once, and how long the server waits for it."""
+"""Sockets, bodies and framing: what a request may be."""
 
 import asyncio
-import json
 import socket
-from contextlib import ExitStack, suppress
 
 import anyio
 import pytest
 
 from ollama_mcp.transports.http import open_sockets
-from ollama_mcp.transports.http.sessions import Sessions
-
-HALF_AN_HOUR = 30 * 60
-
-
-# --- sessions -----------------------------------------------------------------------------------
-
-
-class SDK:
-    """Opens a session for whoever has none, and ends one that is deleted."""
-
-    def __init__(self):
-        self.opened = 0
-
-    async def __call__(self, scope, receive, send):
-        headers = dict(scope["headers"])
-        if b"mcp-session-id" not in headers:
-            self.opened += 1
-            headers = {b"mcp-session-id": b"%d" % self.opened}
-        await send({"type": "http.response.start", "status": 200, "headers": list(headers.items())})
-
-
-class Caller:
-    """Asks Sessions on behalf of somebody."""
-
-    def __init__(self, share=2):
-        self.now = 0.0
-        self.sessions = Sessions(SDK(), share, lambda scope: scope["who"], lambda: self.now)
-
-    def status(self, who="anne", method="POST", **headers):
-        statuses = []
-
-        async def send(message):
-            statuses.append(message.get("status"))
-
-        pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-        scope = {"type": "http", "method": method, "headers": pairs, "who": who}
-        asyncio.run(self.sessions(scope, None, send))
-        return statuses[0]
-
-
-def test_a_caller_opens_its_share_of_sessions_and_no_more():
-    caller = Caller()
-    assert [caller.status() for _ in range(3)] == [200, 200, 429]
-    assert caller.status("bert") == 200
-
-
-def test_a_session_that_is_deleted_makes_room():
-    caller = Caller()
-    assert [caller.status() for _ in range(2)] == [200, 200]
-    assert caller.status(method="DELETE", mcp_session_id="1") == 200
-    assert caller.status() == 200
-
-
-def test_a_session_that_is_idle_for_half_an_hour_makes_room_as_the_sdk_ends_it():
-    caller = Caller()
-    assert [caller.status() for _ in range(2)] == [200, 200]
-    caller.now = HALF_AN_HOUR - 1
-    assert caller.status(mcp_session_id="2") == 200
-    caller.now = HALF_AN_HOUR + 1
-    assert [caller.status() for _ in range(2)] == [200, 429]
-
-
-def test_a_call_of_2026_opens_none():
-    caller = Caller(share=0)
-    assert caller.status(mcp_protocol_version="2026-07-28") == 200
-    assert caller.status(mcp_protocol_version="2025-11-25") == 429
-
 
 # --- sockets ------------------------------------------------------------------------------------
 
@@ -122,28 +52,6 @@ def test_a_body_of_very_many_small_parts_is_refused_before_it_becomes_objects(se
     assert "250000" in response.text
 
 
-def test_large_bodies_of_one_caller_leave_room_for_another_and_for_small_ones(serve):
-    """Half-sent, they are held until their clock runs out."""
-    served = serve(OLLAMA_MCP_MAX_LINE="1 MiB")
-    half = b"x" * (1 << 20)
-    head = (
-        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(half)}\r\n\r\n"
-    ).encode()
-    posted = {"content": half[:-1], "headers": {"content-type": "application/json"}}
-    with ExitStack() as stack:
-        # One that is posted meanwhile may take the room of one that is half-sent: as many as it takes.
-        for _ in range(1000):
-            opened = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
-            with suppress(ConnectionError):  # refused, and closed, before all was sent
-                opened.sendall(head + half[:-1])
-            refused = served.ask("POST", **posted)
-            if refused.status_code == 429:
-                break
-        assert refused.headers["retry-after"] == "1"
-        assert served.call().status_code == 200
-
-
 def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(serve):
     served = serve()
     with socket.create_connection(("127.0.0.1", served.port)) as opened:
@@ -155,39 +63,3 @@ def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(serve):
         answer = b"".join(iter(lambda: opened.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1") == 1
-
-
-def test_when_all_places_are_taken_the_one_that_is_idle_longest_makes_room(serve):
-    served = serve(OLLAMA_MCP_HTTP_CONNECTIONS="3")
-    with ExitStack() as stack:
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(3)]
-        for opened in idle:
-            opened.settimeout(5)
-            opened.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert opened.recv(100).startswith(b"HTTP/1.1 200")
-        assert served.call().status_code == 200
-        assert b"".join(iter(lambda: idle[0].recv(65536), b"")) is not None  # it ends
-        idle[2].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert idle[2].recv(100)
-
-
-def test_sessions_that_are_being_opened_count(serve):
-    """Many heads at once, before any is answered."""
-    served = serve(OLLAMA_MCP_HTTP_CONNECTIONS="10")
-    said = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": said}).encode()
-    head = (
-        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Type: application/json\r\n"
-        f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode()
-
-    def status(opened):
-        opened.sendall(body)
-        return opened.recv(65536)[9:12]
-
-    with ExitStack() as stack:
-        places = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(9)]
-        for opened in places:
-            opened.settimeout(5)
-            opened.sendall(head)
-        assert [status(opened) for opened in places].count(b"200") == 5

@@ -45,19 +45,3 @@ def test_an_answer_counts_for_ten_minutes():
     for state in (early, late):
         with pytest.raises(NotConfirmed):
             asked.answered(state, "")
-
-
-def test_what_is_remembered_is_bounded_and_what_is_forgotten_does_not_count_again():
-    clock = Clock()
-    asked, states = Asked(clock), []
-    for _ in range(3000):
-        clock.now += 0.01
-        states.append(asked.ask(YES, ""))
-        asked.answered(states[-1], "")
-    assert sum(map(len, asked._answered.values())) < 2000
-    for state in states:
-        with pytest.raises(NotConfirmed):
-            asked.answered(state, "")
-    clock.now += 601
-    asked.answered(asked.ask(YES, ""), "")
-    assert len(asked._answered) == 1

@@ -9,12 +9,12 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.replies.judge import Judge, is_small
+from ollama_mcp.replies.judge import Judge, is_plain
 from ollama_mcp.replies.schema import violations
 from ollama_mcp.testing import Script
 
 ENDLESS = {"type": "string", "pattern": "^(a+)+$"}
-PLAIN = {"type": "string", "pattern": "^a+$"}
+WITH_PATTERN = {"type": "string", "pattern": "^a+$"}
 """Small, but with a pattern: judged by the child."""
 LARGE = {"allOf": [{"type": "object"}] * 2900}
 ANSWER = '"' + "a" * 40 + '!"'
@@ -36,11 +36,14 @@ async def judge() -> AsyncIterator[Judge]:
         {"pattern": "a"},
         {"properties": {"a": {"items": [{"patternProperties": {"a": {}}}]}}},
         {"$ref": "#/$defs/a", "$defs": {"a": {}}},
-        {"description": "x" * 3000},
+        {"description": "x" * 600},
+        {"uniqueItems": True},
+        {"items": {"anyOf": [{"type": "string"}]}},
+        {"properties": {"a": {"not": {}}}},
     ],
 )
 async def test_what_could_take_long_is_not_judged_on_the_event_loop(schema):
-    assert not is_small(schema)
+    assert not is_plain(schema)
 
 
 async def test_the_child_says_what_we_would_say_and_is_asked_again_and_again(judge, monkeypatch):
@@ -52,9 +55,9 @@ async def test_the_child_says_what_we_would_say_and_is_asked_again_and_again(jud
         return await begin(*arguments, **pipes)
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
-    await judge.check(PLAIN)
+    await judge.check(WITH_PATTERN)
     for text in ('"aa"', '"b"', "no JSON", '"ü"', json.dumps("x" * 100_000)):
-        assert await judge.violations(text, PLAIN) == violations(text, PLAIN)
+        assert await judge.violations(text, WITH_PATTERN) == violations(text, WITH_PATTERN)
     with pytest.raises(InvalidArgument, match="schema is not a JSON Schema at"):
         await judge.check(LARGE | {"type": "strin"})
     assert len(begun) == 1
@@ -65,19 +68,19 @@ async def test_several_who_ask_at_once_each_get_their_own_answer(judge):
     found: dict[int, list[str]] = {}
 
     async def ask(place: int) -> None:
-        found[place] = await judge.violations(texts[place], PLAIN)
+        found[place] = await judge.violations(texts[place], WITH_PATTERN)
 
     async with anyio.create_task_group() as group:
         for place in range(len(texts)):
             group.start_soon(ask, place)
-    assert [found[place] for place in range(len(texts))] == [violations(text, PLAIN) for text in texts]
+    assert [found[place] for place in range(len(texts))] == [violations(text, WITH_PATTERN) for text in texts]
 
 
 async def test_who_gives_up_ends_the_child_and_the_next_one_gets_another(judge):
-    assert await judge.violations('"a"', PLAIN) == []
+    assert await judge.violations('"a"', WITH_PATTERN) == []
     with anyio.move_on_after(0.2):
         await judge.violations(ANSWER, ENDLESS)
-    assert await judge.violations('"a"', PLAIN) == []
+    assert await judge.violations('"a"', WITH_PATTERN) == []
 
 
 @pytest.mark.long

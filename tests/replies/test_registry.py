@@ -158,7 +158,7 @@ def test_what_is_too_old_is_let_go_though_nobody_asks(virtually):
 
 def test_the_oldest_finished_one_goes_first_when_there_are_too_many(virtually):
     async def run() -> None:
-        replies = Replies()
+        replies = Replies(Retention(most=64))
         slow = await kept(replies, "x", after=100)
         found = []
         for _ in range(63):
@@ -454,7 +454,7 @@ def test_nothing_is_held_of_what_has_ended_and_is_not_kept(virtually):
 @pytest.mark.parametrize("after", [0.0, 1.0])
 def test_what_was_let_go_leaves_no_timer_for_the_rest_of_its_time(virtually, after):
     async def run() -> None:
-        replies = Replies()
+        replies = Replies(Retention(most=64))
         for _ in range(1000):
             await kept(replies, "x", after)
             await asyncio.sleep(2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from referencing.exceptions import Unresolvable
 
 from ollama_mcp.errors import InvalidArgument, StreamBroken, Truncated, Upstream
-from ollama_mcp.replies.judge import is_small
+from ollama_mcp.replies.judge import is_plain
 from ollama_mcp.replies.schema import check_schema, repair_request, violations
 from ollama_mcp.testing import Model, Script
 
@@ -117,6 +117,7 @@ async def test_the_first_text_is_kept_when_the_repair_breaks_before_its_first_to
     assert caught.value.partial_text == BAD
 
 
+@pytest.mark.real_time  # a child reads a long answer
 async def test_the_repair_may_be_the_turn_that_does_not_fit_the_window(bench):
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",), 32768)) as b:
@@ -221,6 +222,7 @@ ODD_ANSWERS = [
 ]
 
 
+@pytest.mark.real_time  # a child reads what is not plain
 @pytest.mark.parametrize("schema", ODD_SCHEMAS.values(), ids=ODD_SCHEMAS)
 @pytest.mark.parametrize("text", ODD_ANSWERS, ids=lambda text: text[:8])
 def test_no_schema_and_no_answer_gives_anything_but_a_verdict_or_a_failure_of_ours(schema: dict, text: str):
@@ -411,7 +413,7 @@ def test_any_object_as_a_schema_gives_a_verdict_or_a_failure_of_ours(schema, tex
     except InvalidArgument as error:
         assert len(str(error)) <= 400  # noqa: PT017
         return
-    if is_small(schema):
+    if is_plain(schema):
         found = violations(text, schema)
         assert len(found) <= 3
         assert all(len(each) < 190 for each in found)

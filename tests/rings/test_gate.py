@@ -220,26 +220,6 @@ def test_models_where_nothing_runs_are_forgotten_once_there_are_too_many(gate, v
 # --- who has how many places -------------------------------------------------------------------
 
 
-def test_one_who_comes_with_fewer_calls_takes_the_last_place_of_the_one_with_most(gate, virtually):
-    async def run() -> None:
-        line = Line(gate(1, 4))
-        await line.joined("a0", "a1", "a2", "a3", "a4", "b1", "b2", "c1")
-        for pushed_out in ("a4", "a3", "a2"):
-            with pytest.raises(Busy) as told:
-                await line.tasks[pushed_out]
-            assert told.value.retryable
-        assert line.positions() == {"a1": 1, "b1": 2, "c1": 3, "b2": 4}
-        (seen,) = line.gate.statistics()
-        assert (seen.waiting, seen.refused) == (4, 3)
-        for nobody_has_two_more in ("b3", "a5"):
-            with pytest.raises(Busy):
-                await line.join(nobody_has_two_more)
-        await line.end_all()
-        line.assert_empty()
-
-    virtually(run)
-
-
 def test_one_caller_alone_may_have_the_whole_line_and_loses_nothing_to_itself(gate, virtually):
     async def run() -> None:
         line = Line(gate(1, 3))
@@ -248,45 +228,6 @@ def test_one_caller_alone_may_have_the_whole_line_and_loses_nothing_to_itself(ga
             await line.join("a4")
         assert line.positions() == {"a1": 1, "a2": 2, "a3": 3}
         await line.end_all()
-
-    virtually(run)
-
-
-@pytest.mark.parametrize("cancelled_first", [True, False])
-def test_one_who_is_cancelled_as_its_place_is_taken_is_cancelled(gate, virtually, cancelled_first):
-    async def run() -> None:
-        line = Line(gate(1, 2))
-        await line.joined("a0", "a1", "a2")
-        if cancelled_first:
-            line.tasks["a2"].cancel()
-        line.join("b1")
-        await asyncio.sleep(0)
-        line.tasks["a2"].cancel()
-        await ticks()
-        with pytest.raises((asyncio.CancelledError, Busy)):
-            await line.tasks["a2"]
-        assert line.tasks["a2"].cancelled()
-        assert line.positions() == {"a1": 1, "b1": 2}
-        await line.end_all()
-        line.assert_empty()
-
-    virtually(run)
-
-
-@given(st.lists(st.sampled_from("abcd"), max_size=60), st.integers(2, 12))
-def test_nobody_is_refused_below_an_equal_share_of_the_line(gate, virtually, principals, queue):
-    async def run() -> None:
-        line = Line(gate(1, queue))
-        await line.joined("x0", *(f"{principal}{n}" for n, principal in enumerate(principals)))
-        counts = {name: sum(one[0] == name for one in line.positions()) for name in set(principals)}
-        asked = {name: principals.count(name) for name in counts}
-        assert sum(counts.values()) == min(queue, len(principals))
-        for name, count in counts.items():
-            assert count == asked[name] or count >= max(counts.values()) - 1
-        await line.end_all()
-        for name in {name for name, task in line.tasks.items() if task.exception()}:
-            assert isinstance(line.tasks[name].exception(), Busy)
-        line.assert_empty()
 
     virtually(run)
 

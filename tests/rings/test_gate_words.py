@@ -1,7 +1,6 @@
 """What the Gate says: to who finds no room, to who waits, and of its lines."""
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
@@ -40,24 +39,6 @@ def test_who_finds_no_room_is_told_who_has_it_when_to_come_again_and_what_else_t
     assert str(error) == snapshot
     assert error.retry_after_s == 2.3
     assert error.details == {"estimated": True, "running": 1, "waiting": 0}
-
-
-def test_whose_place_is_taken_is_told_the_same(virtually):
-    async def run() -> BaseException:
-        gate = made(queue=2)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(gate.admit("m", "many"))
-            waits = [asyncio.create_task(_waits(gate, who)) for who in ("many", "many", "one")]
-            await asyncio.sleep(3)
-            (gone,) = [wait for wait in waits if wait.done()]
-            error = gone.exception()
-        await asyncio.gather(*waits, return_exceptions=True)
-        assert error is not None
-        return error
-
-    error = virtually(run)
-    assert isinstance(error, Busy)
-    assert error.details == {"estimated": True, "running": 1, "waiting": 2}
 
 
 async def _waits(gate: Gate, principal: str) -> None:
@@ -111,17 +92,3 @@ def test_who_waits_gets_a_ticket_with_the_model_and_the_caller(virtually):
 
     ticket = virtually(run)
     assert (ticket.model, ticket.principal, ticket.position) == ("m", "me", 0)
-
-
-def test_where_too_many_names_are_looked_up_the_next_is_told_to_come_again(virtually):
-    async def run() -> Busy:
-        gate = made()
-        with ExitStack() as stack:
-            for number in range(64):
-                stack.enter_context(gate.looking_up(f"m{number}"))
-            with pytest.raises(Busy) as error, gate.looking_up("m64"):
-                pass
-        return error.value
-
-    error = virtually(run)
-    assert error.retry_after_s == 1.0

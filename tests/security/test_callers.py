@@ -139,6 +139,17 @@ def test_without_tokens_nobody_is_told_of_anybodys_handles(serve, ollama):
     status = served.answer_in(served.call("ollama_status"))["result"]
     assert status["structuredContent"]["running"] == []
     assert handle not in json.dumps(status)
+    served.said = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    asked = message("resources/read", {"uri": "ollama://status", "_meta": served.said})
+    named = {
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "resources/read",
+        "mcp-name": "ollama://status",
+    }
+    assert handle not in served.ask("POST", headers={**KIND, **named}, content=asked).text
     ended = served.answer_in(served.call("ollama_cancel", handle=handle))["result"]
     assert ended["content"][0]["text"].startswith("Stopped"), "who has the handle can use it"
 

@@ -1,15 +1,12 @@
 """What a request may be: its method, its type, its framing and its size; how long it may take; how many."""
 
 import json
-import socket
-import threading
 from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
-from ollama_mcp.testing import Script
-from ollama_mcp.transports.http import application, bodies, protocol, serving
+from ollama_mcp.transports.http import application, bodies
 
 LIMIT = 65536
 MODERN = "2026-07-28"
@@ -182,7 +179,6 @@ def test_a_body_that_is_no_message_is_refused_as_such(ask, served, body, headers
 @pytest.fixture
 def hasty(monkeypatch, serve):
     """A server that waits a fifth of a second where others wait for a minute."""
-    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
     monkeypatch.setattr(application, "Bodies", partial(bodies.Bodies, seconds=0.2))
     return serve(OLLAMA_MCP_MAX_LINE=str(LIMIT))
 
@@ -202,35 +198,6 @@ def dripped(wire, data=b"x"):
     raise AssertionError("the server waits on")
 
 
-SLOW = {
-    "nothing": b"",
-    "half a line": b"GET /hea",
-    "a line": b"GET /health HTTP/1.1\r\n",
-    "all but the last byte": b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r",
-}
-
-
-@pytest.mark.parametrize("begun", SLOW.values(), ids=SLOW)
-def test_a_head_that_does_not_come_is_not_waited_for(hasty, wire, begun):
-    with wire(hasty.port) as client:
-        client.send(begun)
-        assert client.rest().startswith(b"HTTP/1.1 408 ")
-
-
-def test_a_head_that_drips_is_not_waited_for(hasty, wire):
-    with wire(hasty.port) as client:
-        client.send(b"GET /health HTTP/1.1\r\nX: ")
-        assert dripped(client).startswith(b"HTTP/1.1 408 ")
-
-
-def test_the_head_of_a_later_request_is_not_waited_for_either(hasty, wire):
-    with wire(hasty.port) as client:
-        client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert client.answer().status == 200
-        client.send(b"GET /health HTTP/1.1\r\nX: ")
-        assert dripped(client).startswith(b"HTTP/1.1 408 ")
-
-
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
 def test_a_body_that_drips_is_answered_408(hasty, wire, framing):
     with wire(hasty.port) as client:
@@ -239,80 +206,12 @@ def test_a_body_that_drips_is_answered_408(hasty, wire, framing):
         assert said.startswith(b"HTTP/1.1 408 ")
 
 
-@pytest.mark.parametrize("host", ["evil.com", "localhost:{port}"])
-def test_who_was_answered_before_the_end_of_the_body_cannot_keep_the_connection(hasty, wire, host):
-    """uvicorn forgets all its clocks at the first byte of the rest of it."""
-    with wire(hasty.port) as client:
-        host = host.replace("{port}", str(hasty.port))
-        client.send(f"PUT /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n".encode())
-        assert client.answer().status in {408, 421}
-        dripped(client)
-
-
-def narrow(bound):
-    """As `_bound`, with so small a buffer that the server notices soon who does not read."""
-
-    def narrowed(*where):
-        opened = bound(*where)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        return opened
-
-    return narrowed
-
-
-def noted(monkeypatch, name):
-    """An event that a connection's method sets once it has run."""
-    event, method = threading.Event(), getattr(protocol.PatientProtocol, name)
-
-    def noting(connection, *arguments):
-        method(connection, *arguments)
-        event.set()
-
-    monkeypatch.setattr(protocol.PatientProtocol, name, noting)
-    return event
-
-
-@pytest.fixture
-def unread(monkeypatch, serve, ollama, wire):
-    """A client that reads nothing of a large answer, and an event for when the server gives it up."""
-    monkeypatch.setattr(protocol, "READER_S", 0.3)
-    monkeypatch.setattr(serving, "_bound", narrow(serving._bound))
-    full, gone = noted(monkeypatch, "pause_writing"), noted(monkeypatch, "connection_lost")
-    served = serve(OLLAMA_MCP_PAGE="10000000")
-    ollama.script(Script(tokens=["x" * 10_000] * 200), path="/api/chat", times=1)
-    body = CALL.replace(b"ollama_list_models", b"ollama_chat").replace(b"{},", b'{"prompt":"x"},')
-    with wire(served.port, narrow=True) as client:
-        named = [*CALLS[:2], "Mcp-Name: ollama_chat"]
-        client.send(head(served, "POST", "/mcp", JSON, EITHER, *named, length(body)) + body)
-        assert full.wait(PATIENCE)
-        yield client, gone
-
-
-def test_who_does_not_read_is_given_up(unread):
-    _, gone = unread
-    assert gone.wait(PATIENCE)
-
-
-def test_who_writes_on_instead_of_reading_is_given_up_too(unread):
-    client, gone = unread
-    client.send(b"G")
-    assert gone.wait(PATIENCE)
-
-
-def test_who_reads_slowly_is_waited_for(unread):
-    client, gone = unread
-    taken = b""
-    while not gone.is_set() and not taken.endswith(b"}}"):
-        taken += client.read_for(0.05) or b""
-    assert len(taken) > 90_000
-
-
 # --- how many ------------------------------------------------------------------------------------
 
 
-def settle(served, wire, token):
+def settle(served, wire):
     """Wait until the server has noticed who left: cut at its end, the SDK leaves its streams open."""
-    scrape = head(served, "GET", "/metrics", f"Authorization: Bearer {token}", "Connection: close")
+    scrape = head(served, "GET", "/metrics", "Connection: close")
     for _ in range(1000):
         with wire(served.port) as client:
             client.send(scrape)
@@ -321,39 +220,15 @@ def settle(served, wire, token):
     raise AssertionError("the streams are still in flight")
 
 
-def test_one_connection_too_many_is_answered_503_while_all_others_have_a_request(serve, wire, tmp_path):
-    names = {"anne": "anne-has-this-token-of-32-characters", "bert": "bert-has-this-token-of-32-characters"}
-    tokens = tmp_path / "tokens"
-    tokens.write_text("".join(f"{name} {token}\n" for name, token in names.items()))
-    served = serve(OLLAMA_MCP_TOKEN_FILE=str(tokens), OLLAMA_MCP_SSE="1", OLLAMA_MCP_HTTP_CONNECTIONS="4")
+def test_one_request_too_many_is_answered_503(serve, wire, tmp_path):
+    served = serve(OLLAMA_MCP_SSE="1", OLLAMA_MCP_HTTP_CONNECTIONS="4")
     with ExitStack() as stack:
         opened = [stack.enter_context(wire(served.port)) for _ in range(4)]
-        for client, token in zip(opened, [*names.values()] * 2, strict=True):
-            client.send(head(served, "GET", "/sse", f"Authorization: Bearer {token}"))
+        for client in opened:
+            client.send(head(served, "GET", "/sse"))
             assert client.answer().status == 200
         with wire(served.port) as one_more:
+            one_more.send(head(served, "GET", "/sse"))
             said = one_more.rest()
         assert said.startswith(b"HTTP/1.1 503 ")
-        assert b"\r\nRetry-After: " in said
-    settle(served, wire, names["bert"])
-
-
-def test_one_caller_has_half_of_them_and_the_others_the_rest(serve, wire, tmp_path):
-    names = {"anne": "anne-has-this-token-of-32-characters", "bert": "bert-has-this-token-of-32-characters"}
-    tokens = tmp_path / "tokens"
-    tokens.write_text("".join(f"{name} {token}\n" for name, token in names.items()))
-    served = serve(OLLAMA_MCP_TOKEN_FILE=str(tokens), OLLAMA_MCP_SSE="1", OLLAMA_MCP_HTTP_CONNECTIONS="8")
-
-    def streams(name):
-        client = wire(served.port)
-        client.send(head(served, "GET", "/sse", f"Authorization: Bearer {names[name]}"))
-        return client, client.answer()
-
-    annes = [streams("anne") for _ in range(5)]
-    assert [answer.status for _, answer in annes] == [200] * 4 + [429]
-    assert int(annes[-1][1].headers["retry-after"]) >= 1
-    berts = [streams("bert")]
-    assert berts[0][1].status == 200
-    for client, _ in annes + berts:
-        client.close()
-    settle(served, wire, names["bert"])
+    settle(served, wire)

@@ -158,6 +158,42 @@ async def test_a_schema_that_is_none_is_refused_before_a_model_works(call, fake)
     assert not fake.asked("/api/chat")
 
 
+@pytest.mark.parametrize("whole", ['{"a": 1}', "[1]", '"yes"'])
+@pytest.mark.parametrize("tool", WORDS)
+async def test_json_that_was_whole_when_the_budget_ran_out_is_passed_on_as_it_is(call, fake, tool, whole):
+    fake.script(Script(tokens=[whole], done_reason="length"))
+    assert text(await call(tool, prompt="x", format="json")) == whole
+
+
+@pytest.mark.parametrize("half", ['[{"a": 1}, {"b": 2}', '{"a": "b"', "12"])
+async def test_json_that_ends_like_a_whole_one_and_is_not_is_told_as_cut(call, fake, half):
+    fake.script(Script(tokens=[half], done_reason="length"))
+    assert failed(await call("ollama_chat", prompt="x", format="json"), "TRUNCATED", "not complete")
+
+
+async def test_a_server_that_gives_no_reason_has_cut_what_is_as_long_as_allowed(call, fake):
+    fake.script(Script(tokens=["a", "b"], final={"done_reason": ""}))
+    said = text(await call("ollama_chat", prompt="x", options={"num_predict": 2}))
+    assert said == "ab\n[cut off at 2 tokens (num_predict)]"
+
+
+async def test_what_was_sent_is_not_advised_again(connect_to):
+    async with connect_to(THINKER, Model("plain")) as (client, fake):
+        fake.script(Script(tokens=["<think>", "Hm.", "</think>"], done_reason="length"))
+        for arguments in ({"model": "qwen3:8b", "think": False}, {"model": "plain"}):
+            result = await client.call_tool("ollama_chat", {"prompt": "x", **arguments})
+            assert failed(result, "TRUNCATED", '"num_predict"')
+            assert "think=" not in text(result)
+
+
+async def test_blanks_can_be_what_fills_a_gap(connect_to):
+    async with connect_to(Model("coder", ("completion", "insert"))) as (client, fake):
+        fake.script(Script(tokens=["\n"]))
+        gap = {"prompt": "def f():", "suffix": "    pass", "model": "coder"}
+        assert text(await client.call_tool("ollama_generate", gap)) == "\n"
+        assert failed(await client.call_tool("ollama_chat", {"prompt": "x"}), "BAD_UPSTREAM", "at once")
+
+
 # --- remedies and silence ----------------------------------------------------------------------
 
 LONG = "word " * 9000
@@ -176,6 +212,13 @@ async def test_a_text_that_is_too_long_is_named_as_its_caller_names_it(client, c
     assert failed(result, "CONTEXT_OVERFLOW", f"{place}, the longest text, does not fit")
     takes = next(t for t in (await client.list_tools()).tools if t.name == tool).input_schema["properties"]
     assert ("truncate" in text(result)) == ("truncate" in takes)
+
+
+async def test_a_remedy_names_a_model_as_the_tool_takes_it(call):
+    result = await call("ollama_compare", prompt="x", models=["llama3.2:4b"])
+    assert failed(result, "MODEL_NOT_FOUND", 'Send "llama3.2:3b" in models')
+    result = await call("ollama_chat", prompt="x", model="llama3.2:4b")
+    assert failed(result, "MODEL_NOT_FOUND", 'Send model="llama3.2:3b"')
 
 
 async def test_who_sent_truncate_is_not_told_to_send_it(call, fake):
@@ -208,11 +251,13 @@ async def test_silence_while_something_is_composed_is_as_long_as_before_the_firs
 
 
 def without(path: str, status: int) -> tuple[Script, str]:
-    """A router's answer that there is no such endpoint."""
+    """A router's answer that there is no such endpoint, in one of the ways that there are."""
+    if status == 501:
+        return Script(status=404, body={"error": {"code": 404, "message": "File Not Found"}}), path
     return Script(status=status, body=b"no such page", headers={"Content-Type": "text/plain"}), path
 
 
-@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("status", [404, 405, 501])
 async def test_without_show_a_chat_works_and_its_capabilities_are_not_judged(connect_to, status):
     async with connect_to(Model("kobold"), version="0.7.0") as (client, fake):
         script, path = without("/api/show", status)
@@ -223,7 +268,7 @@ async def test_without_show_a_chat_works_and_its_capabilities_are_not_judged(con
         assert failed(await client.call_tool("ollama_chat", {"prompt": "x", "model": "no:1b"}), "NOT_OLLAMA")
 
 
-@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("status", [404, 405, 501])
 async def test_without_ps_the_list_and_the_status_do_without_what_is_loaded(call, fake, status):
     script, path = without("/api/ps", status)
     fake.script(script, path=path)
@@ -234,3 +279,11 @@ async def test_without_ps_the_list_and_the_status_do_without_what_is_loaded(call
     assert text(told).endswith("answers. It does not say which models are loaded.")
     assert told.structured_content["reachable"]
     assert text(await call("ollama_chat", prompt="hi there")) == "You said: hi there"
+
+
+async def test_without_version_the_status_says_what_it_knows(call, fake):
+    script, path = without("/api/version", 404)
+    fake.script(script, path=path)
+    told = await call("ollama_status")
+    assert told.structured_content["reachable"]
+    assert text(told).startswith("Ollama answers.")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult
 
+from ollama_mcp.replies.kept import Retention
 from ollama_mcp.testing import Script
 
 REPLY = "ollama-mcp/reply"
@@ -298,11 +299,12 @@ def test_the_end_of_the_server_stops_what_goes_on(virtually, desk):
     virtually(run)
 
 
-def test_where_no_handle_is_left_the_call_waits_for_the_whole_answer(at, monkeypatch):
+def test_where_no_handle_is_left_the_call_waits_for_the_whole_answer(at):
     async def work(d: Any) -> None:
+        d.app.replies._held.here().kept._retention = Retention(most=8)
         d.fake.script(Script(tokens=WORDS, delay=50))
-        handles = [await d.begun() for _ in range(64)]
+        handles = [await d.begun() for _ in range(8)]
         assert d.text(await d.call(wait_s=1.5)) == "".join(WORDS)
-        assert [d.text(await d.cont(handle)) for handle in handles] == ["".join(WORDS)] * 64
+        assert [d.text(await d.cont(handle)) for handle in handles] == ["".join(WORDS)] * 8
 
     at(work, OLLAMA_MCP_PARALLEL="100")

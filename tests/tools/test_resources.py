@@ -191,16 +191,6 @@ async def test_without_room_the_vectors_have_no_address(call, app, monkeypatch, 
     assert "vectors_uri" not in await embedded(call)
 
 
-async def test_vectors_that_nobody_may_read_push_out_no_answer_whose_pages_are_unread(call, app, fake):
-    fake.script(Script(tokens=["x" * 500_000]))
-    result = await call("ollama_chat", prompt="x")
-    handle = result.meta["ollama-mcp/reply"]["handle"]
-    first = await embedded(call)
-    for _ in range(app.replies._retention.most):
-        assert (await embedded(call))["vectors_uri"] != first["vectors_uri"]
-    assert not (await call("ollama_continue", handle=handle, page=2)).is_error
-
-
 async def test_vectors_have_an_address_only_where_it_can_be_read(connect):
     models = ["ollama://models/{name}"]
     for tools, more in (("ollama_embeddings", ["ollama://embeddings/{id}"]), ("ollama_continue", [])):

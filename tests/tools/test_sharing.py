@@ -1,7 +1,6 @@
 """One App, used by several connections and several times in one request."""
 
 import asyncio
-import gc
 
 import anyio
 import pytest
@@ -12,7 +11,6 @@ from ollama_mcp import App, create_server, ollama_chat, register
 from ollama_mcp.errors import StreamBroken
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
-from ollama_mcp.tools import following
 
 pytestmark = pytest.mark.anyio
 
@@ -87,18 +85,6 @@ async def test_progress_of_one_request_increases_over_all_its_replies(app, fake)
         await client.call_tool("three", {}, progress_callback=watch)
     assert len(seen) >= 6
     assert seen == sorted(set(seen))
-
-
-async def test_what_is_remembered_of_a_request_goes_with_it(app, fake):
-    async with Client(create_server(app), mode="legacy") as client:
-
-        async def watch(*_: object) -> None:
-            pass
-
-        await client.call_tool("ollama_chat", {"prompt": "x"}, progress_callback=watch)
-    await anyio.wait_all_tasks_blocked()
-    gc.collect()
-    assert following._requests == {}
 
 
 def test_another_frameworks_server_is_refused_with_the_way():

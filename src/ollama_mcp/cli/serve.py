@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 from mcp.server import MCPServer
@@ -35,7 +34,6 @@ def serve(settings: Settings, wires: Wires | None) -> int:
     for warning in settings.warnings:
         _log.warning("%s", warning)
     app = App.create(replace(settings, backend=replace(settings.backend, swift=True)))
-    _spare_searches()
     try:
         server = create_server(app, log_level=settings.log_level)
         return _serve_http(server, app) if wires is None else _serve_stdio(server, app, wires)
@@ -95,15 +93,6 @@ def _tidy() -> None:
     """What is loaded now stays: collecting it again and again stops every call for 60 to 150 ms."""
     gc.freeze()
     gc.enable()
-
-
-def _spare_searches() -> None:
-    """Remember that sniffio is not installed, as Python itself does not.
-
-    httpcore imports it four times a request, which asks the disk each time: a sixth of a call's CPU.
-    """
-    if find_spec("sniffio") is None:
-        sys.modules["sniffio"] = None  # pyright: ignore[reportArgumentType] - None: importing it fails at once
 
 
 def start_log(settings: Settings) -> bool:

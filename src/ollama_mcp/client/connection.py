@@ -183,7 +183,8 @@ async def exchange(
     except (httpx.HTTPError, UnicodeError) as error:
         raise _from_transport(error, clock, asked) from error
     request.extensions.get("timeout", {})["read"] = None  # from here on the idle clock runs, not this one
-    seconds = getattr(backend.clocks, "first_byte" if between == "composing" else between)
+    clocks = backend.clocks
+    seconds = max(clocks.first_byte, clocks.idle) if between == "composing" else getattr(clocks, between)
     answer = Answer(response, asked.address, between, seconds)
     try:
         yield answer

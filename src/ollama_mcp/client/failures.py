@@ -329,13 +329,18 @@ WITHOUT = {
 
 def lacks(model: str, capability: str, having: list[str] | None = None) -> OllamaError:
     """A model that cannot do what was asked; `having` names installed models that can."""
-    instead = f'send model="{having[0]}"' if having else f"name a model that has {capability}"
+    instead = _named(having[0]) if having else [("", f"name a model that has {capability}")]
     return errors.CapabilityMissing(
         f"{model or 'the model'} does not have the capability {capability}",
-        ways=[("", instead), *([WITHOUT[capability]] if capability in WITHOUT else [])],
+        ways=[*instead, *([WITHOUT[capability]] if capability in WITHOUT else [])],
         lacks=capability,
         having=having or [],
     )
+
+
+def _named(model: str) -> list[tuple[str, str]]:
+    """How to name another model, as the called tool takes it."""
+    return [("model", f'send model="{model}"'), ("models", f'send "{model}" in models')]
 
 
 def model_not_found(
@@ -349,17 +354,14 @@ def model_not_found(
         setting: The setting that names the model, where the caller did not.
         replaceable: Whether another one would do; not for what is done to a model.
     """
-    install = f"nstall it with `ollama pull {model}`"
-    if not replaceable:
-        remedy = "ollama_list_models has the installed ones"
-    elif similar:
-        remedy = f'Send model="{similar[0]}", or i{install}'
-    else:
-        remedy = f"I{install}; ollama_list_models has the installed ones"
+    install = ("", f"install it with `ollama pull {model}`")
+    listed = ("", "take one that ollama_list_models has")
+    instead = _named(similar[0]) if similar else [listed]
+    ways = [*instead, install] if replaceable else [listed]
     others = f"; installed and alike: {', '.join(similar)}" if similar else ""
     return errors.ModelNotFound(
         f'model "{model}"{f" of {setting}" if setting else ""} is not installed{others}',
-        f"{remedy}.",
+        ways=ways,
         model=model,
         similar=similar or [],
     )
@@ -377,6 +379,10 @@ def model_is_broken(model: str) -> OllamaError:
 
 def _not_found(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
     return model_not_found(asked.model or scrub(text))
+
+
+def _no_endpoint(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+    return not_ollama(asked.address, setting=asked.setting)
 
 
 def _not_in_registry(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
@@ -423,7 +429,8 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
         ({400}, r"does not support (chat|generate|thinking|tools|insert|vision|embedding)", _lacks_named),
         ({400, 500}, r"multimodal|does not support image", _lacks("vision")),
         ({400, 500, 501}, r"not support embed", _lacks("embedding")),
-        ({404}, _ANY_TEXT, _not_found),
+        ({404}, r"\bmodel\b", _not_found),
+        ({404}, _ANY_TEXT, _no_endpoint),
         ({413}, _ANY_TEXT, _too_large),
         ({200}, r"unauthorized|not authorized|access denied", _not_yours),
         ({200}, r"file does not exist|model .* not found", _not_in_registry),

@@ -110,6 +110,8 @@ class Lane:
         """
         self._trust = self._trust or _trust(self._backend)
         proxy = proxy_for(host)
+        if proxy is not None and not proxy.is_address:
+            raise unusable_proxy(proxy.variable, host.url, host.hostname)
         try:
             pool = httpx.AsyncClient(
                 verify=self._trust,

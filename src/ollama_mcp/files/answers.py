@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import stat
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,50 +48,36 @@ class Store(Protocol):
 
 
 class Memory:
-    """Answers of this process, the newest ones, in a size that is bounded.
-
-    Whoever has most in it gives way, so that one caller's thousand files do not cost another its three.
-    """
+    """Answers of this process, those used last, in a size that is bounded."""
 
     def __init__(self, most_bytes: int = 16 << 20) -> None:
         self._most = most_bytes
-        self._kept: dict[str, OrderedDict[str, str]] = {}
-        self._sizes: Counter[str] = Counter()
+        self._kept: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    def of(self, principal: str) -> _Share:
+    def of(self, principal: str) -> _OfOne:
         """What one caller has in it: nobody gets the answers of others."""
-        return _Share(self, principal)
+        return _OfOne(self, principal)
 
     def get(self, principal: str, key: str) -> str | None:
         """An answer, which counts as new again."""
-        kept = self._kept.get(principal)
-        if kept is None or key not in kept:
-            return None
-        kept.move_to_end(key)
-        return kept[key]
+        if (principal, key) in self._kept:
+            self._kept.move_to_end((principal, key))
+        return self._kept.get((principal, key))
 
     def put(self, principal: str, key: str, text: str) -> None:
         """Keep an answer; old ones go."""
-        kept = self._kept.setdefault(principal, OrderedDict())
-        self._sizes[principal] += _cost(text) - _cost(kept.pop(key, None))
-        kept[key] = text
-        while self._sizes.total() > self._most:
-            self._forget()
-
-    def _forget(self) -> None:
-        """The oldest answer of the caller that has most."""
-        most = max(self._sizes, key=self._sizes.__getitem__)
-        self._sizes[most] -= _cost(self._kept[most].popitem(last=False)[1])
-        if not self._kept[most]:
-            del self._kept[most], self._sizes[most]
+        self._kept.pop((principal, key), None)
+        self._kept[principal, key] = text
+        while sum(map(_cost, self._kept.values())) > self._most:
+            self._kept.popitem(last=False)
 
 
-def _cost(text: str | None) -> int:
-    return 0 if text is None else 4 * len(text) + 500
+def _cost(text: str) -> int:
+    return 4 * len(text) + 500
 
 
 @dataclass(frozen=True)
-class _Share:
+class _OfOne:
     memory: Memory
     principal: str
 

@@ -41,7 +41,7 @@ class Row:
     Attributes:
         file: From the allowed folder on.
         status: See `Status`.
-        answer: The text; "" where it is in a file.
+        answer: The text, or what was written before a failure; "" where it is in a file.
         written: The file that has it, from the output folder on.
         error: Why there is no answer: `CODE: cause. Remedy.`
         note: What the caller should know.
@@ -61,7 +61,9 @@ class Row:
     @property
     def told(self) -> str:
         """What came of it, as text."""
-        return self.answer or self.written or self.error
+        if self.error and self.answer:
+            return f"{self.error} What was written:\n{self.answer}"
+        return self.error or self.answer or self.written
 
 
 @dataclass
@@ -222,7 +224,7 @@ class Mapper:
             content = await read_file(target, run.roots, self._settings.limits)
             return await self._asked(run, content)
         except OllamaError as error:
-            return Row(told(name), "failed", error=str(error))
+            return Row(told(name), "failed", answer=error.partial_text, error=str(error))
 
     async def _asked(self, run: _Run, content: Content) -> Row:
         key = run.key(content)

@@ -2,8 +2,7 @@
 
 Ollama has a queue of its own, which is neither bounded nor visible. Here so many calls run, so many
 wait, and the next one is told at once that there is no room. Among callers the turns go round; of
-one caller's calls the first comes first. Nobody has the whole line for long: where it is full, one who
-comes with fewer calls takes the last place of the caller who has most, and that call is told so.
+one caller's calls the first comes first.
 """
 
 from __future__ import annotations
@@ -11,26 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TypeVar
-
-from anyio import CancelScope
 
 from ollama_mcp.errors import Busy
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.names import canonical
 
-T = TypeVar("T")
-
 TRANSFERS = "(transfers)"
 """The line of pulls, pushes and creations, which share one; no model can have this name."""
 _MOST_LINES = 256
 """Models with a line; above this, those are forgotten where nothing runs."""
-_MOST_LOOKUPS = 64
-"""Names that are looked up at once: where Ollama hangs, each would hold as many calls as a line does."""
 _NEWEST_WEIGHS = 0.3
 _SHORTEST_GUESS_S = 1.0
 
@@ -114,7 +106,11 @@ class _Line:
 
     def leave(self, ticket: Ticket) -> None:
         """Somebody waits no more."""
-        _remove(self.waiting, ticket.principal, ticket)
+        own = self.waiting.get(ticket.principal)
+        if own is not None and ticket in own:
+            own.remove(ticket)
+            if not own:
+                del self.waiting[ticket.principal]
 
     def next(self) -> Ticket | None:
         """Take the ticket whose turn it is; its principal goes to the end of the round."""
@@ -144,34 +140,6 @@ class _Line:
         return round(max(expected, _SHORTEST_GUESS_S), 1)
 
 
-@dataclass
-class _Lookup:
-    """Calls that look up one model, whose line stays empty, and what ends the looking of each."""
-
-    line: _Line
-    scopes: dict[str, deque[CancelScope]] = field(default_factory=dict[str, "deque[CancelScope]"])
-
-
-def _last_of_most(places: dict[str, deque[T]], principal: str) -> T | None:
-    """Take the last place of whoever has most away, for one who comes; None where nobody has enough.
-
-    That is two more than the one who comes, who then has as many at most: nobody takes a place back.
-    """
-    most = max(places, key=lambda name: len(places[name]), default="")
-    if len(places.get(most, ())) < len(places.get(principal, ())) + 2:
-        return None
-    return places[most].pop()
-
-
-def _remove(places: dict[str, deque[T]], principal: str, place: T) -> None:
-    """Give a place back, where it was not taken away."""
-    own = places.get(principal)
-    if own is not None and place in own:
-        own.remove(place)
-        if not own:
-            del places[principal]
-
-
 class Gate:
     """Bounded calls, and a bounded line, for each model; counts of its own on each event loop.
 
@@ -186,44 +154,6 @@ class Gate:
         self._queue = queue
         self._clock = clock
         self._lines: PerLoop[dict[str, _Line]] = PerLoop(dict[str, _Line])
-        self._lookups: PerLoop[dict[str, _Lookup]] = PerLoop(dict[str, _Lookup])
-
-    @contextmanager
-    def looking_up(self, name: str, principal: str = "") -> Generator[None]:
-        """Be one of those who do not know yet which line is theirs: as many as may run and wait.
-
-        Where Ollama hangs, nobody comes further, and all who call would wait here. Whose places they are
-        is as in the line itself.
-
-        Args:
-            name: Of a model, as the caller gave it; "" for whichever is chosen.
-            principal: Who calls.
-
-        Raises:
-            Busy: So many look it up already that the line would have no room for one more, or another
-                caller who has fewer took this place.
-        """
-        lookups, key = self._lookups.here(), canonical(name)
-        if key not in lookups and len(lookups) >= _MOST_LOOKUPS:
-            raise self._busy_looking(_Line(name))
-        lookup = lookups.setdefault(key, _Lookup(_Line(name)))
-        if len(lookup.line.running) >= self._parallel + self._queue:
-            pushed_out = _last_of_most(lookup.scopes, principal)
-            if pushed_out is None:
-                raise self._busy_looking(lookup.line)
-            pushed_out.cancel()
-        number, scope = lookup.line.begin(self._clock()), CancelScope()
-        try:
-            with scope:
-                lookup.scopes.setdefault(principal, deque()).append(scope)
-                yield
-        finally:
-            del lookup.line.running[number]
-            _remove(lookup.scopes, principal, scope)
-            if not lookup.line.running:
-                lookups.pop(key, None)
-        if scope.cancelled_caught:
-            raise self._busy_looking(lookup.line)
 
     @asynccontextmanager
     async def admit(
@@ -237,8 +167,7 @@ class Gate:
             on_wait: Gets the ticket, if there is a wait.
 
         Raises:
-            Busy: As many wait as may, or another caller who has fewer took this place; `retry_after_s` is
-                an estimate.
+            Busy: As many wait as may; `retry_after_s` is an estimate.
         """
         line = self._line(model)
         if len(line.running) < self._parallel:
@@ -253,7 +182,8 @@ class Gate:
 
     async def _wait(self, line: _Line, principal: str, on_wait: Callable[[Ticket], None] | None) -> int:
         if line.length >= self._queue:
-            self._make_room(line, principal)
+            line.refused += 1
+            raise self._busy(line)
         ticket = Ticket(line, principal)
         line.join(ticket)
         try:
@@ -261,22 +191,11 @@ class Gate:
                 on_wait(ticket)
             return await ticket.granted
         except asyncio.CancelledError:
-            granted = ticket.granted
-            if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self._end(line, granted.result())  # its turn came in the same moment
+            if ticket.granted.done() and not ticket.granted.cancelled():
+                self._end(line, ticket.granted.result())  # its turn came in the same moment
             raise
         finally:
             line.leave(ticket)  # however it ends; once its turn has come it stands there no more
-
-    def _make_room(self, line: _Line, principal: str) -> None:
-        """Have one of somebody leave who has more places than the one who comes, or raise Busy."""
-        full = self._busy(line, f"{len(line.running)} {line.calls} run and {line.length} wait")
-        line.refused += 1
-        ticket = _last_of_most(line.waiting, principal)
-        if ticket is None:
-            raise full
-        if not ticket.granted.done():  # else it is leaving by itself
-            ticket.granted.set_exception(full)
 
     def _end(self, line: _Line, number: int) -> None:
         """One has ended: whoever is next begins at once, so that nobody comes in between."""
@@ -297,11 +216,11 @@ class Gate:
         for key in [key for key, line in lines.items() if not line.running]:
             del lines[key]
 
-    def _busy(self, line: _Line, crowd: str) -> Busy:
+    def _busy(self, line: _Line) -> Busy:
         wait = line.guess_s(self._clock())
         way_round = "" if line.model == TRANSFERS else ", or name another model"
         return Busy(
-            f"{crowd}, which is the most",
+            f"{len(line.running)} {line.calls} run and {line.length} wait, which is the most",
             f"Try again in about {wait:g} s (an estimate){way_round}; the operator's "
             "OLLAMA_MCP_QUEUE sets how many may wait.",
             retry_after_s=wait,
@@ -309,9 +228,6 @@ class Gate:
             running=len(line.running),
             waiting=line.length,
         )
-
-    def _busy_looking(self, line: _Line) -> Busy:
-        return self._busy(line, f"{len(line.running)} calls wait for Ollama to say what it has")
 
     def statistics(self) -> tuple[LineStatistics, ...]:
         """The lines of this event loop, as they are now."""

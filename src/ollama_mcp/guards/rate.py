@@ -100,12 +100,6 @@ class RateLimit:
         if wait > 0:
             raise _too_many(tool, wait)
 
-    def give_back(self, tool: str, principal: str = "") -> None:
-        """Count a call less, which was admitted before."""
-        for scope, paid in self._paid.items():
-            if scope in ("", tool) and principal in paid:
-                paid[principal] -= self._rates[scope].interval
-
     def _until(self, principal: str, scope: str, now: float) -> float:
         return max(self._paid[scope].pop(principal, now), now)
 

@@ -16,7 +16,6 @@ from ollama_mcp.names import canonical
 from ollama_mcp.wire import ModelInfo
 
 ASKED_S = 600.0
-_MOST_ANSWERED = 1024
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ class Asked:
     """Questions whose answers come with a later call: each is for who was asked, for ten minutes, and once.
 
     The questions travel with the calls, sealed by the ring above; only the numbers of those that have
-    been answered are remembered. Where there are too many, the oldest go, and whatever is as old as they
-    are counts as answered.
+    been answered are remembered, for as long as they could come again.
 
     Args:
         clock: Seconds that only grow.
@@ -58,8 +56,7 @@ class Asked:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._answered: dict[str, dict[str, float]] = {}
-        self._too_old: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
 
     def ask(self, wanted: Confirmation, principal: str) -> str:
         """What is to come back with the answer."""
@@ -72,26 +69,15 @@ class Asked:
             NotConfirmed: It was answered before, too long ago, or was asked of somebody else.
         """
         model, digest, asked, number, at = json.loads(state)
-        oldest = max(self._too_old.get(principal, 0.0), self._clock() - ASKED_S)
-        if asked != principal or number in self._answered.get(principal, ()) or at <= oldest:
+        oldest = self._clock() - ASKED_S
+        self._answered = {known: when for known, when in self._answered.items() if when > oldest}
+        if asked != principal or number in self._answered or at <= oldest:
             raise NotConfirmed(
                 "that question was answered before, or is too old",
                 "Call again without the answer; the user is asked anew.",
             )
-        self._answered.setdefault(principal, {})[number] = at
-        self._forget(principal)
+        self._answered[number] = at
         return Confirmation(model, digest)
-
-    def _forget(self, principal: str) -> None:
-        """What is too old for everybody, and of one with very many the oldest."""
-        oldest = self._clock() - ASKED_S
-        kept = {who: {n: at for n, at in own.items() if at > oldest} for who, own in self._answered.items()}
-        self._answered = {who: own for who, own in kept.items() if own}
-        self._too_old = {who: at for who, at in self._too_old.items() if at > oldest}
-        own = self._answered.get(principal, {})
-        if len(own) > _MOST_ANSWERED:
-            first = min(own, key=own.__getitem__)
-            self._too_old[principal] = own.pop(first)
 
 
 @dataclass(frozen=True)

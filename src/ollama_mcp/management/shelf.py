@@ -229,7 +229,7 @@ class Shelf:
         raise await self._catalog.missing(name, replaceable=False)
 
     async def _running(self, name: str) -> RunningModel | None:
-        running = await self._catalog.running()
+        running = await self._catalog.running_if_told() or []
         return next((one for one in running if canonical(one.name) == canonical(name)), None)
 
 

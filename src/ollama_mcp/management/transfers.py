@@ -13,7 +13,15 @@ from weakref import WeakValueDictionary
 from ollama_mcp.catalog import Catalog, Model
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
-from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StreamBroken, Timeout, Truncated
+from ollama_mcp.errors import (
+    Forbidden,
+    InvalidArgument,
+    ModelNotFound,
+    OllamaError,
+    StreamBroken,
+    Timeout,
+    Truncated,
+)
 from ollama_mcp.guards import TRANSFERS, Gate
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.amounts import part_told
@@ -188,7 +196,11 @@ class Transfers:
 
     async def _source(self, name: str) -> Model:
         """What a model is made from, which is looked for anew: Ollama would pull one that has gone."""
-        found = await self._catalog.find(name)
+        try:
+            found = await self._catalog.find(name)
+        except ModelNotFound as error:
+            error.remedy = error.remedy.replace("Send model=", "Send from_model=")
+            raise
         await self._installed(found.name)
         return found
 

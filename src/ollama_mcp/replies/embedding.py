@@ -137,8 +137,7 @@ class Embedder:
             OllamaError: Any of the tree; one bad text fails all.
         """
         _check_dimensions(ask.dimensions)
-        with self._gate.looking_up(ask.model, reply.principal):
-            run = await self._begin(ask, reply)
+        run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
             async with self._catalog.explaining(run.model):

@@ -29,6 +29,7 @@ class Ending:
         tokens: Tokens that were generated, thinking included; 0 where the server did not say.
         limit: num_predict; None if there was none.
         window: Tokens of the context window; None where unknown.
+        may_stop_thinking: Whether the caller could ask for an answer without thinking.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Ending:
     tokens: int
     limit: int | None
     window: int | None
+    may_stop_thinking: bool = True
 
     @property
     def is_cut(self) -> bool:
@@ -74,7 +76,7 @@ def no_answer(ending: Ending) -> OllamaError:
     if ending.thinking:
         return BadUpstream(
             f"no answer: the model stopped after its thinking, which ends: {_end(ending.thinking)}",
-            ways=[("think", 'send think="false"'), ("", "ask for the answer in other words")],
+            ways=[*_without_thinking(ending), ("", "ask for the answer in other words")],
         )
     return BadUpstream(
         "no answer: the model stopped at once",
@@ -88,10 +90,12 @@ def _ran_out(ending: Ending) -> OllamaError:
     full = f", and the context window of {ending.window} tokens is full" if ending.window_is_full else ""
     where = "went into thinking" if ending.thinking else "were used before a word was written"
     larger = "num_ctx" if ending.window_is_full else "num_predict"
-    ways = [("options", f'send a larger "{larger}" in options')]
-    if ending.thinking:
-        ways.append(("think", 'send think="false"'))
+    ways = [("options", f'send a larger "{larger}" in options'), *_without_thinking(ending)]
     return _not_again(Truncated(f"no answer: {spent} {where}{full}", ways=ways))
+
+
+def _without_thinking(ending: Ending) -> list[tuple[str, str]]:
+    return [("think", 'send think="false"')] if ending.thinking and ending.may_stop_thinking else []
 
 
 def _tokens(count: int) -> str:

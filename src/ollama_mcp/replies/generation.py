@@ -29,6 +29,8 @@ from ollama_mcp.settings import Settings
 from ollama_mcp.wire import ChatRequest, Chunk, Message, ToolCall
 
 _NS = 1e9
+_BLANK = " \t\r\n\f\v\u00a0\u200b\u2060\ufeff"
+"""Characters of which nobody sees anything."""
 
 
 @dataclass
@@ -100,6 +102,16 @@ class _Run:
         """Whether the caller chose the window; an operator's default may grow."""
         return self.ask.request.options is not None and self.ask.request.options.num_ctx is not None
 
+    @property
+    def may_stop_thinking(self) -> bool:
+        """Whether the caller could still ask for an answer without thinking."""
+        return "thinking" in self.choice.model.capabilities and self.request.think is not False
+
+    @property
+    def fills_gap(self) -> bool:
+        """Whether blanks alone can be a right answer: of a gap in a text, or behind a raw prompt."""
+        return self.ask.is_raw or bool(getattr(self.request, "suffix", None))
+
     def grow(self, window: int) -> None:
         """Ask for a larger window from now on."""
         self.grown = True
@@ -134,8 +146,7 @@ class Generator:
         """
         reply.notes.extend(ask.notes)
         await self.check(ask)
-        with self._gate.looking_up(ask.request.model, reply.principal):
-            run = await self._begin(ask, reply)
+        run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
             async with self._catalog.explaining(run.model):
@@ -227,7 +238,7 @@ class Generator:
         if draft.calls:
             return draft
         ending = await self._ending(run, draft)
-        if not draft.text.strip():
+        if not draft.text.strip(_BLANK) and not (run.fills_gap and draft.text):
             raise no_answer(ending)
         if schema is None:
             return draft
@@ -236,7 +247,7 @@ class Generator:
             run.request = _asked_again(run.request, draft, repair_request(found, schema))
             run.repaired = True
             return await self._finished(run, await self._repaired(run, draft))
-        if ending.is_cut and not is_closed(draft.text):
+        if ending.is_cut and (found or not is_closed(draft.text)):
             raise cut_json(ending)
         if found:
             raise does_not_fit(ending, found, schema, repaired=run.repaired)
@@ -251,16 +262,18 @@ class Generator:
             raise
 
     async def _ending(self, run: _Run, draft: _Draft) -> Ending:
-        last = draft.last
-        is_cut = last.done_reason == "length"
+        last, limit = draft.last, _limit(run.request)
+        has_run_out = limit is not None and last.eval_count >= limit  # of a server that gives no reason
+        is_cut = last.done_reason == "length" or (not last.done_reason and has_run_out)
         return Ending(
             text=draft.text,
             thinking=draft.thinking,
-            reason=last.done_reason,
+            reason="length" if is_cut else last.done_reason,
             prompt_tokens=last.prompt_eval_count,
             tokens=last.eval_count,
-            limit=_limit(run.request),
+            limit=limit,
             window=await self._window(run) if is_cut else None,
+            may_stop_thinking=run.may_stop_thinking,
         )
 
     async def _window(self, run: _Run) -> int | None:
@@ -282,8 +295,17 @@ class Generator:
             thinking=draft.thinking,
             tool_calls=draft.calls,
             notes=run.reply.notes,
-            cut=(await self._ending(run, draft)).cut_line,
+            cut="\n".join(await self._warnings(run, draft, truncated)),
         )
+
+    async def _warnings(self, run: _Run, draft: _Draft, truncated: dict[str, int] | None) -> list[str]:
+        """The last lines of a text that is not all that it seems; none behind JSON."""
+        if run.ask.schema is not None or draft.calls:
+            return []
+        lines = [(await self._ending(run, draft)).cut_line]
+        if truncated:
+            lines.append(f"[the prompt was cut: the model saw only {truncated['seen']} tokens of it]")
+        return [line for line in lines if line]
 
     async def _truncated(self, run: _Run, draft: _Draft, window: int | None) -> dict[str, int] | None:
         seen = draft.last.prompt_eval_count

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, cast
@@ -23,10 +25,12 @@ from ollama_mcp.replies.schema import check_schema, violations
 _LIMIT_S = 5.0
 _START_S = 20.0
 """For a child that has yet to start, on a machine that is busy with a model."""
-_WILD = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef"})
-_SMALL_SCHEMA = 2 * 1024
-_SMALL_TEXT = 64 * 1024
-"""Characters that are checked here, on the event loop, within some 20 ms."""
+_PLAIN = frozenset(
+    {"type", "properties", "required", "items", "additionalProperties", "description", "title", "default"}
+)
+"""Keywords whose checking takes no longer than reading."""
+_SMALL_SCHEMA, _SMALL_TEXT = 512, 8 * 1024
+"""Characters that are checked here, on the event loop, within some milliseconds."""
 _CLOSE_S = 1.0
 
 
@@ -53,7 +57,7 @@ class Judge:
         Raises:
             InvalidArgument: It takes too long to check.
         """
-        if len(text) <= _SMALL_TEXT and is_small(schema):
+        if len(text) <= _SMALL_TEXT and is_plain(schema):
             return violations(text, schema)
         return await self._children.here().ask(text, schema)
 
@@ -77,7 +81,7 @@ class _Child:
             try:
                 verdict = await self._answer(json.dumps([text, schema]).encode() + b"\n")
                 is_answered = True
-            except (TimeoutError, ConnectionError, ValueError):
+            except (TimeoutError, ConnectionError, json.JSONDecodeError):
                 raise InvalidArgument(
                     f"the schema could not be checked in {_LIMIT_S:g} s",
                     "Simplify its patterns and references.",
@@ -99,12 +103,13 @@ class _Child:
     async def _start(self) -> asyncio.subprocess.Process:
         # -P: no module of the working directory; not `anyio.to_process`, which runs the host's __main__ again
         process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", __name__,
+            sys.executable, "-P", "-c", _program(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         assert process.stdout is not None  # noqa: S101 - as above
         async with asyncio.timeout(_START_S):
-            await process.stdout.readline()
+            if not await process.stdout.readline():
+                raise RuntimeError("the process that checks schemas did not start")
         return process
 
     async def end(self) -> None:
@@ -118,23 +123,29 @@ class _Child:
             await process.communicate()
 
 
-def is_small(schema: Mapping[str, Any]) -> bool:
-    """Whether checking takes no longer than reading.
+def is_plain(schema: Mapping[str, Any]) -> bool:
+    """Whether checking takes no longer than reading: it is small, and has only plain keywords.
 
-    >>> is_small({"type": "object", "required": ["a"]}), is_small({"items": [{"pattern": "^(a+)+$"}]})
-    (True, False)
+    >>> is_plain({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]})
+    True
+    >>> is_plain({"items": {"pattern": "^(a+)+$"}}), is_plain({"uniqueItems": True})
+    (False, False)
     """
-    return len(json.dumps(schema)) <= _SMALL_SCHEMA and not _names(schema) & _WILD
+    return len(json.dumps(schema)) <= _SMALL_SCHEMA and _has_only_plain(schema)
 
 
-def _names(value: Any) -> frozenset[str]:
-    """Every name in a schema; one that only looks like a keyword costs a child, no more."""
-    if isinstance(value, Mapping):
-        table = cast("Mapping[str, Any]", value)
-        return frozenset(table).union(*map(_names, table.values()))
-    if isinstance(value, list):
-        return frozenset[str]().union(*map(_names, cast("list[Any]", value)))
-    return frozenset()
+def _has_only_plain(schema: Any) -> bool:
+    if not isinstance(schema, Mapping):
+        return isinstance(schema, bool)
+    table = cast("Mapping[str, Any]", schema)
+    inner = [*dict(table.get("properties") or {}).values(), table.get("items", True)]
+    return table.keys() <= _PLAIN and all(map(_has_only_plain, inner))
+
+
+def _program() -> str:
+    """What the child runs: this very package, wherever the host has it and its libraries from."""
+    path = [entry for entry in sys.path if entry]
+    return f"import sys; sys.path[:] = {path!r}; from {__name__} import main; main()"
 
 
 def _verdict(text: str | None, schema: Mapping[str, Any]) -> list[str]:
@@ -148,12 +159,11 @@ def _verdict(text: str | None, schema: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _main() -> None:
+def main() -> None:
+    """Answer questions on the standard streams, as the child of a `Judge`."""
     check_schema({})  # loads jsonschema before it says that it is there
     print(flush=True)  # noqa: T201 - the parent waits for it
     for line in sys.stdin.buffer:
+        if hasattr(signal, "alarm"):  # where the parent was killed, too
+            signal.alarm(math.ceil(2 * _LIMIT_S))
         print(json.dumps(_verdict(*json.loads(line))), flush=True)  # noqa: T201 - the answer
-
-
-if __name__ == "__main__":
-    _main()

@@ -10,18 +10,22 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import TypeVar
 
 import anyio
 
+from ollama_mcp.bodies import Response
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import clock_ran_out, is_missing
-from ollama_mcp.endpoints import PS, VERSION
+from ollama_mcp.endpoints import PS, VERSION, Call
 from ollama_mcp.errors import NotOllama, OllamaError
 from ollama_mcp.guards import TRANSFERS, Gate, LineStatistics
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.replies.registry import Replies
 from ollama_mcp.replies.reply import Reply
 from ollama_mcp.wire import RunningModel
+
+ResponseT = TypeVar("ResponseT", bound=Response)
 
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""
@@ -124,15 +128,23 @@ class Overview:
 
     async def _look(self) -> Seen:
         with anyio.move_on_after(_CLOCK_S):
-            version = (await self._client.call(_VERSION)).version
-            try:
-                loaded = (await self._client.call(_PS)).models
-            except NotOllama as error:
-                if not is_missing(error):
-                    raise
-                loaded = None
-            return Seen(time.monotonic(), version, loaded)
+            version = await self._if_there(_VERSION)
+            running = await self._if_there(_PS)
+            if version is None and running is None:  # neither: it is no Ollama at all
+                await self._client.call(_VERSION)
+            return Seen(
+                time.monotonic(), version.version if version else "", running.models if running else None
+            )
         raise clock_ran_out("idle", self._client.address)
+
+    async def _if_there(self, endpoint: Call[None, ResponseT]) -> ResponseT | None:
+        """What a server says at an endpoint; None where it speaks a part of the API without that."""
+        try:
+            return await self._client.call(endpoint)
+        except NotOllama as error:
+            if is_missing(error):
+                return None
+            raise
 
     def _speeds(self) -> dict[str, float]:
         found: dict[str, list[float]] = {}

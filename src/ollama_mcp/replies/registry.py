@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ollama_mcp.errors import OllamaError, Timeout, UnknownHandle
-from ollama_mcp.guards import working
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.kept import Kept, Retention
@@ -219,12 +218,8 @@ def _minutes(seconds: float) -> str:
 
 
 async def _contained(work: Callable[[Reply[T]], Coroutine[Any, Any, T]], reply: Reply[T]) -> T:
-    """What sys.exit raises would go through the event loop and end the process.
-
-    What its call was sent counts as long as it works: it may have outlived the call.
-    """
+    """What sys.exit raises would go through the event loop and end the process."""
     try:
-        with working():
-            return await work(reply)
+        return await work(reply)
     except SystemExit as error:
         raise RuntimeError("sys.exit in the work of a Reply") from error

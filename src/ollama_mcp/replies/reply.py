@@ -84,8 +84,6 @@ class Reply(Generic[T]):
         waiters: How many wait for it now.
         asked_at: When somebody last did.
         ended_at: When it ended; None while it goes on.
-        spare: Whether its caller has had what there is to read of it: where there is no room for all that
-            is kept, it goes first.
         tell: Says how far it is, in parts of the status line, where the count alone says too little.
     """
 
@@ -107,7 +105,6 @@ class Reply(Generic[T]):
         self.waiters: int = 0
         self.asked_at: float = self.started_at
         self.ended_at: float | None = None
-        self.spare = False
         self._written: list[str] = []
         self._settled: list[str] = []
         self._tail = ""

@@ -123,7 +123,7 @@ class Http:
         insecure_no_auth: Whether everybody who reaches the address may call.
         allow_hosts: Names, beside its own, by which the server may be called.
         allow_origins: Origins whose pages may call.
-        connections: Connections, and sessions, at once; one caller has at most half of them.
+        connections: Open requests, connections, and sessions, at most.
         grace: Seconds that calls may go on after a signal to end.
     """
 

@@ -153,7 +153,7 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_ALLOW_ORIGINS", "allow_origins", read_allowed_origins, "",
           "Origins whose pages may call, e.g. https://app.example. Empty: the server's own."),
     Field("OLLAMA_MCP_HTTP_CONNECTIONS", "http_connections", read_count(2), "4096",
-          "Connections, and sessions, at once over HTTP; one caller has at most half of them."),
+          "Open requests, connections and sessions over HTTP, at most."),
     Field("OLLAMA_MCP_HTTP_GRACE", "http_grace", read_patience, "1",
           "Seconds that calls over HTTP may go on after a signal to end."),
     Field("OLLAMA_MCP_LOG_LEVEL", "log_level", read_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",

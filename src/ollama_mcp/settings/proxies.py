@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
 
 from ollama_mcp.host import Host
 
@@ -19,6 +20,15 @@ class Proxy:
 
     variable: str
     url: str = field(repr=False)
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it has a host, and no port that there is not."""
+        try:
+            parts = urlsplit(self.url)
+            return bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            return False
 
 
 def proxy_for(host: Host, environment: Mapping[str, str] | None = None) -> Proxy | None:

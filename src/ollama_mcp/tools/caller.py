@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,11 +89,10 @@ def principal() -> str:
     return json.dumps(principal_components(token)) if token is not None else ""
 
 
-def is_anybody(ctx: Context[Any, Any] | None) -> bool:
-    """Whether the call came over HTTP without a token: others call under the same name, and see the same."""
-    if ctx is None or principal():
-        return False
-    try:
-        return ctx.request_context.request is not None
-    except ValueError:
-        return False
+WITHOUT_TOKEN: ContextVar[bool] = ContextVar("WITHOUT_TOKEN", default=False)
+"""Whether the request came over HTTP, where nobody needs a token; set by that transport."""
+
+
+def is_anybody() -> bool:
+    """Whether others call under the same name, and would see what is this caller's."""
+    return WITHOUT_TOKEN.get() and not principal()

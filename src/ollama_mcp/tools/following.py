@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -81,7 +81,6 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
             error.handle = reply.handle
         raise
     has_pages = isinstance(found, Answer | Mapped) and not _fits(found, caller_of(ctx).page(app.settings))
-    reply.spare = not has_pages  # what has none is told whole, but for the numbers of vectors
     if wait_s and isinstance(found, Answer | Mapped) and has_pages:
         found.handle = reply.handle if app.replies.keep(reply) else ""
     if wait_s and isinstance(found, Vectors):
@@ -137,16 +136,17 @@ class _Furthest:
         return self._value
 
 
-_requests: dict[int, _Furthest] = {}
-"""By the request's identity: it has no hash."""
+_request: ContextVar[tuple[object, _Furthest] | None] = ContextVar("_request", default=None)
+"""The request that is being answered in this context, and its progress."""
 
 
 def _furthest(request: object) -> _Furthest:
-    key = id(request)
-    if key not in _requests:
-        _requests[key] = _Furthest()
-        weakref.finalize(request, _requests.pop, key)
-    return _requests[key]
+    known = _request.get()
+    if known is not None and known[0] is request:
+        return known[1]
+    furthest = _Furthest()
+    _request.set((request, furthest))
+    return furthest
 
 
 def _form(meta: dict[str, Any], settings: Settings) -> str:

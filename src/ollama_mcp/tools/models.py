@@ -215,5 +215,10 @@ async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Statu
     Returns:
         The status; that the server does not answer is its `trouble`, and no failure.
     """
+    return await status_for_caller(app)
+
+
+async def status_for_caller(app: App) -> Status:
+    """The status as the caller may see it: handles only where they are nobody else's."""
     status = await app.overview.status(principal())
-    return replace(status, running=[]) if is_anybody(ctx) else status
+    return replace(status, running=[]) if is_anybody() else status

@@ -21,7 +21,7 @@ from ollama_mcp.tools import AT_ONCE
 from ollama_mcp.tools.addresses import JSON, VECTORS, PublishedTemplate, template
 from ollama_mcp.tools.binding import internal
 from ollama_mcp.tools.caller import principal
-from ollama_mcp.tools.models import having, table
+from ollama_mcp.tools.models import having, status_for_caller, table
 from ollama_mcp.tools.status import status_report
 from ollama_mcp.tools.stock import shown
 
@@ -58,7 +58,7 @@ async def _model(app: App, name: str) -> str:
 
 
 async def _status(app: App) -> str:
-    return _as_json(status_report(await app.overview.status(principal())))
+    return _as_json(status_report(await status_for_caller(app)))
 
 
 async def _vectors(app: App, id: str) -> str:  # noqa: A002 - the variable's name in the URI

@@ -24,7 +24,7 @@ class Access:
         names: By which names the server may be called, and from which pages.
         verifier: Tells whose token it is; None: nobody needs one.
         auth: What the verifier's issuer is, for clients that ask it for a token; None without one.
-        connections: Connections, and sessions, at once; one caller has at most half of them.
+        connections: Open requests, connections, and sessions, at most.
         body: Bytes of the largest request.
         insecure: Whether others than this machine may call without a token.
     """
@@ -45,11 +45,6 @@ class Access:
             return "those with a token" + (f" ({', '.join(owners)})" if any(dict(http.tokens)) else "")
         return "EVERYBODY who reaches it" if self.insecure else "this machine"
 
-    @property
-    def share(self) -> int:
-        """Requests, and sessions, that one caller has at most at once."""
-        return self.connections // 2
-
 
 def access_of(settings: Settings) -> Access:
     """What an operator's settings let in.
@@ -62,12 +57,6 @@ def access_of(settings: Settings) -> Access:
     auth = auth_settings_of(verifier) if verifier is not None else None
     if http.insecure_no_auth and verifier is not None:
         raise ValueError("OLLAMA_MCP_INSECURE_NO_AUTH is contrary to tokens: leave one of them out")
-    others = _others(http)
-    if others and verifier is None and not http.insecure_no_auth:
-        raise ValueError(
-            f"{others[0]} is allowed to call, which is not this machine (OLLAMA_MCP_ALLOW_HOSTS, "
-            f"OLLAMA_MCP_ALLOW_ORIGINS): {_LET_IN}"
-        )
     return Access(
         names=Names(_bound(http), (*http.allow_hosts, *_own_hosts(auth)), http.allow_origins),
         verifier=verifier,
@@ -78,12 +67,21 @@ def access_of(settings: Settings) -> Access:
     )
 
 
-def _others(http: Http) -> list[str]:
-    """Names of other machines that the operator lets in, through a proxy on this one or a page of theirs."""
-    own = {AllowedHost(host.name) for host in _own_hosts(None)}
-    hosts = [host for host in http.allow_hosts if AllowedHost(host.name) not in own]
-    named = [*((host.name, str(host)) for host in hosts), *((o.name, str(o)) for o in http.allow_origins)]
-    return [told for name, told in named if not Authority(name).is_this_machine]
+def refuse_strangers(access: Access) -> None:
+    """See that no other machine is let in by its name, through a proxy or a page of its own, without a token.
+
+    Raises:
+        ValueError: One is, and nothing is said of tokens.
+    """
+    if access.verifier is not None or access.insecure:
+        return
+    own = {host.name for host in _own_hosts(access.auth)}
+    for allowed in (*access.names.hosts, *access.names.origins):
+        if allowed.name not in own and not Authority(allowed.name).is_this_machine:
+            raise ValueError(
+                f"{allowed} is allowed to call, which is not this machine (OLLAMA_MCP_ALLOW_HOSTS, "
+                f"OLLAMA_MCP_ALLOW_ORIGINS): {_LET_IN}"
+            )
 
 
 _LET_IN = (
@@ -127,6 +125,7 @@ def refuse_exposure(access: Access, addresses: Iterable[str]) -> None:
     Raises:
         ValueError: An address can be reached by others, and nothing is said of tokens.
     """
+    refuse_strangers(access)
     open_to_others = [address for address in addresses if not is_loopback(address)]
     if open_to_others and access.verifier is None and not access.insecure:
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.auth.routes import create_protected_resource_routes
+from mcp.server.streamable_http import LAST_EVENT_ID_HEADER
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -21,12 +22,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ollama_mcp.app import App
 from ollama_mcp.errors import Timeout
 from ollama_mcp.listening import Origin
-from ollama_mcp.transports.http.access import Access, access_of
+from ollama_mcp.transports.http.access import Access, access_of, refuse_strangers
 from ollama_mcp.transports.http.bodies import Bodies
 from ollama_mcp.transports.http.callers import requiring, with_callers
 from ollama_mcp.transports.http.doors import Doors
 from ollama_mcp.transports.http.probes import Probes
-from ollama_mcp.transports.http.sessions import introduced
 from ollama_mcp.transports.http.traffic import Tracked, Traffic
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -34,6 +34,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
 _POSTS = "/messages/"
+_LAST_EVENT = LAST_EVENT_ID_HEADER.encode()
 
 _LAST_ANSWER_S = 0.25
 """Seconds in which those are told whose call is broken off at the end; progress keeps 0.075 of them."""
@@ -102,16 +103,19 @@ def http_app(
         sse: Whether to serve the SSE transport of 2024 at /sse, too; by default as the settings say.
     """
     access = access or access_of(app.settings)
+    if host.settings.auth is None:
+        refuse_strangers(access)
     traffic, metadata = Traffic(), _metadata(access)
     probes = Probes(app, traffic)
     inner = _inner(host, access, sse=app.settings.http.sse if sse is None else sse)
     metrics = _as_the_host_has_it(host, probes.metrics)
     inner.router.routes.append(Route("/metrics", metrics, methods=["GET"]))
     guarded = Doors(
-        with_callers(Bodies(inner, access.body, traffic), access.verifier, access.auth, access.share),
+        with_callers(Bodies(inner, access.body, traffic), access.verifier, access.auth, app.limit),
         access,
         traffic,
     )
+    tracked = Tracked(guarded, traffic, access.connections)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -128,7 +132,7 @@ def http_app(
             Route("/ready", probes.ready),
             *metadata,
             Route("/.well-known/{path:path}", inner),  # a client without a token asks there who gives one
-            Mount("/", app=_for_pages(_with_slash(Tracked(guarded, traffic)), access.names.origins)),
+            Mount("/", app=_for_pages(_as_served(tracked), access.names.origins)),
         ],
         lifespan=lifespan,
     )
@@ -137,8 +141,6 @@ def http_app(
 
 def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
     """The SDK's own application, which answers what was let in."""
-    if introduced not in host.middleware:
-        host.middleware.append(introduced)
     inner = host.streamable_http_app(
         streamable_http_path=MCP_PATH,
         transport_security=_UNCHECKED,
@@ -172,12 +174,18 @@ def _metadata(access: Access) -> list[BaseRoute]:
     ]
 
 
-def _with_slash(app: ASGIApp) -> ASGIApp:
-    """/mcp/ is /mcp: many clients do not follow a redirect with a POST; behind TLS it would lead to http."""
+def _as_served(app: ASGIApp) -> ASGIApp:
+    """/mcp/ is /mcp: many clients do not follow a redirect with a POST; behind TLS it would lead to http.
+
+    And nothing is resumed: no event is kept, and to a Last-Event-ID the SDK would answer nothing at all.
+    """
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].endswith(f"{MCP_PATH}/"):
-            scope = {**scope, "path": scope["path"][:-1], "raw_path": scope["raw_path"][:-1]}
+        if scope["type"] == "http":
+            headers = [pair for pair in scope["headers"] if pair[0].lower() != _LAST_EVENT]
+            scope = {**scope, "headers": headers}
+            if scope["path"].endswith(f"{MCP_PATH}/"):
+                scope |= {"path": scope["path"][:-1], "raw_path": scope["raw_path"][:-1]}
         await app(scope, receive, send)
 
     return call

@@ -1,30 +1,16 @@
-"""The bodies of requests, read whole: not too long, not too slowly, not too many at once."""
+"""The bodies of requests, read whole: not too long, and not too slowly."""
 
 from __future__ import annotations
 
-import gc
-import math
-import time
-from collections import Counter
-
 import anyio
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ollama_mcp.guards import Claim
-from ollama_mcp.transports.http.holding import again, hand_on
-from ollama_mcp.transports.http.principals import Caller, caller_of
 from ollama_mcp.transports.http.refusals import refusal
 from ollama_mcp.transports.http.traffic import Traffic
 from ollama_mcp.transports.mending import TOO_MANY_PARTS, has_too_many_parts, mended
 
 BODY_S = 60.0
 """Seconds in which a body must have come."""
-_TOGETHER, _OF_ONE = 16, 8
-"""Bodies of the largest size that may be held at once, of all callers and of one."""
-_SMALL = 64 * 1024
-"""Bytes of a body that always passes, so that large ones do not hold up the usual ones."""
-_COLLECT_S = 1.0
-"""Seconds between two collections, which stop every call for some milliseconds."""
 
 
 class _Refused(Exception):
@@ -32,7 +18,7 @@ class _Refused(Exception):
 
     def __init__(self, status: int, why: str, retry_after_s: int = 0) -> None:
         super().__init__(why)
-        self.answer = refusal(status, why, retry_after_s)
+        self.answer = refusal(status, why, retry_after_s, close=True)  # the rest of the body is not read
 
 
 class _Gone(Exception):
@@ -54,21 +40,18 @@ class Bodies:
         self._traffic = traffic
         self._most = most
         self._seconds = seconds
-        self._held: Counter[Caller] = Counter()
-        self._collected_at = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body and hand on, or refuse with 413, 408, 429 or 503."""
-        claim = Claim(self._held, caller_of(scope))
+        """Read the body and hand on, or refuse with 413, 408 or 503."""
         try:
-            with claim.at_hand():
-                self._check_declared(scope)
-                body = await self._read(receive, claim)
-                await hand_on(self._app, scope, again(body, receive), send, claim)
+            self._check_declared(scope)
+            body = await self._read(receive)
         except _Refused as refused:
             await refused.answer(scope, receive, send)
         except _Gone:
             return
+        else:
+            await self._app(scope, _again(body, receive), send)
 
     def _check_declared(self, scope: Scope) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
@@ -78,7 +61,7 @@ class Bodies:
     def _too_large(self) -> _Refused:
         return _Refused(413, f"a message may have at most {self._most} bytes, which is OLLAMA_MCP_MAX_LINE")
 
-    async def _read(self, receive: Receive, claim: Claim[Caller]) -> bytes:
+    async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
         try:
             with anyio.fail_after(self._seconds):
@@ -87,7 +70,8 @@ class Bodies:
                     if message["type"] != "http.request":
                         raise _Gone
                     body += message.get("body", b"")
-                    self._count(len(body), claim)
+                    if len(body) > self._most:
+                        raise self._too_large()
                     if not message.get("more_body", False):
                         return self._whole(bytes(body))
         except TimeoutError:
@@ -100,27 +84,12 @@ class Bodies:
             raise _Refused(413, TOO_MANY_PARTS)
         return mended(body)
 
-    def _count(self, size: int, claim: Claim[Caller]) -> None:
-        if size > self._most:
-            raise self._too_large()
-        if size <= _SMALL:
-            return
-        claim.grow(size)
-        if self._too_many(claim.owner) is not None:
-            self._let_go_of_cancelled()
-        if (refused := self._too_many(claim.owner)) is not None:
-            raise refused
 
-    def _too_many(self, caller: Caller) -> _Refused | None:
-        if self._held[caller] > self._most * _OF_ONE:
-            return _Refused(429, "too many large messages of one caller at once", 1)
-        if self._held.total() > self._most * _TOGETHER:
-            return _Refused(503, "too many large messages at once", 1)
-        return None
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that brings the body once, and then whatever comes, which is the client's leaving."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    def _let_go_of_cancelled(self) -> None:
-        """A call that was cancelled is a cycle of its frames and its failure, which holds what it got."""
-        now = time.monotonic()
-        if now - self._collected_at >= _COLLECT_S:
-            self._collected_at = now
-            gc.collect()
+    async def replay() -> Message:
+        return parts.pop() if parts else await receive()
+
+    return replay

@@ -26,7 +26,6 @@ from ollama_mcp.listening import Authority, Names
 from ollama_mcp.settings import Settings
 from ollama_mcp.transports.http.access import Access, access_of, refuse_exposure
 from ollama_mcp.transports.http.application import MCP_PATH, HttpServer
-from ollama_mcp.transports.http.protocol import PatientProtocol
 from ollama_mcp.transports.process import Stop
 
 if sys.platform != "win32":
@@ -184,14 +183,14 @@ def _config(server: HttpServer, access: Access) -> uvicorn.Config:
     return uvicorn.Config(
         server.application,
         loop="asyncio",
-        http=PatientProtocol,
+        http="h11",
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         proxy_headers=False,  # whoever is on this machine could say to be anybody
         server_header=False,
-        limit_concurrency=access.connections + 1,
+        limit_concurrency=access.connections + 1,  # which counts the one that asks, too
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )

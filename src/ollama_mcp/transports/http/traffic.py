@@ -99,14 +99,25 @@ class Traffic:
 
 
 class Tracked:
-    """ASGI: what goes through is counted, and can be ended."""
+    """ASGI: what goes through is counted, is not too much at once, and can be ended.
 
-    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
+    Args:
+        app: What is behind.
+        traffic: Counts it.
+        most: Requests at once.
+    """
+
+    def __init__(self, app: ASGIApp, traffic: Traffic, most: int) -> None:
         self._app = app
         self._traffic = traffic
+        self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, or refuse with 503."""
+        if self._traffic.in_flight >= self._most:
+            why = f"{self._most} requests are open, which is the most (OLLAMA_MCP_HTTP_CONNECTIONS)"
+            await refusal(503, why, 1)(scope, receive, send)
+            return
         exchange = _Exchange(scope, send, self._traffic)
         self._traffic.begin(exchange)
         try:
