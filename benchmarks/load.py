@@ -180,7 +180,7 @@ async def ours(count: int) -> AsyncGenerator[Server]:
     """The command, in front of an Ollama that holds every answer."""
     settings = {
         "OLLAMA_MCP_CONNECT_TIMEOUT": "60",
-        "OLLAMA_MCP_PARALLEL": str(count), "OLLAMA_MCP_MAX_CONNECTIONS": str(count + 10),
+        "OLLAMA_MCP_PARALLEL": str(count),
         "OLLAMA_MCP_HTTP_CONNECTIONS": str(8 * count),
     }  # fmt: skip
     command = [str(Path(sys.executable).with_name("ollama-mcp")), "serve", "--http", "127.0.0.1:0"]

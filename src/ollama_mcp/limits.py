@@ -21,30 +21,34 @@ MIB = 1024 * KIB
 _MEGAPIXEL = 1_000_000
 
 
-def _bytes(most: int, says: str) -> Any:
+def _bytes(most: int, says: str = "") -> Any:
     return field(default=most, metadata={"unit": "bytes", "says": says})
 
 
-def _number(most: int, says: str) -> Any:
+def _number(most: int, says: str = "") -> Any:
     return field(default=most, metadata={"unit": "number", "says": says})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most of everything that comes in; what each one counts stands beside it, and in README."""
+    """The most of everything that comes in.
+
+    What an operator may want to raise has a sentence for README, and so a setting. The others are larger than
+    anything that a model can use, and keep one call from filling the memory.
+    """
 
     line: int = _bytes(16 * MIB, "Largest message that is read from stdin.")
     prompt: int = _bytes(MIB, "Largest prompt; also of system, suffix, template, and of all options.")
-    messages: int = _number(1000, "Most messages in one call.")
-    messages_size: int = _bytes(4 * MIB, "Largest messages of one call together, without images.")
-    images: int = _number(8, "Most images in one call.")
+    messages: int = _number(1000)  # in one call
+    messages_size: int = _bytes(4 * MIB)  # together, without images: a million tokens
+    images: int = _number(8)
     images_size: int = _bytes(20 * MIB, "Largest images of one call together, decoded from base64.")
-    megapixels: int = _number(50, "Most millions of pixels of one image, as its header says.")
+    megapixels: int = _number(50)  # of one image, as its header says: a bomb has more
     texts: int = _number(4096, "Most texts to embed in one call.")
-    texts_size: int = _bytes(4 * MIB, "Largest texts to embed in one call together.")
-    tools: int = _number(128, "Most functions that one call lets a model use.")
-    tools_size: int = _bytes(512 * KIB, "Largest definitions of those functions together, as JSON.")
-    schema_size: int = _bytes(64 * KIB, "Largest JSON Schema for an answer, as JSON.")
+    texts_size: int = _bytes(4 * MIB)  # to embed, together
+    tools: int = _number(128)  # functions that a model may use
+    tools_size: int = _bytes(512 * KIB)  # their definitions together, as JSON
+    schema_size: int = _bytes(64 * KIB)  # as JSON
     files: int = _number(1000, "Most files in one call.")
     file_size: int = _bytes(MIB, "Largest text of one file; of a chat's files together.")
     keep_alive: KeepAlive = "1h"
@@ -56,12 +60,15 @@ USUAL = Limits()
 
 
 def setting_of(limit: str) -> str:
-    """The variable of a limit.
+    """The variable of a limit; "" for one that is fixed.
 
     >>> setting_of("prompt")
     'OLLAMA_MCP_MAX_PROMPT'
     """
-    return f"OLLAMA_MCP_MAX_{limit.upper()}"
+    return "" if limit in _FIXED else f"OLLAMA_MCP_MAX_{limit.upper()}"
+
+
+_FIXED = {limit.name for limit in fields(Limits) if limit.metadata.get("says") == ""}
 
 
 # --- the inputs --------------------------------------------------------------------------------
@@ -274,7 +281,7 @@ def _too_large(limit: str, found: str, allowed: str, remedy: str) -> TooLarge:
     setting = setting_of(limit)
     return TooLarge(
         f"{found}; the limit is {allowed}",
-        f"{remedy} The operator can raise {setting}.",
+        f"{remedy} The operator can raise {setting}." if setting else remedy,
         setting=setting,
         limit=allowed,
     )

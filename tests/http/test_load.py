@@ -75,7 +75,7 @@ def ollama() -> Any:
 
 
 async def test_a_crowd_of_sessions_and_calls_is_answered_and_nothing_of_it_stays(command: Any, ollama: Any):
-    child = command("--http", "127.0.0.1:0", OLLAMA_MCP_PARALLEL="500", OLLAMA_MCP_MAX_CONNECTIONS="500")
+    child = command("--http", "127.0.0.1:0", OLLAMA_MCP_PARALLEL="500")
     answers: list[str] = []
 
     async def call(crowd: Crowd, headers: dict[str, str]) -> None:

@@ -488,3 +488,24 @@ def test_a_window_that_does_not_load_is_given_up_for_the_one_before():
     assert windows.of("m") == 8192
     windows.give_up("m", 8192, 8192)
     assert windows.of("m") is None
+
+
+async def test_a_grown_window_goes_back_after_ten_idle_minutes_and_not_before(bench):
+    async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
+        await b.chat("word " * 5000, model="m")
+        for minutes in (9, 9, 11):
+            await anyio.sleep(minutes * 60)
+            await b.chat(model="m")
+        assert [options.get("num_ctx") for options in b.options_sent()] == [None, 8192, 8192, 8192, None]
+
+
+@pytest.mark.parametrize("how", ["a call", "the tool"])
+async def test_a_grown_window_goes_with_the_model(bench, how):
+    async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
+        await b.chat("word " * 5000, model="m")
+        if how == "the tool":
+            await b.app.shelf.unload("m")
+        else:
+            await b.chat(model="m", keep_alive=0)
+        await b.chat(model="m")
+        assert b.options_sent()[-1].get("num_ctx") is None

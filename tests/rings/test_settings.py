@@ -36,16 +36,8 @@ WRONG = {
     "OLLAMA_MCP_MAX_KEEP_ALIVE": ("null", "forever"),
     "OLLAMA_MCP_MAX_LINE": ("16 megs", "16 MiB"),
     "OLLAMA_MCP_MAX_PROMPT": ("0", "above 0"),
-    "OLLAMA_MCP_MAX_MESSAGES": ("0", "at least 1"),
-    "OLLAMA_MCP_MAX_MESSAGES_SIZE": ("-1", "1048576"),
-    "OLLAMA_MCP_MAX_IMAGES": ("1.5", "at least 1"),
     "OLLAMA_MCP_MAX_IMAGES_SIZE": ("²", "512 KiB"),
-    "OLLAMA_MCP_MAX_MEGAPIXELS": ("inf", "at least 1"),
     "OLLAMA_MCP_MAX_TEXTS": ("many", "at least 1"),
-    "OLLAMA_MCP_MAX_TEXTS_SIZE": ("9" * 5000, "above 0"),
-    "OLLAMA_MCP_MAX_TOOLS": ("1_0", "at least 1"),
-    "OLLAMA_MCP_MAX_TOOLS_SIZE": ("1 MB/s", "16 MiB"),
-    "OLLAMA_MCP_MAX_SCHEMA_SIZE": ("nan", "16 MiB"),
     "OLLAMA_MCP_MAX_FILES": ("0", "at least 1"),
     "OLLAMA_MCP_MAX_FILE_SIZE": ("1 MB/s", "16 MiB"),
     "OLLAMA_MCP_CLOUD": ("perhaps", "1 or 0"),
@@ -61,13 +53,12 @@ WRONG = {
     "OLLAMA_MCP_SOFT_DEADLINE": ("-1", "above 0"),
     "OLLAMA_MCP_PAGE": ("10", "at least 1000"),
     "OLLAMA_MCP_UNCLAIMED_TIMEOUT": ("0", "above 0"),
+    "OLLAMA_MCP_TRANSFER_TIMEOUT": ("1h", "above 0"),
     "OLLAMA_MCP_PARALLEL": ("0", "at least 1"),
     "OLLAMA_MCP_QUEUE": ("-1", "at least 0"),
     "OLLAMA_MCP_CONNECT_TIMEOUT": ("0", "above 0"),
     "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": ("inf", "above 0"),
     "OLLAMA_MCP_IDLE_TIMEOUT": ("nan", "above 0"),
-    "OLLAMA_MCP_TRANSFER_TIMEOUT": ("1h", "above 0"),
-    "OLLAMA_MCP_MAX_CONNECTIONS": ("9" * 5000, "at least 1"),
     "OLLAMA_MCP_RETRIES": ("-1", "at least 0"),
     "OLLAMA_MCP_RATE": ("60", "60/min"),
     "OLLAMA_MCP_BURST": ("0", "at least 1"),
@@ -184,16 +175,8 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_MAX_KEEP_ALIVE": "forever",
             "OLLAMA_MCP_MAX_LINE": "1g",
             "OLLAMA_MCP_MAX_PROMPT": "5",
-            "OLLAMA_MCP_MAX_MESSAGES": "6",
-            "OLLAMA_MCP_MAX_MESSAGES_SIZE": "7K",
-            "OLLAMA_MCP_MAX_IMAGES": "8",
             "OLLAMA_MCP_MAX_IMAGES_SIZE": "9 KiB",
-            "OLLAMA_MCP_MAX_MEGAPIXELS": "10",
             "OLLAMA_MCP_MAX_TEXTS": "11",
-            "OLLAMA_MCP_MAX_TEXTS_SIZE": "12mb",
-            "OLLAMA_MCP_MAX_TOOLS": "13",
-            "OLLAMA_MCP_MAX_TOOLS_SIZE": "14 k",
-            "OLLAMA_MCP_MAX_SCHEMA_SIZE": "15",
             "OLLAMA_MCP_MAX_FILES": "16",
             "OLLAMA_MCP_MAX_FILE_SIZE": "17",
             "OLLAMA_MCP_CLOUD": "yes",
@@ -212,7 +195,6 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_FIRST_BYTE_TIMEOUT": "2",
             "OLLAMA_MCP_IDLE_TIMEOUT": "3",
             "OLLAMA_MCP_TRANSFER_TIMEOUT": "4",
-            "OLLAMA_MCP_MAX_CONNECTIONS": "7",
             "OLLAMA_MCP_RETRIES": "1",
             "OLLAMA_MCP_RATE": "60/min, ollama_chat=1/s",
             "OLLAMA_MCP_BURST": "3",
@@ -228,7 +210,6 @@ def test_every_setting_reaches_its_place(tmp_path):
         headers={"X-Team": "a"},
         ca_file=str(pem),
         clocks=Clocks(1.5, 2, 3, 4),
-        max_connections=7,
         retries=1,
     )
     assert (found.chat_model, found.embedding_model) == ("qwen3:8b", "nomic-embed-text")
@@ -239,7 +220,7 @@ def test_every_setting_reaches_its_place(tmp_path):
     assert (found.soft_deadline, found.page, found.unclaimed_timeout) == (2.5, 5000, 60)
     assert (found.parallel, found.queue) == (2, 0)
     assert found.limits == Limits(
-        2**30, 5, 6, 7 * 2**10, 8, 9 * 2**10, 10, 11, 12 * 2**20, 13, 14 * 2**10, 15, 16, 17, -1
+        line=2**30, prompt=5, images_size=9 * 2**10, texts=11, files=16, file_size=17, keep_alive=-1
     )
     assert (found.registries, found.max_pull_gb) == (("registry.ollama.ai", "hf.co"), 4.5)
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
@@ -382,7 +363,7 @@ def test_defaults_for_one_model_stand_over_those_for_all(config):
         ("[models.a]\noptions = {temprature = 1}", "temperature"),
         ("[models.'a b']\nthink = true", "model name"),
         ("idle_timeout = true", "above 0"),
-        ("max_connections = true", "at least 1"),
+        ("retries = true", "at least 0"),
         ("keep_alive = true", "not a time"),
         ("= 1", "is not TOML"),
         ("options = 'x'", "JSON object"),
@@ -556,3 +537,13 @@ def test_a_log_file_may_be_in_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load({"OLLAMA_MCP_LOG_FILE": "~/x.log"}).log_file == str(tmp_path / "x.log")
     assert load({}).log_file == ""
+
+
+@pytest.mark.parametrize("name", ["MAX_CONNECTIONS", "MAX_IMAGES"])
+def test_a_setting_that_is_no_more_is_ignored_with_a_warning(tmp_path, name):
+    in_file = tmp_path / "settings.toml"
+    in_file.write_text(f"{name.lower()} = 5\nparallel = 100\n")
+    found = load({f"OLLAMA_MCP_{name}": "5", "OLLAMA_MCP_CONFIG": str(in_file)})
+    assert [warning for warning in found.warnings if f"OLLAMA_MCP_{name} is no setting any more" in warning]
+    assert found.backend.max_connections == 200, "as many as PARALLEL needs"
+    assert load({}).backend.max_connections == 64

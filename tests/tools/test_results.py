@@ -131,6 +131,16 @@ async def test_a_summary_of_many_vectors_is_short(call):
     assert len(result.structured_content["similarity"]) == 8
 
 
+@pytest.mark.parametrize("form", ["full", "base64"])
+async def test_too_many_numbers_for_one_result_are_a_resource(call, form):
+    texts = [f"text {place}" for place in range(200)]
+    result = await call("ollama_embeddings", input=texts, vectors=form)
+    assert "vectors" not in result.structured_content
+    assert result.structured_content["vectors_uri"] in result.content[0].text
+    few = await call("ollama_embeddings", input=texts[:100], vectors=form)
+    assert len(few.structured_content["vectors"]) == 100
+
+
 async def test_vectors_come_in_full_and_packed_in_the_order_of_the_texts(client, call):
     texts = [f"text {n}" for n in range(40)]  # more than one batch
     full = await call("ollama_embeddings", input=texts, vectors="full", dimensions=4)

@@ -110,7 +110,7 @@ def pool_is_full(address: str) -> OllamaError:
     """All connections are in use, and stayed so for the first-byte clock."""
     return errors.Busy(
         f"all connections to {address} are in use",
-        "Try again later, or raise OLLAMA_MCP_MAX_CONNECTIONS.",
+        "Try again later.",
     )
 
 

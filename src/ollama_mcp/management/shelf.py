@@ -203,6 +203,7 @@ class Shelf:
             return Unloaded(info.name, was_loaded=False)
         await self._say_nothing(GenerateRequest(model=info.name, keep_alive=0))
         self._catalog.forget_window(info.name)
+        self._windows.forget(info.name)
         return Unloaded(info.name, was_loaded=True, freed=before.size)
 
     async def summary(self, model: str) -> Summary:

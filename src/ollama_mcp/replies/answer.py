@@ -152,6 +152,10 @@ Form = Literal["summary", "full", "base64"]
 """How the caller wants to see vectors: shape and similarities, numbers, or packed numbers."""
 
 
+MOST_NUMBERS = 100_000
+"""In one result, which has each twice, as text and as data: some 4 MB."""
+
+
 @dataclass(frozen=True)
 class Vectors:
     """Vectors in the order of the texts. Iterates over, and has the length of, the vectors.
@@ -174,6 +178,11 @@ class Vectors:
     def count(self) -> int:
         """Numbers in all vectors."""
         return len(self.vectors) * self.stats.dimensions
+
+    @property
+    def shown(self) -> Form:
+        """The form in which one result can show them: too many numbers are a resource, not a result."""
+        return "summary" if self.count > MOST_NUMBERS else self.form
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from ollama_mcp.errors import ContextOverflow, Upstream
@@ -13,35 +14,53 @@ _DEFAULT_KEEP = 4
 _REFUSES_SINCE = (0, 12, 6)
 """The first Ollama that knows `truncate`; an older one cuts whatever we say."""
 _MOST_REMEMBERED = 256
+_IDLE_S = 600.0
+"""Twice as long as Ollama itself keeps a model that nobody uses."""
+_IDLE_S = 600.0
+"""Twice as long as Ollama itself keeps a model that nobody uses."""
 
 
 class Windows:
-    """The windows that models have grown to here: a changing num_ctx would reload them at every call."""
+    """The windows that models have grown to here: a changing num_ctx would reload them at every call.
+
+    One long prompt does not change them for good: a model that nobody has used for ten minutes has its own
+    window again, as one that was unloaded.
+    """
 
     def __init__(self) -> None:
-        self._grown: dict[str, int] = {}
+        self._grown: dict[str, tuple[int, float]] = {}
 
     def of(self, model: str) -> int | None:
-        """The grown window of that model, in tokens."""
-        return self._grown.get(canonical(model))
+        """The grown window of that model, in tokens, for a call that uses it now."""
+        window = self._known(model)
+        if window is not None:
+            self._grown[canonical(model)] = window, time.monotonic()
+        return window
+
+    def _known(self, model: str) -> int | None:
+        window, used_at = self._grown.get(canonical(model), (None, 0.0))
+        return window if time.monotonic() - used_at <= _IDLE_S else None
 
     def keep(self, model: str, window: int) -> int:
         """Use that window from now on, or the larger one that the model has already; returns which."""
-        key = canonical(model)
-        if key not in self._grown and len(self._grown) >= _MOST_REMEMBERED:
+        if canonical(model) not in self._grown and len(self._grown) >= _MOST_REMEMBERED:
             self._grown.pop(next(iter(self._grown)))
-        self._grown[key] = max(window, self._grown.get(key, 0))
-        return self._grown[key]
+        window = max(window, self._known(model) or 0)
+        self._grown[canonical(model)] = window, time.monotonic()
+        return window
+
+    def forget(self, model: str) -> None:
+        """The model was unloaded."""
+        self._grown.pop(canonical(model), None)
 
     def give_up(self, model: str, window: int, before: int | None) -> None:
         """The model does not load with `window`: back to the one before, unless another call has grown it."""
-        key = canonical(model)
-        if self._grown.get(key) != window:
+        if self._known(model) != window:
             return
         if before is None or before == window:
-            self._grown.pop(key)
+            self.forget(model)
         else:
-            self._grown[key] = before
+            self._grown[canonical(model)] = before, time.monotonic()
 
 
 @dataclass(frozen=True)

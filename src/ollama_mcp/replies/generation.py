@@ -288,6 +288,8 @@ class Generator:
             run.reply.notes.append(
                 f"Ollama cut the prompt to {truncated['seen']} tokens: the answer saw only a part of it"
             )
+        if _unloads(run.request):
+            self._windows.forget(run.model)
         stats = _stats(run, draft, window, truncated)
         return Answer(
             draft.text,

@@ -130,7 +130,6 @@ FIELDS: tuple[Field[Any], ...] = (
           "Seconds between parts of an answer."),
     Field("OLLAMA_MCP_TRANSFER_TIMEOUT", "transfer_timeout", read_seconds, "600",
           "The same for pull, push and create, which check and convert large files in silence."),
-    Field("OLLAMA_MCP_MAX_CONNECTIONS", "max_connections", read_count(1), "64", "Connections at once."),
     Field("OLLAMA_MCP_RETRIES", "retries", read_count(0), "2",
           "How often a request is sent again that was refused, or that found Ollama busy."),
     Field("OLLAMA_MCP_RATE", "rate", read_rates, "",
@@ -166,5 +165,18 @@ FIELDS: tuple[Field[Any], ...] = (
     Field("OLLAMA_MCP_CONFIG", "", read_text, "",
           "A TOML file with any of these by their names in the file."),
 )  # fmt: skip
+
+_FIXED = "what it limits is larger than anything that a model can use"
+REMOVED = {
+    "MAX_CONNECTIONS": "there are as many as OLLAMA_MCP_PARALLEL needs",
+    **dict.fromkeys(
+        (
+            *("MAX_MESSAGES", "MAX_MESSAGES_SIZE", "MAX_IMAGES", "MAX_MEGAPIXELS", "MAX_TEXTS_SIZE"),
+            *("MAX_TOOLS", "MAX_TOOLS_SIZE", "MAX_SCHEMA_SIZE"),
+        ),
+        _FIXED,
+    ),
+}
+"""Settings that there were, without OLLAMA_MCP_, and why nobody needs them; ignored with a warning."""
 
 PER_MODEL = ("options", "system", "keep_alive", "think")

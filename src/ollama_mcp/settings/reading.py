@@ -15,7 +15,7 @@ from ollama_mcp.errors import OllamaError
 from ollama_mcp.limits import Limits
 from ollama_mcp.names import is_name
 from ollama_mcp.settings.data import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
-from ollama_mcp.settings.fields import FIELDS, PER_MODEL, Field
+from ollama_mcp.settings.fields import FIELDS, PER_MODEL, REMOVED, Field
 
 _log = logging.getLogger("ollama_mcp")
 
@@ -35,8 +35,9 @@ def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, st
     table = _read_file(variables.get("OLLAMA_MCP_CONFIG", ""), problems)
     values = dict(_values(variables, table, problems))
     per_model = dict(_model_tables(table.pop("models", {}), problems))
-    problems.extend(_strangers(table))
-    unknown = tuple(_unknown_variables(variables))
+    removed = [key for key in table if key.upper() in REMOVED]
+    problems.extend(_strangers({key: value for key, value in table.items() if key not in removed}))
+    unknown = (*_unknown_variables(variables), *map(_is_removed, removed))
     if problems:
         raise SettingsError([*problems, *unknown])
     values.setdefault("cache", _cache_folder(variables))
@@ -142,9 +143,15 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     ours = "OLLAMA_MCP_"
     known = [entry.variable.removeprefix(ours) for entry in FIELDS if entry.variable.startswith(ours)]
     for name in (variable.removeprefix(ours) for variable in variables if variable.startswith(ours)):
-        if name not in known:
+        if name in REMOVED:
+            yield _is_removed(name)
+        elif name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
             yield f"{ours}{name} is no setting" + (f"; {ours}{close[0]} is meant?" if close else "")
+
+
+def _is_removed(name: str) -> str:
+    return f"OLLAMA_MCP_{name.upper()} is no setting any more, and ignored: {REMOVED[name.upper()]}"
 
 
 _ALIKE = 0.75
@@ -162,15 +169,16 @@ _HTTP = {
     "http_grace": "grace",
 }
 """Attributes of `Http` by their keys."""
-_BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "max_connections", "retries")
+_BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "retries")
 
 
 def _build(
     values: dict[str, Any], per_model: Mapping[str, ModelDefaults], unknown: tuple[str, ...]
 ) -> Settings:
     clocks = Clocks(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
+    connections = max(Backend.max_connections, 2 * values.get("parallel", 0))
     backend = replace(
-        Backend(clocks=clocks, setting="OLLAMA_HOST"),
+        Backend(clocks=clocks, setting="OLLAMA_HOST", max_connections=connections),
         **{key: values.pop(key) for key in _BACKEND if key in values},
     )
     limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})

@@ -101,7 +101,7 @@ async def _find_out(reply: Reply[Any]) -> None:
 
 def _addressed(app: App, reply: Reply[Any], found: Vectors, ctx: Context[Any, Any] | None) -> Vectors:
     """Vectors of which only the shape is told, with where the numbers are, if the server offers that."""
-    uri = vectors_uri(ctx, app, reply.handle) if found.form == "summary" and found.vectors else ""
+    uri = vectors_uri(ctx, app, reply.handle) if found.shown == "summary" and found.vectors else ""
     is_kept = uri and app.replies.has_room_for(found.size) and app.replies.keep(reply)
     return replace(found, uri=uri) if is_kept else found
 

@@ -9,7 +9,7 @@ from typing import Any
 from mcp_types import CallToolResult
 from pydantic import BaseModel
 
-from ollama_mcp.replies.answer import Vectors
+from ollama_mcp.replies.answer import MOST_NUMBERS, Vectors
 from ollama_mcp.replies.embedding import similarity
 from ollama_mcp.tools.results import NOTES, STATS, facts
 
@@ -33,9 +33,9 @@ def report(found: Vectors) -> CallToolResult:
     """Shape, lengths and similarities; the numbers themselves only where they were asked for."""
     stats = found.stats
     data: dict[str, Any] = {"model": stats.model, "count": stats.count, "dimensions": stats.dimensions}
-    if found.form == "full":
+    if found.shown == "full":
         data["vectors"] = found.vectors
-    elif found.form == "base64":
+    elif found.shown == "base64":
         data["vectors"] = [_packed(vector) for vector in found.vectors]
         data["encoding"] = "base64 of little-endian float32"
     else:
@@ -60,9 +60,9 @@ def _text(found: Vectors, data: dict[str, Any]) -> str:
     stats = found.stats
     many = "1 vector" if stats.count == 1 else f"{stats.count} vectors"
     lines = [f"{many} of {stats.dimensions} dimensions by {stats.model}"]
-    if found.form == "full":
+    if found.shown == "full":
         lines += [f"{place}: {vector}" for place, vector in enumerate(found.vectors)]
-    elif found.form == "base64":
+    elif found.shown == "base64":
         lines += [f"{place}: {text}" for place, text in enumerate(data["vectors"])]
     else:
         lines += _compared(data["similarity"], stats.count)
@@ -74,6 +74,8 @@ def _numbers(found: Vectors) -> list[str]:
     """How to get them."""
     if found.uri:
         return [f"The numbers are kept for a while as the resource {found.uri}"]
+    if found.count > MOST_NUMBERS:
+        return [f"{found.count} numbers are too many for one result: send fewer texts at once."]
     return [] if len(found.vectors) > 1 else ['Send vectors="full" or "base64" for the numbers.']
 
 
