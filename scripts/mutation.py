@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GROUPS = {
     "ndjson": ("ndjson", "rings/test_ndjson"),
     "rate": ("guards/rate", "rings/test_guards"),
-    "gate": ("guards/gate", "rings/test_gate_words rings/test_gate rings/test_gate_lookups"),
+    "gate": ("guards/gate", "rings/test_gate_words rings/test_gate"),
     "errors": ("errors", "rings/test_errors rings/test_scrub"),
     "host": ("host", "rings/test_host"),
     "listening": ("listening", "rings/test_listening"),

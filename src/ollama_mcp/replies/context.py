@@ -16,8 +16,6 @@ _REFUSES_SINCE = (0, 12, 6)
 _MOST_REMEMBERED = 256
 _IDLE_S = 600.0
 """Twice as long as Ollama itself keeps a model that nobody uses."""
-_IDLE_S = 600.0
-"""Twice as long as Ollama itself keeps a model that nobody uses."""
 
 
 class Windows:
