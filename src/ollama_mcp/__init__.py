@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.models import ollama_show_model as ollama_show_model
     from ollama_mcp.tools.models import ollama_status as ollama_status
     from ollama_mcp.tools.models import ollama_unload_model as ollama_unload_model
+    from ollama_mcp.transports.http import http_app as http_app
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ _ROOMS = {
     "StillRunning": "replies.reply",
     "complete_models": "tools.completion",
     "create_server": "server",
+    "http_app": "transports.http",
     "offer": "server",
     "ollama_cancel": "tools.chat",
     "ollama_chat": "tools.chat",
@@ -90,6 +92,7 @@ __all__ = [
     "__version__",
     "complete_models",
     "create_server",
+    "http_app",
     "offer",
     "ollama_cancel",
     "ollama_chat",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from ollama_mcp.catalog import Catalog
@@ -58,6 +58,12 @@ class App:
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
 
+    def __new__(cls, *parts: Any, **named: Any) -> Self:
+        """Say how to make one, where not all parts are given."""
+        if len(parts) + len(named) < _PARTS:
+            raise TypeError("make it with App.create(), or App.create(load({'OLLAMA_HOST': 'http://gpu'}))")
+        return super().__new__(cls)
+
     @classmethod
     def create(
         cls,
@@ -75,8 +81,14 @@ class App:
 
         Raises:
             SettingsError: The environment has a bad setting.
+            TypeError: `settings` are something else, such as an address.
         """
         settings = own() if settings is None else settings
+        if not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"App.create takes Settings, not a {type(settings).__name__}: write App.create(load("
+                "{'OLLAMA_HOST': 'http://gpu:11434'})), with load from ollama_mcp.settings"
+            )
         client = client or OllamaClient(settings.backend, transport=transport)
         catalog, windows = Catalog(client, settings), Windows()
         gate = Gate(settings.parallel, settings.queue)
@@ -134,3 +146,6 @@ class App:
         await self.replies.aclose()
         await self.judge.aclose()
         await self.client.aclose()
+
+
+_PARTS = sum(part.default is MISSING and part.default_factory is MISSING for part in fields(App))

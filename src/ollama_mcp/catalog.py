@@ -219,6 +219,7 @@ class Catalog:
         return Model(info.name, can, info.details.context_length, is_cloud, is_described=bool(can))
 
     def _remember(self, name: str, model: Model) -> None:
+        self._known.pop(canonical(name), None)  # the newest is last
         if len(self._known) >= _MOST_KNOWN:
             self._known.pop(next(iter(self._known)))
         self._known[canonical(name)] = (time.monotonic(), model)

@@ -17,7 +17,7 @@ from ollama_mcp.tools import AT_ONCE, TOOLSETS
 from ollama_mcp.tools.binding import publish
 from ollama_mcp.tools.completion import complete
 from ollama_mcp.tools.offering import add_offers, refuse_taken, tools_of
-from ollama_mcp.tools.prompts import refuse_unknown
+from ollama_mcp.tools.prompts import check_requests
 from ollama_mcp.tools.results import failure
 from ollama_mcp.tools.toolset import Tool
 
@@ -70,7 +70,7 @@ def create_server(app: App, *, log_level: str = "WARNING") -> MCPServer[Any]:
     register(host, app)
     add_offers(host, app, tools_of(host, app))
     complete(host, app)
-    refuse_unknown(host)
+    check_requests(host)
     _explain_switched_off(host, app)
     _warm_up(host, app)
     return host

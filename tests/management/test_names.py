@@ -13,6 +13,7 @@ from ollama_mcp.names import (
     nearest,
     registry_of,
 )
+from ollama_mcp.testing import Script
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +177,13 @@ def test_names_may_look_alike_by_half():
 def test_of_a_name_that_is_none_eighty_characters_are_shown():
     with pytest.raises(InvalidArgument, match=f"'-{'x' * 79}' is not"):
         check_name("-" + "x" * 100)
+
+
+async def test_a_look_that_fails_wipes_nothing_of_what_was_known(bench):
+    with anyio.fail_after(10):
+        async with bench() as b:
+            known = await b.app.names.like("")
+            b.fake.script(Script(status=500, body={"error": "x"}), path="/api/tags")
+            await anyio.sleep(5.1)
+            assert known
+            assert await b.app.names.like("") == known

@@ -22,6 +22,7 @@ PUBLIC = [
     "__version__",
     "complete_models",
     "create_server",
+    "http_app",
     "offer",
     "ollama_cancel",
     "ollama_chat",
@@ -137,3 +138,17 @@ def test_the_examples_are_found():
         for name in ("host", "names", "options", "parameters", "bodies", "ndjson")
     ]
     assert all(any(test.examples for test in doctest.DocTestFinder().find(module)) for module in fiddly)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        ollama_mcp.App,
+        lambda: ollama_mcp.App("http://gpu:11434"),
+        lambda: ollama_mcp.App.create("http://gpu:11434"),
+        lambda: ollama_mcp.App.create({"OLLAMA_HOST": "http://gpu:11434"}),
+    ],
+)
+def test_who_makes_an_app_in_another_way_is_told_how(make):
+    with pytest.raises(TypeError, match=r"App.create\(load\(.*'OLLAMA_HOST'"):
+        make()

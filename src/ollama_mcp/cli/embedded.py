@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,13 +34,23 @@ def serve(settings: Settings, port: int) -> int:
     try:
         weights = find(settings)
         with EmbeddedEngine(weights, port=port) as engine:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before anybody knows that we are ready
+            if sys.platform != "win32":
+                signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before anybody knows that we are ready
             print(f"Ollama's API on {engine.url}; set OLLAMA_HOST={engine.url} to use it. Ctrl-C ends it.")
             sys.stdout.flush()
-            signal.sigwait(_ENDING)
+            _wait_for_the_end()
     except EmbeddedUnavailable as error:
         return complain(error)
     return 0
+
+
+def _wait_for_the_end() -> None:
+    if sys.platform != "win32":
+        signal.sigwait(_ENDING)
+        return
+    with suppress(KeyboardInterrupt):  # there a signal interrupts nothing else
+        while True:
+            time.sleep(1)
 
 
 def find(settings: Settings) -> Weights:

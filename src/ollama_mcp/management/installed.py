@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import anyio
 
 from ollama_mcp.catalog import Catalog
-from ollama_mcp.errors import OllamaError
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.loops import Refreshed
 from ollama_mcp.names import is_cloud_name
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Replies
@@ -22,15 +18,6 @@ PATIENCE_S = 0.4
 """Seconds to wait for the server: the next key is pressed by then."""
 _FRESH_S = 5.0
 _CLOCK_S = 5.0
-
-
-@dataclass
-class _Seen:
-    """What one event loop knows, and the asking that goes on there."""
-
-    probe: asyncio.Task[list[ModelInfo]] | None = None
-    at: float = -_FRESH_S
-    infos: list[ModelInfo] = field(default_factory=list[ModelInfo])
 
 
 class InstalledNames:
@@ -44,9 +31,8 @@ class InstalledNames:
 
     def __init__(self, catalog: Catalog, replies: Replies, settings: Settings) -> None:
         self._catalog = catalog
-        self._replies = replies
         self._settings = settings
-        self._seen: PerLoop[_Seen] = PerLoop(_Seen)
+        self._installed: Refreshed[list[ModelInfo]] = Refreshed(self._ask, replies.spawn)
 
     async def like(self, text: str, capability: str = "") -> list[str]:
         """Names that begin with a text, and then those that have it elsewhere; modified last first.
@@ -68,32 +54,13 @@ class InstalledNames:
         return bool(info.name) and not lacks and (self._settings.cloud or not leaves)
 
     async def _infos(self) -> list[ModelInfo]:
-        seen = self._seen.here()
-        self._harvest(seen)
-        if time.monotonic() - seen.at >= _FRESH_S:
-            if seen.probe is None:
-                seen.probe = self._replies.spawn(self._ask())
-            await asyncio.wait([seen.probe], timeout=PATIENCE_S)
-            self._harvest(seen)
-        return seen.infos
-
-    def _harvest(self, seen: _Seen) -> None:
-        """Take what came of the asking, whoever began it."""
-        probe = seen.probe
-        if probe is None or not probe.done():
-            return
-        seen.probe = None
-        if not probe.cancelled():
-            seen.infos, seen.at = probe.result(), time.monotonic()
+        if self._installed.age_s >= _FRESH_S:
+            await self._installed.refresh(PATIENCE_S)
+        return self._installed.last or []
 
     async def _ask(self) -> list[ModelInfo]:
-        """The list, or nothing: a person who types has no use for an error."""
-        try:
-            with anyio.move_on_after(_CLOCK_S):
-                return await self._catalog.entries()
-        except OllamaError:
-            pass
-        return []
+        with anyio.fail_after(_CLOCK_S):
+            return await self._catalog.entries()
 
 
 def _having(typed: str, names: Iterable[str]) -> Iterable[str]:

@@ -7,7 +7,6 @@ asked in the background, and what it said last is told with its age where it doe
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TypeVar
@@ -20,7 +19,7 @@ from ollama_mcp.client.failures import clock_ran_out, is_missing
 from ollama_mcp.endpoints import PS, VERSION, Call
 from ollama_mcp.errors import NotOllama, OllamaError
 from ollama_mcp.guards import TRANSFERS, Gate, LineStatistics
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.loops import Refreshed
 from ollama_mcp.replies.registry import Replies
 from ollama_mcp.replies.reply import Reply
 from ollama_mcp.wire import RunningModel
@@ -39,9 +38,8 @@ _VERSION, _PS = replace(VERSION, once=True), replace(PS, once=True)
 
 @dataclass(frozen=True)
 class Seen:
-    """What the server said, and when (`time.monotonic`); `loaded` is None where it does not say."""
+    """What the server said; `loaded` is None where it does not say."""
 
-    at: float
     version: str
     loaded: list[RunningModel] | None
 
@@ -71,20 +69,6 @@ class Status:
     speeds: dict[str, float] = field(default_factory=dict[str, float])
 
 
-@dataclass
-class _Watch:
-    """The asking that goes on, on one event loop, and what came of the last."""
-
-    probe: asyncio.Task[Seen] | None = None
-    seen: Seen | None = None
-
-    def harvest(self, probe: asyncio.Task[Seen]) -> None:
-        """Take what came, also after the last one who asked had gone."""
-        self.probe = None
-        if not probe.cancelled() and probe.exception() is None:
-            self.seen = probe.result()
-
-
 class Overview:
     """Tells the Status of one App."""
 
@@ -92,16 +76,15 @@ class Overview:
         self._client = client
         self._gate = gate
         self._replies = replies
-        self._watches: PerLoop[_Watch] = PerLoop(_Watch)
+        self._seen: Refreshed[Seen] = Refreshed(self._look, replies.spawn)
 
     async def status(self, principal: str = "") -> Status:
         """What goes on now, as far as it can be said within `PATIENCE_S`."""
-        watch = self._watches.here()
-        trouble = await self._ask(watch)
-        seen, lines = watch.seen, self._gate.statistics()
+        trouble = _trouble(await self._seen.refresh(PATIENCE_S))
+        seen, lines = self._seen.last, self._gate.statistics()
         return Status(
             seen=seen,
-            age_s=time.monotonic() - seen.at if seen else 0.0,
+            age_s=self._seen.age_s if seen else 0.0,
             trouble=trouble,
             lines=tuple(line for line in lines if line.model != TRANSFERS),
             transfers=next((line for line in lines if line.model == TRANSFERS), None),
@@ -112,19 +95,9 @@ class Overview:
 
     async def is_up(self) -> bool:
         """Whether the server answers, or did so a moment ago; the caller says how long to wait."""
-        watch = self._watches.here()
-        if watch.seen is not None and time.monotonic() - watch.seen.at < _FRESH_S:
+        if self._seen.age_s < _FRESH_S:
             return True
-        return not await self._ask(watch, None)
-
-    async def _ask(self, watch: _Watch, patience_s: float | None = PATIENCE_S) -> str:
-        """Ask, or wait on for an answer that is still to come; returns why there is none."""
-        if watch.probe is None:
-            watch.probe = self._replies.spawn(self._look())
-            watch.probe.add_done_callback(watch.harvest)
-        probe = watch.probe  # several may wait for it, and each tells what came of it
-        await asyncio.wait([probe], timeout=patience_s)
-        return _trouble(probe)
+        return not _trouble(await self._seen.refresh(None))
 
     async def _look(self) -> Seen:
         with anyio.move_on_after(_CLOCK_S):
@@ -132,9 +105,7 @@ class Overview:
             running = await self._if_there(_PS)
             if version is None and running is None:  # neither: it is no Ollama at all
                 await self._client.call(_VERSION)
-            return Seen(
-                time.monotonic(), version.version if version else "", running.models if running else None
-            )
+            return Seen(version.version if version else "", running.models if running else None)
         raise clock_ran_out("idle", self._client.address)
 
     async def _if_there(self, endpoint: Call[None, ResponseT]) -> ResponseT | None:

@@ -18,7 +18,8 @@ class ThinkSplitter:
     """
 
     def __init__(self, *, may_be_inside: bool = False) -> None:
-        self._held = ""
+        self._held = self._end = ""
+        self._parts: list[str] = []
         self._step = self._undecided if may_be_inside else self._beginning
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -27,7 +28,7 @@ class ThinkSplitter:
 
     def rest(self) -> tuple[str, str]:
         """Return (answer, thinking) that were held back; the text has ended."""
-        held, self._held = self._held, ""
+        held = self._join()
         return ("", held) if self._step == self._inside else (held, "")
 
     def _beginning(self, text: str) -> tuple[str, str]:
@@ -44,7 +45,22 @@ class ThinkSplitter:
         start = self._held.lstrip()
         if start.startswith(_OPEN):
             return self._open(start)
-        return self._close(start) if _CLOSE in start else ("", "")
+        if len(start) < len(_OPEN):
+            return "", ""
+        held, self._held, self._step = self._held, "", self._unclosed
+        return self._unclosed(held)
+
+    def _unclosed(self, text: str) -> tuple[str, str]:
+        """Thinking, if a closing tag comes; kept in parts: to join them at each token takes too long."""
+        self._parts.append(text)
+        self._end = (self._end + text)[-len(text) - len(_CLOSE) :]
+        return self._close(self._join().lstrip()) if _CLOSE in self._end else ("", "")
+
+    def _join(self) -> str:
+        held = "".join([self._held, *self._parts])
+        self._held = self._end = ""
+        self._parts.clear()
+        return held
 
     def _open(self, text: str) -> tuple[str, str]:
         self._held, self._step = "", self._opened

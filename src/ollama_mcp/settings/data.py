@@ -144,6 +144,14 @@ class Http:
         return bool(self.tokens or self.verifier or self.sse or lets_in)
 
 
+def _cache() -> Path:
+    folder = Path("~/.cache/ollama-mcp")
+    try:
+        return folder.expanduser()
+    except RuntimeError:  # a user without a home folder: told where it is needed
+        return folder
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings; the defaults are those of a user who sets nothing."""
@@ -178,7 +186,7 @@ class Settings:
     log_level: str = "WARNING"
     log_file: str = ""
     embedded_model: str = ""
-    cache: Path = Path("~/.cache/ollama-mcp")
+    cache: Path = field(default_factory=_cache)
     unknown: tuple[str, ...] = ()
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
 

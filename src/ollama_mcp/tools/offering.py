@@ -10,7 +10,7 @@ from mcp.server.mcpserver import MCPServer
 
 from ollama_mcp.app import App
 from ollama_mcp.tools.binding import PublishedTool
-from ollama_mcp.tools.prompts import prompts
+from ollama_mcp.tools.prompts import NAMES, add_prompts
 from ollama_mcp.tools.resources import resources
 
 
@@ -30,16 +30,18 @@ def add_offers(host: MCPServer[Any], app: App, tools: Mapping[str, str], prefix:
     fixed, templates = resources(app, tools, prefix)
     by_uri = {str(one.uri): one for one in fixed}
     by_template = {one.uri_template: one for one in templates}
-    written = {prompt.name: prompt for prompt in prompts(tools, app.settings.limits, prefix)}
+    written = [prefix + name for name in NAMES if "ollama_chat" in tools]
     has, menu = host._resource_manager, host._prompt_manager  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     pairs: list[tuple[dict[str, Any], Mapping[str, Any]]] = [
         (has._resources, by_uri),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         (has._templates, by_template),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        (menu._prompts, written),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     ]
-    refuse_taken({name for old, new in pairs for name in old.keys() & new.keys()}, "offer")
+    taken = {name for old, new in pairs for name in old.keys() & new.keys()}
+    refuse_taken(taken | {name for name in written if menu.get_prompt(name) is not None}, "offer")
     for old, new in pairs:
         old.update(new)
+    if written:
+        add_prompts(host, tools, app.settings.limits, prefix)
 
 
 def refuse_taken(taken: AbstractSet[str], function: str) -> None:
