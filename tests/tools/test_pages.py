@@ -98,6 +98,17 @@ def test_surrogates_in_a_long_answer_are_replaced_once(at):
     at(work, OLLAMA_MCP_PAGE="1000")
 
 
+def test_a_long_comparison_comes_in_pages(at):
+    async def work(d: Any) -> None:
+        d.fake.script(Script(tokens=["word "] * 1000))
+        result = await d.call("ollama_compare", prompt="x", models=["llama3.2:3b", "llama3.2:3b "])
+        whole = await read_pages(d, result)
+        assert whole.startswith("## llama3.2:3b\n\n" + "word " * 1000)
+        assert "## numbers" in whole
+
+    at(work, OLLAMA_MCP_PAGE="1000")
+
+
 any_text = st.text() | st.lists(
     st.sampled_from(["\r\n", "\n", " ", "a", "\N{COMBINING ACUTE ACCENT}", "\N{LLAMA}", "\u2028", "word"]),
     max_size=200,

@@ -66,7 +66,7 @@ async def test_loaded_models_with_their_share_window_and_expiry(mode):
         ]  # fmt: skip
         fake.script(Script(body={"models": models}), path="/api/ps")
         text, data = await ask(client)
-    assert [(m["name"], m["gpu_percent"], m["window"], m["expires_s"]) for m in data["loaded"]] == [
+    assert [(m["name"], m.get("gpu_percent"), m.get("window"), m.get("expires_s")) for m in data["loaded"]] == [
         ("big:1b", 25, 8192, None), ("old:1b", 100, None, 0), ("odd:1b", None, None, None)
     ]  # fmt: skip
     assert text.splitlines() == [
@@ -88,7 +88,7 @@ async def test_a_model_that_was_used_is_loaded_and_expires(mode):
     assert 290 <= loaded["expires_s"] <= 300
     (line,) = data["queue"]
     assert (line["model"], line["running"], line["waiting"]) == ("llama3.2:3b", 0, 0)
-    assert line["mean_s"] is not None
+    assert line["mean_s"] >= 0
     assert data["tokens_per_s"].keys() == {"llama3.2:3b"}
     assert "No model" not in text
 
@@ -192,7 +192,7 @@ def test_the_line_the_replies_and_the_speeds(virtually, mode):
             text, data = await ask(client)
             (line,) = data["queue"]
             assert (line["model"], line["running"], line["waiting"]) == ("llama3.2:3b", 1, 1)
-            assert line["mean_s"] is not None
+            assert line["mean_s"] >= 0
             assert [reply["state"] for reply in data["running"]] == [
                 "4 tok · 1 tok/s · writing", "1st in line for llama3.2:3b, 1 s"
             ]  # fmt: skip
@@ -218,7 +218,7 @@ async def test_transfers_that_run_and_wait_are_told_as_such_and_not_as_a_model()
                 await anyio.lowlevel.checkpoint()
             text, data = await ask(client)
             assert data["queue"] == []
-            assert data["transfers"] == {"running": 1, "waiting": 1, "mean_s": None}
+            assert data["transfers"] == {"running": 1, "waiting": 1}
             assert text.splitlines()[-1] == "Pulls, pushes and creations: 1 running, 1 waiting."
             with pytest.raises(Busy) as told:
                 await app.replies.start(partial(app.transfers.pull, "c")).wait()

@@ -25,11 +25,17 @@ class Compared:
     failure: OllamaError | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Comparison:
-    """What each model made of it, in the order in which they were named."""
+    """What each model made of it, in the order in which they were named.
+
+    Attributes:
+        rows: One for each model.
+        handle: What finds it again, where it is read in pages; "" where it is not kept.
+    """
 
     rows: list[Compared]
+    handle: str = ""
 
     @property
     def size(self) -> int:

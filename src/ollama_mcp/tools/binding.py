@@ -20,6 +20,7 @@ from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.loops import off_the_loop
 from ollama_mcp.replies import StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.settings import Settings
 from ollama_mcp.tally import Tally
 from ollama_mcp.tools.arguments import ArgumentCheck
@@ -154,7 +155,7 @@ def _page(
     result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
     """The page that was asked for, where what was found is too long for one result."""
-    if not isinstance(found, Answer | Unfinished | Mapped) or not found.handle:
+    if not isinstance(found, Answer | Unfinished | Mapped | Comparison) or not found.handle:
         return result
     number, size = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
     if isinstance(found, Mapped):

@@ -43,14 +43,19 @@ def _short(text: str) -> str:
 
 def comparison(found: Comparison) -> CallToolResult:
     """Every answer under its model's name, with the numbers side by side at the end."""
+    stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
+    result = said(compared_text(found), {STATS: stats})
+    result.is_error = not stats  # nobody answered
+    return result
+
+
+def compared_text(found: Comparison) -> str:
+    """All of it as one text; that a model failed is its first line."""
     failed = [row.model for row in found.rows if row.answer is None]
     parts = [f"FAILED: no answer from {', '.join(failed)}."] if failed else []
     parts += [f"## {row.model}\n\n{_said(row)}" for row in found.rows]
     numbers = "\n".join(["## numbers", "", *map(_numbers, found.rows)])
-    stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
-    result = said("\n\n".join([*parts, numbers]), {STATS: stats})
-    result.is_error = not stats  # nobody answered
-    return result
+    return "\n\n".join([*parts, numbers])
 
 
 def _said(row: Compared) -> str:

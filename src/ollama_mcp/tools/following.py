@@ -19,11 +19,13 @@ from ollama_mcp.files.mapping import Mapped
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Reply, StillRunning
 from ollama_mcp.replies.answer import Answer, Vectors
+from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.replies.progress import STEP, Send, reported
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.addresses import vectors_uri
 from ollama_mcp.tools.caller import caller_of, meta_of, principal, wants_progress
 from ollama_mcp.tools.clients import Room
+from ollama_mcp.tools.compared import compared_text
 from ollama_mcp.tools.mapped import row_pages
 from ollama_mcp.tools.results import text_of
 
@@ -80,16 +82,21 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
         if wait_s and error.partial_text and not error.is_last and app.replies.keep(reply):
             error.handle = reply.handle
         raise
-    has_pages = isinstance(found, Answer | Mapped) and not _fits(found, caller_of(ctx).page(app.settings))
-    if wait_s and isinstance(found, Answer | Mapped) and has_pages:
+    has_pages = isinstance(found, _PAGED) and not _fits(found, caller_of(ctx).page(app.settings))
+    if wait_s and isinstance(found, _PAGED) and has_pages:
         found.handle = reply.handle if app.replies.keep(reply) else ""
     if wait_s and isinstance(found, Vectors):
         return cast("T", _addressed(app, reply, found, ctx))
     return found
 
 
-def _fits(found: Answer | Mapped, page: Room) -> bool:
-    return page.holds(text_of(found)) if isinstance(found, Answer) else len(row_pages(found, page)) == 1
+_PAGED = (Answer, Mapped, Comparison)
+
+
+def _fits(found: Answer | Mapped | Comparison, page: Room) -> bool:
+    if isinstance(found, Mapped):
+        return len(row_pages(found, page)) == 1
+    return page.holds(text_of(found) if isinstance(found, Answer) else compared_text(found))
 
 
 async def _find_out(reply: Reply[Any]) -> None:

@@ -117,7 +117,7 @@ def offered(error: OllamaError, continue_as: str) -> CallToolResult:
 
 
 def paged(
-    result: CallToolResult, found: Answer | Unfinished, number: int, page: Room, continue_as: str
+    result: CallToolResult, found: Answer | Unfinished | Comparison, number: int, page: Room, continue_as: str
 ) -> CallToolResult:
     """One page of a long text instead of all of it.
 

@@ -56,10 +56,11 @@ def row_pages(found: Mapped, page: Room) -> list[list[Row]]:
     A row counts as text and as data: some clients show their model both.
     """
     full = page.beside(" " * _HEAD)
+    widest = max((len(row.file) for row in found.rows), default=0)
     groups: list[list[Row]] = [[]]
     room = full
     for row in found.rows:
-        text = _as_shown(row)
+        text = _as_shown(row, widest)
         if groups[-1] and not room.holds(text):
             groups.append([])
             room = full
@@ -72,8 +73,11 @@ _HEAD = 400
 """Characters that stand before the rows: which page it is, and the counts."""
 
 
-def _as_shown(row: Row) -> str:
-    return f"--- {row.file} ({row.status})\n{indent(_cell(row), '  ')}\n" + json.dumps(row.as_data())
+def _as_shown(row: Row, widest: int) -> str:
+    """A row as text, as wide as its table, and as data."""
+    return f"--- {row.file.ljust(widest)} ({row.status})\n{indent(_cell(row), '  ')}\n" + json.dumps(
+        row.as_data()
+    )
 
 
 def _summary(found: Mapped) -> str:

@@ -30,16 +30,16 @@ models: Toolset = Toolset("models")
 
 
 class ModelRow(BaseModel):
-    """One installed model; sizes in bytes, windows in tokens, null where the server does not say."""
+    """One installed model; sizes in bytes, windows in tokens; without what the server does not say."""
 
     name: str
     size: int
     parameters: str
     quantization: str
-    context_length: int | None
+    context_length: int | None = None
     capabilities: list[str]
     modified_at: str
-    loaded: bool | None
+    loaded: bool | None = None
     location: str
     digest: str
 

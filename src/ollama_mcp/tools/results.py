@@ -7,7 +7,7 @@ serialiser.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from mcp_types import CallToolResult, TextContent
 
@@ -52,10 +52,16 @@ def _calls(answer: Answer) -> list[Any]:
 
 
 def facts(text: str, data: dict[str, Any], meta: dict[str, Any] | None = None) -> CallToolResult:
-    """Facts: a readable table, and the same as structured data."""
+    """Facts: a readable table, and the same as structured data, without what is not known."""
     result = said(text, meta or {})
-    result.structured_content = clean(data)
+    result.structured_content = _known(clean(data))
     return result
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _known(v) for k, v in cast("dict[str, Any]", value).items() if v is not None}
+    return [_known(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def failure(error: OllamaError) -> CallToolResult:

@@ -21,13 +21,13 @@ _FOREVER_S = 100 * 365 * 24 * 3600
 
 
 class LoadedRow(BaseModel):
-    """A model in memory: bytes, per cent on the GPU, tokens, seconds until it goes (null: never)."""
+    """A model in memory: bytes, per cent on the GPU, tokens, seconds until it goes, if it does."""
 
     name: str
     size: int
-    gpu_percent: int | None
-    window: int | None
-    expires_s: int | None
+    gpu_percent: int | None = None
+    window: int | None = None
+    expires_s: int | None = None
 
 
 class LineRow(BaseModel):
@@ -35,7 +35,7 @@ class LineRow(BaseModel):
 
     running: int
     waiting: int
-    mean_s: float | None
+    mean_s: float | None = None
 
 
 class QueueRow(LineRow):

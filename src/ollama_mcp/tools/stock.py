@@ -19,7 +19,7 @@ class Memory(BaseModel):
     """How a model is loaded: bytes, the share of them on the GPU from 0 to 1, tokens, a time."""
 
     size: int
-    gpu: float | None
+    gpu: float | None = None
     window: int
     expires_at: str
 
@@ -41,7 +41,7 @@ class ModelCard(BaseModel):
     is_cloud: bool
     parent: str
     requires: str
-    memory: Memory | None
+    memory: Memory | None = None
     template: Any = None
     system: Any = None
     license: Any = None
@@ -50,7 +50,7 @@ class ModelCard(BaseModel):
 
 
 class LoadReport(BaseModel):
-    """A model that is in memory; `memory` is null where Ollama does not say."""
+    """A model that is in memory; without `memory` where Ollama does not say."""
 
     model: str
     seconds: float

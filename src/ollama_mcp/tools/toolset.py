@@ -157,9 +157,8 @@ def slim_output(schema: dict[str, Any]) -> dict[str, Any]:
         match value:
             case {"$ref": str(reference)}:
                 return inlined(definitions[reference.rpartition("/")[2]])
-            case {"anyOf": [one, {"type": "null"}], **rest}:
-                found = inlined(one)
-                return inlined(rest) | found | {"type": [found["type"], "null"]}
+            case {"anyOf": [one, {"type": "null"}], **rest}:  # what is not known is not in the result
+                return inlined(rest) | inlined(one)
             case dict():
                 table = cast("dict[str, Any]", value)
                 kept = {k: v for k, v in table.items() if k not in ("$defs", "description", *_REPEATED)}
