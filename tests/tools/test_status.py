@@ -66,7 +66,8 @@ async def test_loaded_models_with_their_share_window_and_expiry(mode):
         ]  # fmt: skip
         fake.script(Script(body={"models": models}), path="/api/ps")
         text, data = await ask(client)
-    assert [(m["name"], m.get("gpu_percent"), m.get("window"), m.get("expires_s")) for m in data["loaded"]] == [
+    shown = ("name", "gpu_percent", "window", "expires_s")
+    assert [tuple(map(model.get, shown)) for model in data["loaded"]] == [
         ("big:1b", 25, 8192, None), ("old:1b", 100, None, 0), ("odd:1b", None, None, None)
     ]  # fmt: skip
     assert text.splitlines() == [

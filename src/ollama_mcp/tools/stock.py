@@ -42,11 +42,11 @@ class ModelCard(BaseModel):
     parent: str
     requires: str
     memory: Memory | None = None
-    template: Any = None
-    system: Any = None
-    license: Any = None
-    messages: Any = None
-    metadata: Any = None
+    template: str | None = None
+    system: str | None = None
+    license: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class LoadReport(BaseModel):
@@ -108,8 +108,9 @@ def shown(found: Shown) -> CallToolResult:
     data["capabilities"] = list(summary.capabilities)
     lines = [f"{label}: {value}" for label, value in _facts_of(summary).items() if value]
     if wanted:
-        data[wanted] = summary.part(wanted)
-        lines += ["", f"{wanted}:", _as_text(data[wanted])]
+        part = summary.part(wanted)
+        data[wanted] = part or None
+        lines += ["", f"{wanted}:", _as_text(part) if part else "(none)"]
     return facts("\n".join(lines), data)
 
 

@@ -161,7 +161,8 @@ def slim_output(schema: dict[str, Any]) -> dict[str, Any]:
                 return inlined(rest) | inlined(one)
             case dict():
                 table = cast("dict[str, Any]", value)
-                kept = {k: v for k, v in table.items() if k not in ("$defs", "description", *_REPEATED)}
+                gone = ("$defs", "description", *_REPEATED)
+                kept = {k: v for k, v in table.items() if k not in gone and v != {}}
                 return {k: _each(v, inlined) if k == "properties" else inlined(v) for k, v in kept.items()}
             case list():
                 return [inlined(item) for item in cast("list[Any]", value)]
