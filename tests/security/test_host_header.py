@@ -1,6 +1,9 @@
 """By which names the server may be called (Host): 421 for others, 400 where HTTP itself is broken."""
 
 import pytest
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+
+from ollama_mcp.listening import Names
 
 PORT, OTHER = "{port}", "{other}"
 OWN = [
@@ -246,3 +249,21 @@ def everywhere(serve_all):
 def test_on_every_address_it_has_the_one_that_was_called(ask, everywhere, address, host):
     found = status(ask, everywhere.port, f"Host: {host}", address=address)
     assert found == EVERYWHERE[address, host]
+
+
+# --- why not the SDK's own check -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        (["localhost:*"], "localhost:8000@evil.com"),
+        (["localhost:*"], "localhost:evil.com"),
+        (["127.0.0.1:*"], "127.0.0.1:1, evil.com"),
+    ],
+)
+def test_the_sdk_takes_anything_behind_the_colon_and_knows_no_port_before_it_is_bound(allowed, host):
+    """Exact ports would do, but an application that is mounted somewhere does not know its own."""
+    settings = TransportSecuritySettings(allowed_hosts=allowed)
+    assert TransportSecurityMiddleware(settings)._validate_host(host)
+    assert not Names().has_host(host, ("127.0.0.1", 8000))

@@ -1,4 +1,8 @@
-"""What is turned away before anybody asks who it is: strange names and strange pages."""
+"""What is turned away before anybody asks who it is: strange names and strange pages.
+
+The SDK has such a check, of exact strings or of `name:*`, which takes anything behind the colon. A mounted
+application does not know its port, and /metrics and /sse are not the SDK's alone.
+"""
 
 from __future__ import annotations
 
