@@ -108,3 +108,18 @@ async def test_cancelling_ends_the_child(bench, figure):
             started = time.monotonic()
             await reply.cancel()
             assert time.monotonic() - started < figure(1)
+
+
+@pytest.mark.long
+async def test_several_of_one_endless_schema_hold_others_up_once(judge, figure):
+    async def hopeless() -> None:
+        with pytest.raises(InvalidArgument):
+            await judge.violations(ANSWER, ENDLESS)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(hopeless)
+        await anyio.sleep(0.1)
+        started = time.monotonic()
+        assert await judge.violations('"a"', WITH_PATTERN) == []
+    assert time.monotonic() - started < figure(8)

@@ -13,6 +13,7 @@ import json
 import math
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ _PLAIN = frozenset(
 _SMALL_SCHEMA, _SMALL_TEXT = 512, 8 * 1024
 """Characters that are checked here, on the event loop, within some milliseconds."""
 _CLOSE_S = 1.0
+_FORGET_S = 60.0
 
 
 class Judge:
@@ -74,18 +76,22 @@ class _Child:
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
+        self._endless = (0, -math.inf)
+        """The hash of the schema that took too long last, and when."""
 
     async def ask(self, text: str | None, schema: Mapping[str, Any]) -> list[str]:
+        question, which = json.dumps([text, schema]).encode() + b"\n", hash(json.dumps(schema))
         async with self._turn:
+            endless, at = self._endless
+            if which == endless and time.monotonic() - at < _FORGET_S:  # others wait for their turn
+                raise _too_long()
             is_answered = False
             try:
-                verdict = await self._answer(json.dumps([text, schema]).encode() + b"\n")
+                verdict = await self._answer(question)
                 is_answered = True
             except (TimeoutError, ConnectionError, json.JSONDecodeError):
-                raise InvalidArgument(
-                    f"the schema could not be checked in {_LIMIT_S:g} s",
-                    "Simplify its patterns and references.",
-                ) from None
+                self._endless = which, time.monotonic()
+                raise _too_long() from None
             finally:
                 if not is_answered:  # what it says next would belong to this question
                     await self.end()
@@ -121,6 +127,12 @@ class _Child:
             process.kill()
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
             await process.communicate()
+
+
+def _too_long() -> InvalidArgument:
+    return InvalidArgument(
+        f"the schema could not be checked in {_LIMIT_S:g} s", "Simplify its patterns and references."
+    )
 
 
 def is_plain(schema: Mapping[str, Any]) -> bool:
