@@ -32,7 +32,7 @@ THINKER = Model("thinker", ("completion", "thinking"), template="{{ .Prompt }}<t
 
 @pytest.mark.real_time  # an answer in no time has no speed
 async def test_an_answer_has_its_numbers(bench):
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with bench() as b:
             b.fake.script(Script(tokens=["Hel", "lo"], thinking=["Hm."]))
             answer = await b.chat("one two three")
