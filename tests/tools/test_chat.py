@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from ollama_mcp.testing import Model, Script
+from ollama_mcp import App, ollama_chat
+from ollama_mcp.options import Options
+from ollama_mcp.settings import load
+from ollama_mcp.testing import FakeOllama, Model, Script
+from ollama_mcp.wire import Message
 
 pytestmark = pytest.mark.anyio
 
@@ -284,3 +288,20 @@ async def test_a_result_from_the_cloud_says_so(connect, fake):
     async with connect(OLLAMA_MCP_CLOUD="1") as client:
         result = await client.call_tool("ollama_chat", {"prompt": "x", "model": "big:cloud"})
     assert result.meta[STATS]["cloud"] is True
+
+
+async def test_python_callers_use_types_of_python():
+    async with FakeOllama([Model("qwen3:8b", capabilities=("completion", "thinking"))]) as fake:
+        async with App.create(load({"OLLAMA_HOST": fake.url})) as app:
+            await ollama_chat(
+                app,
+                "hi",
+                messages=[Message(role="system", content="Be brief.")],
+                options=Options(temperature=0.5, num_predict=8),
+                think=True,
+                keep_alive=300,
+            )
+        sent = fake.asked("/api/chat")[-1].json
+    assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert sent["options"] == {"temperature": 0.5, "num_predict": 8}
+    assert (sent["think"], sent["keep_alive"]) == (True, 300)

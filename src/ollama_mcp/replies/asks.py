@@ -69,7 +69,7 @@ def chat_ask(
     *,
     model: str = "",
     prompt: str = "",
-    messages: Sequence[Mapping[str, Any]] = (),
+    messages: Sequence[Mapping[str, Any] | Message] = (),
     system: str = "",
     tools: Sequence[Mapping[str, Any]] = (),
     limits: Limits = USUAL,
@@ -158,13 +158,15 @@ def generate_ask(
 def _common(
     limits: Limits,
     *,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | Options | None = None,
     format: str = "",  # noqa: A002 - Ollama's name
     schema: Mapping[str, Any] | None = None,
     think: Any = None,
     keep_alive: Any = None,
     truncate: bool = False,
 ) -> _Common:
+    if isinstance(options, Options):
+        options = options.model_dump(exclude_none=True)
     _check_kinds(Mapping, options=options or {}, schema=schema or {})
     _check_kinds(str, format=format)
     _check_kinds(bool, truncate=truncate)
@@ -223,6 +225,8 @@ def _bare_images(images: Sequence[str], limits: Limits) -> list[str]:
 
 def _message(place: int, raw: Any, strangers: dict[str, None], limits: Limits) -> Message:
     """One message; `strangers` collects the names of fields that Ollama does not have."""
+    if isinstance(raw, Message):
+        raw = raw.model_dump(exclude_none=True)
     if not isinstance(raw, Mapping):
         raise InvalidArgument(
             f"messages[{place}] is not an object", 'Send {"role": "user", "content": "…"} for each message.'

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter
+from types import UnionType
 from typing import Any, Literal, cast, get_args, get_origin
 
 from ollama_mcp.errors import InvalidArgument
@@ -78,7 +79,8 @@ class ArgumentCheck:
 
     def _kind(self, name: str) -> Any:
         annotation = self._parameters[name].annotation
-        return get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+        kind = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+        return get_args(kind)[0] if get_origin(kind) is UnionType else kind
 
     def _place_strangers(self, strangers: dict[str, Any], known: dict[str, Any]) -> list[str]:
         """Put options among the options, refuse near misses, note the rest."""
@@ -155,6 +157,8 @@ def _converted(name: str, value: Any, kind: Any, limits: Limits = USUAL) -> Any:
 
 
 def _converter(kind: Any) -> Callable[[Any], Any]:
+    if get_origin(kind) is UnionType:  # the first is what is published; the others are for Python
+        kind = get_args(kind)[0]
     origin = get_origin(kind) or kind
     if origin is Literal:
         return lambda value: _choice(value, get_args(kind))

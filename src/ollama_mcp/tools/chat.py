@@ -6,8 +6,10 @@ from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
+from pydantic import WithJsonSchema
 
 from ollama_mcp.app import App
+from ollama_mcp.options import Options as OllamaOptions
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import chat_ask, generate_ask
 from ollama_mcp.replies.comparing import Comparison
@@ -18,20 +20,31 @@ from ollama_mcp.tools.following import answered, watched
 from ollama_mcp.tools.handles import Outcome, outcome, stopped
 from ollama_mcp.tools.results import words
 from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
+from ollama_mcp.wire import Message
 
 chat: Toolset = Toolset("chat")
 
+# What Python callers may give, too; the published schemas are what language models write.
 Objects = list[dict[str, Any]]
 Model = Annotated[str, says('Name (no tag: latest). "" (default): configured, loaded or newest that fits.')]
 System = Annotated[str, says('System prompt. Default "".')]
 Options = Annotated[
-    dict[str, Any],
+    dict[str, Any] | OllamaOptions,
+    WithJsonSchema({"type": "object"}),
     says("temperature, seed, num_predict, num_ctx, stop … Default {}."),
 ]
 Format = Annotated[str, says('"json": any JSON. Default "".')]
 Schema = Annotated[dict[str, Any], says("JSON Schema that the answer must fit; needs no format. Default {}.")]
-Think = Annotated[str, says('true, false, low, medium, high, max. "" (default): its own way.')]
-KeepAlive = Annotated[str, says('How long it stays loaded: 10m, 1h, 0. "" (default): as before, or 5m.')]
+Think = Annotated[
+    str | bool,
+    WithJsonSchema({"type": "string"}),
+    says('true, false, low, medium, high, max. "" (default): its own way.'),
+]
+KeepAlive = Annotated[
+    str | float,
+    WithJsonSchema({"type": "string"}),
+    says('How long it stays loaded: 10m, 1h, 0. "" (default): as before, or 5m.'),
+]
 Truncate = Annotated[bool, says("true: what is too long loses its oldest part. false (default): refused.")]
 
 _IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
@@ -54,6 +67,7 @@ _NOT_IN_GENERATE = {
 }
 
 _NO_OBJECTS: Objects = []
+_NO_MESSAGES: list[dict[str, Any] | Message] = []
 _NO_TEXTS: list[str] = []
 _NOTHING: dict[str, Any] = {}
 
@@ -64,12 +78,13 @@ async def ollama_chat(
     prompt: Annotated[str, says('User message, after messages. Default "".')] = "",
     model: Model = "",
     messages: Annotated[
-        Objects,
+        list[dict[str, Any] | Message],
+        WithJsonSchema({"type": "array", "items": {"type": "object"}}),
         says(
             "Turns so far: role (system, user, assistant, tool), content, images (base64), tool_calls, "
             "tool_name. Default []."
         ),
-    ] = _NO_OBJECTS,
+    ] = _NO_MESSAGES,
     system: System = "",
     options: Options = _NOTHING,
     format: Format = "",  # noqa: A002 - Ollama's name
