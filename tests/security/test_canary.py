@@ -13,7 +13,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ollama_mcp.cli import main
+from ollama_mcp.cli import doctor, main
+from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
 
 MARK = "c4n4ry"
@@ -339,3 +340,15 @@ def test_a_wrong_setting_is_named_and_not_told(said_by, tmp_path, variable, valu
     assert status == 2
     assert variable in said
     assert found_in(said) == []
+
+
+def test_the_settings_that_doctor_tells_have_no_secret():
+    secrets = {
+        "OLLAMA_HOST": "http://me:canary-password@127.0.0.1:1",
+        "OLLAMA_API_KEY": "canary-key-of-the-cloud",
+        "OLLAMA_MCP_HEADERS": '{"X-Team": "canary-header"}',
+        "OLLAMA_MCP_TOKEN": "canary-token-of-at-least-32-characters",
+    }
+    told = "\n".join(finding.text for finding in doctor._settings_in_force(load(secrets)))
+    assert "OLLAMA_MCP_TOKEN = " in told
+    assert "canary" not in told
