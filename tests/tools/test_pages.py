@@ -1,6 +1,7 @@
 """Long answers in pages, which joined are the answer."""
 
 import asyncio
+import json
 import re
 from itertools import pairwise
 from typing import Any
@@ -107,6 +108,21 @@ def test_a_long_comparison_comes_in_pages(at):
         assert "## numbers" in whole
 
     at(work, OLLAMA_MCP_PAGE="1000")
+
+
+def test_a_ranking_shows_the_best_that_fit_a_page_and_says_how_many_follow(at):
+    async def work(d: Any) -> None:
+        candidates = [f"{n} " + "word " * 60 for n in range(300)]
+        result = await d.call("ollama_rank", query="word", candidates=candidates)
+        shown = result.structured_content["ranking"]
+        assert 0 < len(shown) < 300
+        assert f"and {300 - len(shown)} more" in d.text(result)
+        assert len(d.text(result)) + len(json.dumps(result.structured_content)) <= 20_000
+        few = await d.call("ollama_rank", query="word", candidates=candidates[:5])
+        assert len(few.structured_content["ranking"]) == 5
+        assert " more" not in d.text(few)
+
+    at(work)
 
 
 any_text = st.text() | st.lists(

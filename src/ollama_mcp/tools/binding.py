@@ -21,11 +21,13 @@ from ollama_mcp.loops import off_the_loop
 from ollama_mcp.replies import StillRunning
 from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
 from ollama_mcp.replies.comparing import Comparison
+from ollama_mcp.replies.ranking import Ranking
 from ollama_mcp.settings import Settings
 from ollama_mcp.tally import Tally
 from ollama_mcp.tools.arguments import ArgumentCheck
 from ollama_mcp.tools.asking import Asking
 from ollama_mcp.tools.caller import caller_of, principal
+from ollama_mcp.tools.compared import ranking_report
 from ollama_mcp.tools.handles import offered, paged, paged_rows, still_running
 from ollama_mcp.tools.results import code_of, failure, noted
 from ollama_mcp.tools.toolset import Tool, slim, slim_output
@@ -155,6 +157,8 @@ def _page(
     result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
     """The page that was asked for, where what was found is too long for one result."""
+    if isinstance(found, Ranking):
+        return ranking_report(found, caller_of(arguments.get("ctx")).page(app.settings))
     if not isinstance(found, Answer | Unfinished | Mapped | Comparison) or not found.handle:
         return result
     number, size = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
