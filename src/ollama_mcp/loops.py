@@ -12,8 +12,6 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-import anyio.to_thread
-
 T = TypeVar("T")
 
 
@@ -159,14 +157,3 @@ def _asked(task: asyncio.Task[Any]) -> None:
     """Asking for the exception tells asyncio that nobody else has to: all may have gone."""
     if not task.cancelled():
         task.exception()
-
-
-_MANY_NUMBERS = 100_000
-"""How many are worked through on the event loop; more would hold everybody else up."""
-
-
-async def off_the_loop(work: Callable[[], T], *, numbers: int) -> T:
-    """Do what takes as long as there are numbers: in a thread, if they are many."""
-    if numbers <= _MANY_NUMBERS:
-        return work()
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)

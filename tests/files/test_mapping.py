@@ -247,6 +247,18 @@ async def test_half_an_answer_is_told_and_not_kept_as_a_whole_one(bench, root, o
     assert files_of(out) == {}
 
 
+async def test_a_prompt_that_was_cut_is_noted_and_its_answer_is_whole(bench, root, out):
+    fill(root, 1)
+    with anyio.fail_after(10):
+        async with bench(Model("m", ("completion",))) as b:
+            b.fake.version = "0.5.0"
+            b.fake.script(Script(tokens=["Whole"], final={"prompt_eval_count": 64}), path="/api/chat")
+            found = await b.map(model="m", options={"num_ctx": 64})
+    (row,) = found.rows
+    assert (row.status, row.answer) == ("answered", "Whole")
+    assert "cut the prompt" in row.note
+
+
 async def test_an_empty_answer_is_no_answer(bench, root, out):
     fill(root, 1)
     with anyio.fail_after(10):

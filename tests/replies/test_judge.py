@@ -123,3 +123,20 @@ async def test_several_of_one_endless_schema_hold_others_up_once(judge, figure):
         started = time.monotonic()
         assert await judge.violations('"a"', WITH_PATTERN) == []
     assert time.monotonic() - started < figure(8)
+
+
+async def test_a_child_that_died_between_two_questions_is_replaced(judge):
+    assert await judge.violations('"a"', WITH_PATTERN) == []
+    child = judge._children.here()._process
+    child.kill()
+    await child.wait()
+    assert await judge.violations('"b"', WITH_PATTERN) != []
+
+
+@pytest.mark.long
+async def test_a_child_that_nobody_asks_for_a_while_answers_on(judge):
+    assert await judge.violations('"a"', WITH_PATTERN) == []
+    child = judge._children.here()._process
+    await anyio.sleep(12)
+    assert await judge.violations('"a"', WITH_PATTERN) == []
+    assert judge._children.here()._process is child

@@ -71,10 +71,11 @@ class Answer(str):
         thinking: What the model thought, apart from the answer.
         tool_calls: Calls of the caller's tools that the model asks for.
         notes: What the caller should know: options dropped, a window grown, a prompt cut.
-        cut: A line that says where it was cut off, and by what; "" where it is whole.
+        cut: A line that says where it was cut off, and by what; "" where it is whole, and for JSON.
+        prompt_cut: A line that says that the model did not see all of the prompt; "" as for `cut`.
     """
 
-    __slots__ = ("cut", "handle", "notes", "stats", "thinking", "tool_calls")
+    __slots__ = ("cut", "handle", "notes", "prompt_cut", "stats", "thinking", "tool_calls")
 
     handle: str
     stats: Stats
@@ -82,6 +83,7 @@ class Answer(str):
     tool_calls: list[ToolCall]
     notes: list[str]
     cut: str
+    prompt_cut: str
 
     def __new__(
         cls,
@@ -92,6 +94,7 @@ class Answer(str):
         tool_calls: Iterable[ToolCall] = (),
         notes: Iterable[str] = (),
         cut: str = "",
+        prompt_cut: str = "",
     ) -> Self:
         """Make one; the text itself is the string."""
         answer = super().__new__(cls, text)
@@ -101,6 +104,7 @@ class Answer(str):
         answer.tool_calls = list(tool_calls)
         answer.notes = list(notes)
         answer.cut = cut
+        answer.prompt_cut = prompt_cut
         return answer
 
     @property

@@ -54,6 +54,11 @@ class Ending:
         return self.prompt_tokens + self.tokens >= self.window - 1
 
     @property
+    def option(self) -> str:
+        """The option that is to be larger."""
+        return "num_ctx" if self.window_is_full else "num_predict"
+
+    @property
     def cut_line(self) -> str:
         """What stands behind a text that was cut off; "" behind one that was not."""
         if not self.is_cut:
@@ -89,8 +94,7 @@ def _ran_out(ending: Ending) -> OllamaError:
     spent = f"all {_tokens(count)}" if count else "all tokens"
     full = f", and the context window of {ending.window} tokens is full" if ending.window_is_full else ""
     where = "went into thinking" if ending.thinking else "were used before a word was written"
-    larger = "num_ctx" if ending.window_is_full else "num_predict"
-    ways = [("options", f'send a larger "{larger}" in options'), *_without_thinking(ending)]
+    ways = [("options", f'send a larger "{ending.option}" in options'), *_without_thinking(ending)]
     return _not_again(Truncated(f"no answer: {spent} {where}{full}", ways=ways))
 
 
@@ -118,11 +122,10 @@ def is_closed(text: str) -> bool:
 
 def cut_json(ending: Ending) -> OllamaError:
     """JSON that was cut off, with what was written."""
-    larger = "num_ctx" if ending.window_is_full else "num_predict"
     return _not_again(
         Truncated(
             f"the JSON is not complete: {ending.cut_line[1:-1]}",
-            f'Send a larger "{larger}" in options, or ask for less.',
+            f'Send a larger "{ending.option}" in options, or ask for less.',
             partial_text=ending.text,
         )
     )

@@ -86,6 +86,8 @@ class _Run:
     """The loaded window, where it had to be asked for before the end."""
     grown: bool = False
     repaired: bool = False
+    ending: Ending | None = None
+    """How the last draft ended; None for one that has calls of tools."""
 
     @property
     def model(self) -> str:
@@ -144,8 +146,12 @@ class Generator:
         Raises:
             OllamaError: Any of the tree; what was written by then is in `partial_text`.
         """
-        reply.notes.extend(ask.notes)
         await self.check(ask)
+        return await self.answer(ask, reply)
+
+    async def answer(self, ask: Ask, reply: Reply[Answer]) -> Answer:
+        """As `run`, of an Ask that was checked."""
+        reply.notes.extend(ask.notes)
         run = await self._begin(ask, reply)
         async with self._gate.admit(run.model, reply.principal, reply.queue):
             reply.enter()
@@ -154,7 +160,7 @@ class Generator:
             return await self._answer(run, draft)
 
     async def check(self, ask: Ask) -> None:
-        """Refuse an Ask whose schema is none (`InvalidArgument`); `run` does so, too."""
+        """Refuse an Ask whose schema is none (`InvalidArgument`): once, of one that is answered often."""
         if ask.schema:
             await self._judge.check(ask.schema)
 
@@ -234,10 +240,10 @@ class Generator:
             BadUpstream: Nothing was generated.
             Upstream: It does not fit the schema.
         """
-        schema = run.ask.schema
+        schema, run.ending = run.ask.schema, None
         if draft.calls:
             return draft
-        ending = await self._ending(run, draft)
+        ending = run.ending = await self._ending(run, draft)
         if not draft.text.strip(_BLANK) and not (run.fills_gap and draft.text):
             raise no_answer(ending)
         if schema is None:
@@ -291,23 +297,16 @@ class Generator:
         if _unloads(run.request):
             self._windows.forget(run.model)
         stats = _stats(run, draft, window, truncated)
+        is_prose = run.ask.schema is None and run.ending is not None  # nothing is put behind JSON
         return Answer(
             draft.text,
             stats=stats,
             thinking=draft.thinking,
             tool_calls=draft.calls,
             notes=run.reply.notes,
-            cut="\n".join(await self._warnings(run, draft, truncated)),
+            cut=run.ending.cut_line if is_prose and run.ending else "",
+            prompt_cut=_prompt_cut(truncated) if is_prose and truncated else "",
         )
-
-    async def _warnings(self, run: _Run, draft: _Draft, truncated: dict[str, int] | None) -> list[str]:
-        """The last lines of a text that is not all that it seems; none behind JSON."""
-        if run.ask.schema is not None or draft.calls:
-            return []
-        lines = [(await self._ending(run, draft)).cut_line]
-        if truncated:
-            lines.append(f"[the prompt was cut: the model saw only {truncated['seen']} tokens of it]")
-        return [line for line in lines if line]
 
     async def _truncated(self, run: _Run, draft: _Draft, window: int | None) -> dict[str, int] | None:
         seen = draft.last.prompt_eval_count
@@ -322,6 +321,10 @@ class Generator:
             return await self._catalog.version()
         except OllamaError:
             return ()  # a note is not worth the answer
+
+
+def _prompt_cut(truncated: dict[str, int]) -> str:
+    return f"[the prompt was cut: the model saw only {truncated['seen']} tokens of it]"
 
 
 def _splitter(run: _Run) -> ThinkSplitter | None:

@@ -80,7 +80,8 @@ class _Child:
         """The hash of the schema that took too long last, and when."""
 
     async def ask(self, text: str | None, schema: Mapping[str, Any]) -> list[str]:
-        question, which = json.dumps([text, schema]).encode() + b"\n", hash(json.dumps(schema))
+        written = json.dumps(schema)
+        question, which = f"[{json.dumps(text)}, {written}]\n".encode(), hash(written)
         async with self._turn:
             endless, at = self._endless
             if which == endless and time.monotonic() - at < _FORGET_S:  # others wait for their turn
@@ -98,7 +99,9 @@ class _Child:
         return verdict
 
     async def _answer(self, question: bytes) -> list[str]:
-        process = self._process or await self._start()
+        process = self._process
+        if process is None or process.returncode is not None:  # it may have died while nobody asked
+            process = await self._start()
         stdin, stdout = process.stdin, process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 - pipes, as `_start` asked for
         async with asyncio.timeout(_LIMIT_S):
@@ -176,6 +179,12 @@ def main() -> None:
     check_schema({})  # loads jsonschema before it says that it is there
     print(flush=True)  # noqa: T201 - the parent waits for it
     for line in sys.stdin.buffer:
-        if hasattr(signal, "alarm"):  # where the parent was killed, too
-            signal.alarm(math.ceil(2 * _LIMIT_S))
+        _end_in(math.ceil(2 * _LIMIT_S))  # where the parent was killed, too
         print(json.dumps(_verdict(*json.loads(line))), flush=True)  # noqa: T201 - the answer
+        _end_in(0)
+
+
+def _end_in(seconds: int) -> None:
+    """Have the system end this process after so many seconds; 0 is never."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)

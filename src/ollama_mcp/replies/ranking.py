@@ -7,11 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
+
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.loops import off_the_loop
 from ollama_mcp.replies.answer import EmbeddingStats, Vectors
 from ollama_mcp.replies.embedding import Embedder, EmbeddingAsk, similarity
 from ollama_mcp.replies.reply import Reply
+
+_MANY = 100_000
+"""Numbers that are worked through on the event loop; more would hold everybody else up."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,10 @@ class Ranker:
                 "there is nothing to rank", 'Send "query" and "candidates", none of them empty.'
             )
         found = await self._embedder.run(replace(ask, label=_label), reply)
-        rows = await off_the_loop(partial(_ranked, found, ask.texts[1:]), numbers=found.count)
+        rank = partial(_ranked, found, ask.texts[1:])
+        rows = (
+            rank() if found.count <= _MANY else await anyio.to_thread.run_sync(rank, abandon_on_cancel=True)
+        )
         return Ranking(rows[:top] if top else rows, found.stats, found.notes)
 
 

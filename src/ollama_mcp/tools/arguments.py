@@ -79,8 +79,7 @@ class ArgumentCheck:
 
     def _kind(self, name: str) -> Any:
         annotation = self._parameters[name].annotation
-        kind = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
-        return get_args(kind)[0] if get_origin(kind) is UnionType else kind
+        return _published(get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation)
 
     def _place_strangers(self, strangers: dict[str, Any], known: dict[str, Any]) -> list[str]:
         """Put options among the options, refuse near misses, note the rest."""
@@ -156,9 +155,13 @@ def _converted(name: str, value: Any, kind: Any, limits: Limits = USUAL) -> Any:
     return converted
 
 
+def _published(kind: Any) -> Any:
+    """Of a union the first, which is what the schema says; the others are for Python callers."""
+    return get_args(kind)[0] if get_origin(kind) is UnionType else kind
+
+
 def _converter(kind: Any) -> Callable[[Any], Any]:
-    if get_origin(kind) is UnionType:  # the first is what is published; the others are for Python
-        kind = get_args(kind)[0]
+    kind = _published(kind)
     origin = get_origin(kind) or kind
     if origin is Literal:
         return lambda value: _choice(value, get_args(kind))

@@ -17,9 +17,8 @@ from pydantic import Field
 from ollama_mcp.app import App
 from ollama_mcp.errors import ARGUMENTS, InternalError, OllamaError
 from ollama_mcp.files.mapping import Mapped
-from ollama_mcp.loops import off_the_loop
 from ollama_mcp.replies import StillRunning
-from ollama_mcp.replies.answer import Answer, Unfinished, Vectors
+from ollama_mcp.replies.answer import Answer, Unfinished
 from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.replies.ranking import Ranking
 from ollama_mcp.settings import Settings
@@ -136,9 +135,7 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
             if not tool.at_once:  # asking for what is there already must not be too often
                 app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
-            numbers = found.count if isinstance(found, Vectors) else 0
-            result = await off_the_loop(functools.partial(tool.render, found), numbers=numbers)
-            return _page(result, found, app, arguments, continue_as)
+            return _result(tool, found, app, arguments, continue_as)
         except Asking as asking:
             return asking.request
         except StillRunning as running:
@@ -153,12 +150,14 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
     return types.MethodType(guarded, app)
 
 
-def _page(
-    result: CallToolResult, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
+def _result(
+    tool: Tool, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
-    """The page that was asked for, where what was found is too long for one result."""
+    """What was found as a result, or the page of it that was asked for, where it is too long for one."""
+    number, page = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
     if isinstance(found, Ranking):
-        return ranking_report(found, caller_of(arguments.get("ctx")).page(app.settings))
+        return ranking_report(found, page)
+    result = tool.render(found)
     if not isinstance(found, Answer | Unfinished | Mapped | Comparison) or not found.handle:
         return result
     number, size = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)

@@ -24,10 +24,10 @@ from ollama_mcp.wire import Message
 
 chat: Toolset = Toolset("chat")
 
-# What Python callers may give, too; the published schemas are what language models write.
 Objects = list[dict[str, Any]]
 Model = Annotated[str, says('Name (no tag: latest). "" (default): configured, loaded or newest that fits.')]
 System = Annotated[str, says('System prompt. Default "".')]
+# Unions are for Python callers; the published schemas say what language models write.
 Options = Annotated[
     dict[str, Any] | OllamaOptions,
     WithJsonSchema({"type": "object"}),

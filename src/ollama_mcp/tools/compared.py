@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
-from mcp_types import CallToolResult, TextContent
+from mcp_types import CallToolResult
 from pydantic import BaseModel
 
 from ollama_mcp.replies.comparing import Compared, Comparison
-from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.replies.ranking import Ranked, Ranking
 from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.results import NOTES, STATS, facts, said, text_of
 
@@ -31,36 +30,30 @@ class RankReport(BaseModel):
     ranking: list[RankRow]
 
 
-def ranking_report(found: Ranking, page: Room | None = None) -> CallToolResult:
+def ranking_report(found: Ranking, page: Room = Room()) -> CallToolResult:  # noqa: B008 - frozen
     """The order and the scores; no vectors. Of more than a page holds the best, with how many follow."""
-    if page is not None:
-        found, more = _best(found, page.beside(" " * _MORE))
-        result = ranking_report(found)
-        if more:
-            (block,) = result.content
-            assert isinstance(block, TextContent)  # noqa: S101 - as `said` makes it
-            block.text += f"\nand {more} more, which do not fit here: send top, or fewer candidates at once"
-        return result
-    rows = [{"index": r.index, "score": round(r.score, 4), "text": r.text[:_SHOWN]} for r in found.rows]
-    lines = [f"{row.score:6.3f}  [{row.index}] {_short(row.text)}" for row in found.rows]
+    best = _best(found.rows, page.beside(" " * _AROUND))
+    rows = [{"index": r.index, "score": round(r.score, 4), "text": r.text[:_SHOWN]} for r in best]
+    lines = [f"{row.score:6.3f}  [{row.index}] {_short(row.text)}" for row in best]
+    if more := len(found.rows) - len(best):
+        lines.append(f"and {more} more, which do not fit here: send top, or fewer candidates at once")
     meta = {STATS: found.stats.as_data(), NOTES: found.notes}
     text = "\n".join([f"by {found.stats.model}, the best first:", *lines])
     return facts(text, {"model": found.stats.model, "ranking": rows}, meta)
 
 
-_MORE = 300
-"""Characters that stand around the rows."""
+_AROUND, _OF_A_ROW = 300, 60
+"""Characters that stand around the rows, and around the two texts of one."""
 
 
-def _best(found: Ranking, page: Room) -> tuple[Ranking, int]:
-    """The rows that a page holds as text and as data, at least one, and how many do not fit."""
-    kept = 0
-    for row in found.rows:
-        text = f"{_short(row.text)}{json.dumps(row.text[:_SHOWN], ensure_ascii=False)}" + " " * 60
+def _best(rows: list[Ranked], page: Room) -> list[Ranked]:
+    """Those that a page holds as text and as data, at least one."""
+    for kept, row in enumerate(rows):
+        text = _short(row.text) + json.dumps(row.text[:_SHOWN], ensure_ascii=False) + " " * _OF_A_ROW
         if kept and not page.holds(text):
-            break
-        page, kept = page.beside(text), kept + 1
-    return replace(found, rows=found.rows[:kept]), len(found.rows) - kept
+            return rows[:kept]
+        page = page.beside(text)
+    return rows
 
 
 def _short(text: str) -> str:

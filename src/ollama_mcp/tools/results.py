@@ -40,11 +40,11 @@ def words(answer: Answer) -> CallToolResult:
 
 
 def text_of(answer: Answer) -> str:
-    """All that an answer says, as one text; that it was cut off is its last line."""
+    """All that an answer says, as one text; that something was cut are its last lines."""
     calls = _calls(answer)
     if calls:  # nothing behind them: the text ends with JSON
         return "\n\n".join(filter(None, [str(answer), json.dumps(calls, ensure_ascii=False)]))
-    return "\n".join(filter(None, [str(answer), answer.cut]))
+    return "\n".join(filter(None, [str(answer), answer.cut, answer.prompt_cut]))
 
 
 def _calls(answer: Answer) -> list[Any]:

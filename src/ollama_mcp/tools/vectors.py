@@ -48,10 +48,9 @@ def _packed(vector: list[float]) -> str:
 
 
 def _summary(vectors: list[list[float]]) -> dict[str, Any]:
-    lengths = [round(sum(x * x for x in vector) ** 0.5, 4) for vector in vectors]
     few = vectors[:_MOST_COMPARED]
     return {
-        "norms": lengths[:_MOST_COMPARED],
+        "norms": [round(sum(x * x for x in vector) ** 0.5, 4) for vector in few],
         "similarity": [[round(similarity(a, b), 4) for b in few] for a in few] if len(few) > 1 else [],
     }
 
