@@ -8,8 +8,11 @@ import pytest
 from mcp.client import Client
 
 from ollama_mcp import App, create_server
+from ollama_mcp.errors import ARGUMENTS
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model, Script
+from ollama_mcp.tools import TOOLSETS
+from ollama_mcp.tools.binding import bind
 
 pytestmark = pytest.mark.anyio
 
@@ -219,6 +222,13 @@ async def test_a_remedy_names_a_model_as_the_tool_takes_it(call):
     assert failed(result, "MODEL_NOT_FOUND", 'Send "llama3.2:3b" in models')
     result = await call("ollama_chat", prompt="x", model="llama3.2:4b")
     assert failed(result, "MODEL_NOT_FOUND", 'Send model="llama3.2:3b"')
+
+
+async def test_what_the_tool_takes_is_forgotten_with_its_call(app):
+    """A host's own tool may call one of ours, and then fail in a way of its own."""
+    (status,) = [tool for tool in TOOLSETS["models"] if tool.name == "ollama_status"]
+    await bind(status, app)()
+    assert ARGUMENTS.get() is None
 
 
 async def test_who_sent_truncate_is_not_told_to_send_it(call, fake):

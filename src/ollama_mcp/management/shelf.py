@@ -75,7 +75,7 @@ class Loaded:
     model: str
     seconds: float
     was_loaded: bool
-    memory: InMemory | None
+    memory: InMemory | None = None
     notes: list[str] = field(default_factory=list[str])
 
 

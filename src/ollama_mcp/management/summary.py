@@ -27,9 +27,9 @@ class InMemory:
     """
 
     size: int
-    gpu: float | None
-    window: int
-    expires_at: str
+    gpu: float | None = None
+    window: int = 0
+    expires_at: str = ""
 
     @classmethod
     def of(cls, running: RunningModel | None) -> Self | None:

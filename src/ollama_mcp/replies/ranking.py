@@ -65,9 +65,8 @@ class Ranker:
             )
         found = await self._embedder.run(replace(ask, label=_label), reply)
         rank = partial(_ranked, found, ask.texts[1:])
-        rows = (
-            rank() if found.count <= _MANY else await anyio.to_thread.run_sync(rank, abandon_on_cancel=True)
-        )
+        is_long = found.count > _MANY
+        rows = await anyio.to_thread.run_sync(rank, abandon_on_cancel=True) if is_long else rank()
         return Ranking(rows[:top] if top else rows, found.stats, found.notes)
 
 

@@ -130,12 +130,12 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
 
     @functools.wraps(tool.function)
     async def guarded(app: App, /, **arguments: Any) -> Result:
-        ARGUMENTS.set(takes)
+        before = ARGUMENTS.set(takes)  # for the work that begins here, too, which has a copy
         try:
             if not tool.at_once:  # asking for what is there already must not be too often
                 app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
-            return _result(tool, found, app, arguments, continue_as)
+            return _rendered(tool, found, app, arguments, continue_as)
         except Asking as asking:
             return asking.request
         except StillRunning as running:
@@ -144,26 +144,28 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
             return offered(error, continue_as)
         except (Exception, SystemExit):  # noqa: BLE001 - as above: the SDK would wrap it in words of its own
             return failure(internal(tool.name))
+        finally:
+            ARGUMENTS.reset(before)
 
     parameters = list(tool.parameters(app.settings).values())
     guarded.__signature__ = inspect.Signature(parameters, return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]
     return types.MethodType(guarded, app)
 
 
-def _result(
+def _rendered(
     tool: Tool, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
 ) -> CallToolResult:
     """What was found as a result, or the page of it that was asked for, where it is too long for one."""
     number, page = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
-    if isinstance(found, Ranking):
-        return ranking_report(found, page)
-    result = tool.render(found)
-    if not isinstance(found, Answer | Unfinished | Mapped | Comparison) or not found.handle:
-        return result
-    number, size = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
-    if isinstance(found, Mapped):
-        return paged_rows(found, number, size, continue_as)
-    return paged(result, found, number, size, continue_as)
+    match found:
+        case Ranking():
+            return ranking_report(found, page)
+        case Mapped() if found.handle:
+            return paged_rows(found, number, page, continue_as)
+        case Answer() | Unfinished() | Comparison() if found.handle:
+            return paged(tool.render(found), found, number, page, continue_as)
+        case _:
+            return tool.render(found)
 
 
 def internal(name: str) -> InternalError:

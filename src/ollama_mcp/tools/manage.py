@@ -12,7 +12,7 @@ from ollama_mcp.app import App
 from ollama_mcp.management import Confirmation, Copied, Deleted, Transferred, creation
 from ollama_mcp.tools.asking import confirmed
 from ollama_mcp.tools.following import answered
-from ollama_mcp.tools.stock import CopyReport, DeleteReport, TransferReport, done
+from ollama_mcp.tools.stock import done
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
 
 manage: Toolset = Toolset("manage")
@@ -35,7 +35,7 @@ _NOTHING: dict[str, Any] = {}
 @manage.tool(
     "Download a model",
     done,
-    Annotated[CallToolResult, TransferReport],
+    Annotated[CallToolResult, Transferred],
     hints=_changes(destroys=False, leaves=True),
 )
 async def ollama_pull_model(
@@ -52,7 +52,7 @@ async def ollama_pull_model(
 @manage.tool(
     "Make a model",
     done,
-    Annotated[CallToolResult, TransferReport],
+    Annotated[CallToolResult, Transferred],
     hints=_changes(destroys=True),
     elsewhere={"from": 'Send it as "from_model".', "source": 'Send it as "from_model".'},
 )
@@ -89,7 +89,7 @@ async def ollama_create_model(
     return await confirmed(app.asked, ctx, confirm, create)
 
 
-@manage.tool("Copy a model", done, Annotated[CallToolResult, CopyReport], hints=_changes(destroys=True))
+@manage.tool("Copy a model", done, Annotated[CallToolResult, Copied], hints=_changes(destroys=True))
 async def ollama_copy_model(
     app: App,
     source: Annotated[str, says("Installed model.")],
@@ -103,7 +103,7 @@ async def ollama_copy_model(
     )
 
 
-@manage.tool("Delete a model", done, Annotated[CallToolResult, DeleteReport], hints=_changes(destroys=True))
+@manage.tool("Delete a model", done, Annotated[CallToolResult, Deleted], hints=_changes(destroys=True))
 async def ollama_delete_model(
     app: App, model: Name, confirm: Confirm = "", ctx: Context[Any, Any] | None = None
 ) -> Deleted:
@@ -114,7 +114,7 @@ async def ollama_delete_model(
 @manage.tool(
     "Publish a model",
     done,
-    Annotated[CallToolResult, TransferReport],
+    Annotated[CallToolResult, Transferred],
     hints=_changes(destroys=True, leaves=True),
 )
 async def ollama_push_model(

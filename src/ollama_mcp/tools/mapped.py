@@ -18,22 +18,11 @@ _SHORT = 200
 """Characters of an answer that has room in a line of a table."""
 
 
-class FileRow(BaseModel):
-    """What came of one file; `status` is answered, kept, cut or failed."""
-
-    file: str
-    status: str
-    answer: str = ""
-    written: str = ""
-    error: str = ""
-    note: str = ""
-
-
 class MapReport(BaseModel):
     """A row for each file, in their order."""
 
     model: str
-    files: list[FileRow]
+    files: list[Row]
     counts: dict[str, int] = {}
     seconds: float = 0
 

@@ -22,7 +22,7 @@ from ollama_mcp.tools.caller import is_anybody, principal
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.status import StatusReport, status_report
-from ollama_mcp.tools.stock import LoadReport, ModelCard, Shown, UnloadReport, done, shown
+from ollama_mcp.tools.stock import ModelCard, Shown, done, shown
 from ollama_mcp.tools.tables import columns, size_of
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
@@ -187,7 +187,7 @@ async def ollama_show_model(
     return await app.shelf.summary(model), part
 
 
-@models.tool("Load a model", done, Annotated[CallToolResult, LoadReport], hints=_IN_MEMORY)
+@models.tool("Load a model", done, Annotated[CallToolResult, Loaded], hints=_IN_MEMORY)
 async def ollama_load_model(
     app: App,
     model: Name,
@@ -200,7 +200,7 @@ async def ollama_load_model(
     return await answered(app, load, ctx, wait_s)
 
 
-@models.tool("Unload a model", done, Annotated[CallToolResult, UnloadReport], hints=_IN_MEMORY)
+@models.tool("Unload a model", done, Annotated[CallToolResult, Unloaded], hints=_IN_MEMORY)
 async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | None = None) -> Unloaded:
     """Take a model out of memory; it stays installed."""
     return await app.shelf.unload(model)

@@ -12,16 +12,8 @@ from pydantic import BaseModel
 
 from ollama_mcp.management import Copied, Deleted, Loaded, Summary, Transferred, Unloaded
 from ollama_mcp.management.amounts import told
+from ollama_mcp.management.summary import InMemory
 from ollama_mcp.tools.results import NOTES, facts
-
-
-class Memory(BaseModel):
-    """How a model is loaded: bytes, the share of them on the GPU from 0 to 1, tokens, a time."""
-
-    size: int
-    gpu: float | None = None
-    window: int
-    expires_at: str
 
 
 class ModelCard(BaseModel):
@@ -41,60 +33,12 @@ class ModelCard(BaseModel):
     is_cloud: bool
     parent: str
     requires: str
-    memory: Memory | None = None
+    memory: InMemory | None = None
     template: str | None = None
     system: str | None = None
     license: str | None = None
     messages: list[dict[str, Any]] | None = None
     metadata: dict[str, Any] | None = None
-
-
-class LoadReport(BaseModel):
-    """A model that is in memory; without `memory` where Ollama does not say."""
-
-    model: str
-    seconds: float
-    was_loaded: bool
-    memory: Memory | None = None
-    notes: list[str] = []
-
-
-class UnloadReport(BaseModel):
-    """A model that is not in memory any more; `freed` in bytes."""
-
-    model: str
-    was_loaded: bool
-    freed: int = 0
-
-
-class CopyReport(BaseModel):
-    """The model and its second name."""
-
-    source: str
-    model: str
-    digest: str = ""
-    size: int = 0
-
-
-class DeleteReport(BaseModel):
-    """What was deleted; `freed` in bytes, at most."""
-
-    model: str
-    digest: str
-    freed: int
-    notes: list[str] = []
-
-
-class TransferReport(BaseModel):
-    """A model that was pulled, made or pushed; `bytes` were moved, `size` is on disk."""
-
-    model: str
-    status: str
-    bytes: int
-    seconds: float
-    digest: str = ""
-    size: int = 0
-    notes: list[str] = []
 
 
 Shown = tuple[Summary, str]

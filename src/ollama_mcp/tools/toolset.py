@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from inspect import Parameter, signature
-from typing import Annotated, Any, TypeVar, cast, get_args
+from types import NoneType
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel, Field
@@ -43,11 +44,11 @@ class Tool:
     @property
     def placeholders(self) -> dict[str, Any] | None:
         """What its output schema requires also of a result that is a handle; None without a schema."""
-        told: tuple[type[BaseModel], ...] = get_args(self.returns)[1:]
+        told: tuple[type[Any], ...] = get_args(self.returns)[1:]
         if not told:
             return None
-        needed = {name: field for name, field in told[0].model_fields.items() if field.is_required()}
-        return {name: _EMPTY.get(field.annotation, []) for name, field in needed.items()}
+        kinds = get_type_hints(told[0]) if is_dataclass(told[0]) else _required(told[0])
+        return {name: _EMPTY.get(kind, []) for name, kind in kinds.items() if NoneType not in get_args(kind)}
 
     @property
     def name(self) -> str:
@@ -73,6 +74,10 @@ class Tool:
         """The parameters that these settings switch off, each with what a caller is told who sends it."""
         gone = self.parameters().keys() - self.parameters(settings).keys()
         return {name: mark.remedy for name in gone for mark in _marks(self.parameters()[name])}
+
+
+def _required(report: type[BaseModel]) -> dict[str, Any]:
+    return {name: one.annotation for name, one in report.model_fields.items() if one.is_required()}
 
 
 _EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, bool: False}
