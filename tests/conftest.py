@@ -1,9 +1,7 @@
 """What every test shares."""
 
 import asyncio
-import copy
 import gc
-import inspect
 import itertools
 import os
 import selectors
@@ -21,9 +19,9 @@ import blockbuster
 import pytest
 from anyio._backends._asyncio import AsyncIOBackend
 from hypothesis import HealthCheck, settings
+from mcp.server.mcpserver.prompts import Prompt
 
 from ollama_mcp.testing import FakeOllama
-from ollama_mcp.tools import binding
 
 # No machine is too slow for an example, and the first one waits for tables that hypothesis makes once.
 settings.register_profile("quick", deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
@@ -99,22 +97,17 @@ def figure(thorough: bool) -> Callable[[float], float]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _schemas_once() -> Iterator[None]:
-    """Make each tool's schemas once: a thousand tests have a server, for which the SDK takes 70 ms."""
-    make, made = binding.SDKTool.from_function, dict[str, Any]()
+def _prompts_once() -> Iterator[None]:
+    """Make each prompt's arguments once: a thousand tests have a server, for which the SDK takes 10 ms."""
+    make, made = Prompt.from_function, dict[str, Prompt]()
 
-    def from_function(function: Any, name: str, title: str, description: str, *, annotations: Any) -> Any:
-        key = (
-            f"{function.__module__} {name} {title} {description} {annotations} {inspect.signature(function)}"
-        )
-        if key not in made:
-            made[key] = make(function, name, title, description, annotations=annotations)
-        tool = made[key]
-        own = {"fn": function, "fn_metadata": tool.fn_metadata.model_copy()}
-        return tool.model_copy(update={**own, "parameters": copy.deepcopy(tool.parameters)})
+    def from_function(function: Any, name: str, title: str, description: str, **more: Any) -> Prompt:
+        if name not in made:
+            made[name] = make(function, name, title, description, **more)
+        return made[name].model_copy(update={"fn": function})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(binding, "SDKTool", SimpleNamespace(from_function=from_function))
+        patch.setattr(Prompt, "from_function", from_function)
         yield
 
 

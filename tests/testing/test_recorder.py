@@ -1,5 +1,6 @@
 """The recorder writes down what went over the wire, byte for byte, and nothing that is secret."""
 
+import asyncio
 import json
 import logging
 import os
@@ -165,6 +166,22 @@ async def test_what_is_going_on_when_it_stops_is_not_written(fake, made, dial):
     await made.stop()
     assert made.written == []
     await fake.wait_for(lambda fake: fake.disconnects == 1)
+
+
+async def test_a_whole_answer_is_written_though_the_server_keeps_the_connection(dial, tmp_path):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Recorder(f"http://127.0.0.1:{port}", tmp_path / "kept") as made:
+            raw = await dial(made)
+            raw.send("GET", "/api/version")
+            await raw.until(b"{}")
+    assert [path.name for path in made.written] == ["001-version.json"]
 
 
 async def test_a_query_and_a_prefix_reach_ollama_and_are_not_written(fake, dial, tmp_path):

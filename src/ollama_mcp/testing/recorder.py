@@ -89,7 +89,7 @@ class Recorder(Listener):
         await super().start()
 
     async def stop(self) -> None:
-        """Close; what is going on is broken off and not written, since neither side ended it."""
+        """Close; an answer that is not complete is broken off and not written: neither side ended it."""
         self._is_stopping = True
         await super().stop()
 
@@ -118,10 +118,12 @@ class Recorder(Listener):
     # --- writing --------------------------------------------------------------------------------
 
     def _write(self, request: Request, pieces: list[tuple[float, bytes]], end: str) -> None:
-        if self._is_stopping or not pieces:
+        if not pieces:
             return
         secrets = Secrets(self._secrets | credentials(request))
         try:
+            if self._is_stopping and not read_answer(b"".join(piece for _, piece in pieces)).is_complete:
+                return
             self._save(self._exchange(request, _cleaned(pieces, secrets), secrets, end))
         except (BadFraming, NotWritable, OSError) as error:
             why = "it is no HTTP" if isinstance(error, BadFraming) else error  # what it is may be secret

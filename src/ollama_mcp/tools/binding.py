@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import logging
@@ -87,14 +88,16 @@ def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> Publis
         names: The tools of ours that the host gets: our names, and theirs there.
     """
     bound = bind(tool, app, names)
-    plain = SDKTool.from_function(bound, name, tool.title, _description(tool), annotations=tool.annotations)
-    output = plain.fn_metadata.output_schema
-    if output is not None:
-        plain.fn_metadata.output_schema = _described(output, outlives=tool.outlives)
-    parameters = slim(plain.parameters)
+    key = f"{tool.name} {' '.join(tool.parameters(app.settings))}"
+    if key not in _declared:  # the SDK takes 5 ms for one
+        _declared[key] = _declare(tool, bound)
+    declared = _declared[key]
+    parameters = copy.deepcopy(declared.parameters)
     if "ollama_continue" not in names:  # then a call waits as long as it takes
         parameters["properties"].pop("wait_s", None)
-    fields: dict[str, Any] = dict(plain) | {
+    fields: dict[str, Any] = dict(declared) | {
+        "fn": bound,
+        "name": name,
         "parameters": parameters,
         "check": ArgumentCheck(tool, app.settings),
         "settings": app.settings,
@@ -102,6 +105,19 @@ def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> Publis
         "counted_as": tool.name,
     }
     return PublishedTool(**fields)
+
+
+_declared: dict[str, SDKTool] = {}
+"""What the SDK makes of our functions, each by its name and parameters."""
+
+
+def _declare(tool: Tool, bound: Callable[..., Awaitable[Result]]) -> SDKTool:
+    made = SDKTool.from_function(
+        bound, tool.name, tool.title, _description(tool), annotations=tool.annotations
+    )
+    if made.fn_metadata.output_schema is not None:
+        made.fn_metadata.output_schema = _described(made.fn_metadata.output_schema, outlives=tool.outlives)
+    return made.model_copy(update={"parameters": slim(made.parameters)})
 
 
 def _described(output: dict[str, Any], *, outlives: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
+from functools import cache
 from inspect import Parameter, signature
 from types import NoneType
 from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
@@ -58,7 +59,7 @@ class Tool:
     @property
     def outlives(self) -> bool:
         """Whether its calls may return a handle, and go on."""
-        return not self.at_once and "wait_s" in signature(self.function).parameters
+        return not self.at_once and "wait_s" in self.parameters()
 
     @property
     def reads(self) -> bool:
@@ -67,13 +68,18 @@ class Tool:
 
     def parameters(self, settings: Settings | None = None) -> dict[str, Parameter]:
         """Those of the function, without what these settings switch off; all of them without settings."""
-        found = signature(self.function, eval_str=True).parameters
+        found = _parameters(self.function)
         return {name: p for name, p in found.items() if settings is None or not _is_off(p, settings)}
 
     def off(self, settings: Settings) -> dict[str, str]:
         """The parameters that these settings switch off, each with what a caller is told who sends it."""
         gone = self.parameters().keys() - self.parameters(settings).keys()
         return {name: mark.remedy for name in gone for mark in _marks(self.parameters()[name])}
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> Mapping[str, Parameter]:
+    return signature(function, eval_str=True).parameters
 
 
 def _required(report: type[BaseModel]) -> dict[str, Any]:
