@@ -12,7 +12,6 @@ from ollama_mcp.client import OllamaClient
 from ollama_mcp.files.mapping import Mapper
 from ollama_mcp.guards import Gate, RateLimit
 from ollama_mcp.loops import PerLoop
-from ollama_mcp.management.confirmation import Asked
 from ollama_mcp.management.installed import InstalledNames
 from ollama_mcp.management.shelf import Shelf
 from ollama_mcp.management.transfers import Transfers
@@ -52,7 +51,6 @@ class App:
     gate: Gate
     limit: RateLimit
     overview: Overview
-    asked: Asked
     judge: Judge
     calls: Tally = field(default_factory=Tally)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
@@ -114,7 +112,6 @@ class App:
             gate=gate,
             limit=RateLimit(settings.rate, settings.burst),
             overview=Overview(client, gate, replies),
-            asked=Asked(),
             judge=judge,
         )
 

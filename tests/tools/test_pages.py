@@ -13,7 +13,7 @@ from mcp_types import CallToolResult
 from ollama_mcp.plain import clean_text
 from ollama_mcp.testing import Script
 from ollama_mcp.tools.clients import Room
-from ollama_mcp.tools.handles import pages
+from ollama_mcp.tools.rendering import pages
 
 REPLY = "ollama-mcp/reply"
 WORDS = [f"word{n} " for n in range(10)]

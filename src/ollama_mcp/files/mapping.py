@@ -243,10 +243,10 @@ class Mapper:
         ask = attached(run.ask, [content], self._settings.limits)
         for _ in range(_TRIES - 1):
             try:
-                return await self._generator.answer(ask, Reply("tok", run.reply.principal))
+                return await self._generator.answer(ask, run.reply.part(content.name, "tok"))
             except Busy as error:
                 await anyio.sleep(min(error.retry_after_s or 1.0, _LONGEST_WAIT_S))
-        return await self._generator.answer(ask, Reply("tok", run.reply.principal))
+        return await self._generator.answer(ask, run.reply.part(content.name, "tok"))
 
 
 def _row(content: Content, status: Status, kept: Kept, note: str = "") -> Row:

@@ -4,15 +4,13 @@ What cannot be taken back wants a `Confirmation`; whoever has none gets `NotConf
 to confirm. Asking somebody is the business of the rings above.
 """
 
-from ollama_mcp.management.confirmation import ASKED_S, Asked, Confirmation
+from ollama_mcp.management.confirmation import Confirmation
 from ollama_mcp.management.creation import Creation, creation
 from ollama_mcp.management.shelf import Copied, Deleted, Loaded, Shelf, Unloaded
 from ollama_mcp.management.summary import Summary
 from ollama_mcp.management.transfers import Transferred, Transfers
 
 __all__ = [
-    "ASKED_S",
-    "Asked",
     "Confirmation",
     "Copied",
     "Creation",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,8 +10,6 @@ from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.management.amounts import told
 from ollama_mcp.names import canonical
 from ollama_mcp.wire import ModelInfo
-
-ASKED_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -42,42 +36,6 @@ def meant(confirmed: Confirmation | None, digest: str) -> Confirmation | None:
     if confirmed is None or confirmed.digest is not None:
         return confirmed
     return replace(confirmed, digest=digest)
-
-
-class Asked:
-    """Questions whose answers come with a later call: each is for who was asked, for ten minutes, and once.
-
-    The questions travel with the calls, sealed by the ring above; only the numbers of those that have
-    been answered are remembered, for as long as they could come again.
-
-    Args:
-        clock: Seconds that only grow.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._answered: dict[str, float] = {}
-
-    def ask(self, wanted: Confirmation, principal: str) -> str:
-        """What is to come back with the answer."""
-        return json.dumps([wanted.model, wanted.digest, principal, secrets.token_hex(16), self._clock()])
-
-    def answered(self, state: str, principal: str) -> Confirmation:
-        """What was asked, for the one answer to it.
-
-        Raises:
-            NotConfirmed: It was answered before, too long ago, or was asked of somebody else.
-        """
-        model, digest, asked, number, at = json.loads(state)
-        oldest = self._clock() - ASKED_S
-        self._answered = {known: when for known, when in self._answered.items() if when > oldest}
-        if asked != principal or number in self._answered or at <= oldest:
-            raise NotConfirmed(
-                "that question was answered before, or is too old",
-                "Call again without the answer; the user is asked anew.",
-            )
-        self._answered[number] = at
-        return Confirmation(model, digest)
 
 
 @dataclass(frozen=True)

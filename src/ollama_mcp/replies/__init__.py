@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from ollama_mcp.replies.kept import Retention
 from ollama_mcp.replies.registry import Replies
-from ollama_mcp.replies.reply import Reply, State, StillRunning
+from ollama_mcp.replies.reply import InputRequired, Part, Reply, State, StillRunning
 
-__all__ = ["Replies", "Reply", "Retention", "State", "StillRunning"]
+__all__ = ["InputRequired", "Part", "Replies", "Reply", "Retention", "State", "StillRunning"]

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.errors import CallerError, InvalidArgument, OllamaError
-from ollama_mcp.guards import Ticket
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import Ask
 from ollama_mcp.replies.generation import Generator
-from ollama_mcp.replies.reply import Reply, State
+from ollama_mcp.replies.reply import Part, Reply
 
 _MOST = 8
 
@@ -43,32 +42,6 @@ class Comparison:
         return sum(row.answer.size for row in self.rows if row.answer is not None)
 
 
-class _Turn(Reply[Answer]):
-    """One model's turn: a Reply of its own, whose progress is that of the whole."""
-
-    def __init__(self, whole: Reply[Comparison], place: str) -> None:
-        super().__init__(whole.unit, whole.principal)
-        self._whole = whole
-        whole.tell = lambda: [place, self.model or "…", self.summary()]
-        whole.restart()
-
-    def queue(self, ticket: Ticket) -> None:
-        super().queue(ticket)
-        self._whole.queue(ticket)
-
-    def enter(self) -> None:
-        super().enter()
-        self._whole.enter()
-
-    def advance(self, state: State, units: int = 1) -> None:
-        super().advance(state, units)
-        self._whole.advance(state, units)
-
-    def write(self, text: str, thoughts: str = "") -> None:
-        super().write(text, thoughts)
-        self._whole.write(text, thoughts)
-
-
 class Comparer:
     """Asks several models the same."""
 
@@ -93,7 +66,7 @@ class Comparer:
             if name in unknown:
                 rows.append(Compared(name, None, unknown[name]))
                 continue
-            rows.append(await self._asked(ask, name, _Turn(reply, f"model {place} of {len(names)}")))
+            rows.append(await self._asked(ask, name, reply.part(f"model {place} of {len(names)}")))
         return Comparison(rows)
 
     async def _unknown(self, names: Sequence[str], ask: Ask) -> dict[str, OllamaError]:
@@ -112,9 +85,9 @@ class Comparer:
             raise wrong[names[0]]
         return wrong
 
-    async def _asked(self, ask: Ask, model: str, turn: Reply[Answer]) -> Compared:
+    async def _asked(self, ask: Ask, model: str, part: Part) -> Compared:
         own = replace(ask, request=ask.request.model_copy(update={"model": model}))
         try:
-            return Compared(model, await self._generator.run(own, turn))
+            return Compared(model, await self._generator.run(own, part))
         except OllamaError as error:
             return Compared(model, None, error)

@@ -22,7 +22,7 @@ from ollama_mcp.replies.finished import Ending, cut_json, does_not_fit, is_close
 from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.judge import Judge
 from ollama_mcp.replies.lowered import ceilings, lowered
-from ollama_mcp.replies.reply import Reply, State
+from ollama_mcp.replies.reply import Part, State
 from ollama_mcp.replies.schema import repair_request
 from ollama_mcp.replies.thinking import ThinkSplitter
 from ollama_mcp.settings import Settings
@@ -81,7 +81,7 @@ class _Run:
     ask: Ask
     choice: Choice
     request: GenerationRequest
-    reply: Reply[Answer]
+    reply: Part
     window: int | None = None
     """The loaded window, where it had to be asked for before the end."""
     grown: bool = False
@@ -140,7 +140,7 @@ class Generator:
         self._gate = gate
         self._settings = settings
 
-    async def run(self, ask: Ask, reply: Reply[Answer]) -> Answer:
+    async def run(self, ask: Ask, reply: Part) -> Answer:
         """Answer an Ask; `reply` shows how far it is.
 
         Raises:
@@ -149,7 +149,7 @@ class Generator:
         await self.check(ask)
         return await self.answer(ask, reply)
 
-    async def answer(self, ask: Ask, reply: Reply[Answer]) -> Answer:
+    async def answer(self, ask: Ask, reply: Part) -> Answer:
         """As `run`, of an Ask that was checked."""
         reply.notes.extend(ask.notes)
         run = await self._begin(ask, reply)
@@ -164,7 +164,7 @@ class Generator:
         if ask.schema:
             await self._judge.check(ask.schema)
 
-    async def _begin(self, ask: Ask, reply: Reply[Answer]) -> _Run:
+    async def _begin(self, ask: Ask, reply: Part) -> _Run:
         settings = self._settings
         choice = await self._catalog.resolve(ask.request.model, ask.needs, default=settings.chat_model)
         model = choice.model
@@ -333,7 +333,7 @@ def _splitter(run: _Run) -> ThinkSplitter | None:
     return ThinkSplitter(may_be_inside=run.choice.model.opens_thinking and run.request.think is False)
 
 
-def _tell(reply: Reply[Answer], chunk: Chunk, text: str, *, certain: bool) -> None:
+def _tell(reply: Part, chunk: Chunk, text: str, *, certain: bool) -> None:
     thinks = bool(chunk.thoughts)
     if chunk.text or thinks or chunk.calls:
         reply.advance(State.THINKING if thinks else State.WRITING)

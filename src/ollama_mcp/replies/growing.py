@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from ollama_mcp.catalog import Catalog, Model
 from ollama_mcp.errors import ContextOverflow, Upstream
 from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
-from ollama_mcp.replies.reply import Reply
+from ollama_mcp.replies.reply import Part
 from ollama_mcp.settings import Settings
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Growing:
         self._windows = windows
         self._settings = settings
 
-    async def run(self, model: Model, reply: Reply[Any], attempt: Attempt[T]) -> T:
+    async def run(self, model: Model, reply: Part, attempt: Attempt[T]) -> T:
         """Send it; where it does not fit, send it in a larger window, if there may be one.
 
         Raises:
@@ -66,7 +66,7 @@ class Growing:
             raise
         return await self._again(model, reply, attempt, need)
 
-    async def _again(self, model: Model, reply: Reply[Any], attempt: Attempt[T], need: Need) -> T:
+    async def _again(self, model: Model, reply: Part, attempt: Attempt[T], need: Need) -> T:
         limit = window_limit(model.max_context, self._settings.max_context)
         refusal = overflow(
             model.name,

@@ -38,6 +38,18 @@ _LOOK_S = 1.0
 STEP = 0.001
 
 
+class Series:
+    """The values of one request's progress, which strictly increase, whatever is counted for it."""
+
+    def __init__(self) -> None:
+        self._value = 0.0
+
+    def next(self, value: float) -> float:
+        """The value to send: `value`, but always more than the last one."""
+        self._value = max(self._value + STEP, value)
+        return self._value
+
+
 class Relay:
     """Reports of one Reply to one caller.
 
@@ -45,13 +57,14 @@ class Relay:
         reply: What is watched.
         send: Where the reports go; it may block.
         form: status (a line about the state) or text (exactly the new text since the last report).
+        series: That of the request, which may have several Replies after or beside one another.
     """
 
-    def __init__(self, reply: Reply[Any], send: Send, form: str) -> None:
+    def __init__(self, reply: Reply[Any], send: Send, form: str, series: Series) -> None:
         self._reply = reply
         self._send = send
         self._form = form
-        self._value = 0.0
+        self._series = series
         self._mark = 0
         self._sent_at: float | None = None
 
@@ -72,26 +85,27 @@ class Relay:
 
     async def _look(self) -> None:
         """Find out where a Reply is from which nothing has come yet; a first token ends that."""
-        reply = self._reply
-        if reply.first_at is not None or reply.look is None:
+        part = self._reply.active
+        if part.first_at is not None or part.look is None:
             return
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._until_begun, group.cancel_scope)
-            with suppress(OllamaError), anyio.move_on_after(_LOOK_S):
-                await reply.look()
-            group.cancel_scope.cancel()
 
-    async def _until_begun(self, looking: anyio.CancelScope) -> None:
-        await self._reply.begun.wait()
-        looking.cancel()
+        async def until_begun(looking: anyio.CancelScope) -> None:
+            await part.begun.wait()
+            looking.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(until_begun, group.cancel_scope)
+            with suppress(OllamaError), anyio.move_on_after(_LOOK_S):
+                await part.look()
+            group.cancel_scope.cancel()
 
     async def _report(self) -> None:
         reply = self._reply
-        self._value = max(self._value + STEP, float(reply.count))
-        total = float(reply.total) if reply.total and reply.total >= self._value else None
+        value = self._series.next(float(reply.count))
+        total = float(reply.total) if reply.total and reply.total >= value else None
         message = self._message()
         try:
-            await self._send(self._value, total, message)
+            await self._send(value, total, message)
         finally:
             # A send that was cancelled may have reached the client, too, and as late as now.
             self._sent_at = time.monotonic()
@@ -116,12 +130,14 @@ class Relay:
 
 
 @asynccontextmanager
-async def reported(reply: Reply[Any], send: Send | None, form: str) -> AsyncGenerator[None]:
+async def reported(
+    reply: Reply[Any], send: Send | None, form: str, series: Series | None = None
+) -> AsyncGenerator[None]:
     """Report a Reply for as long as the context lasts; without `send` nothing is computed."""
     if send is None:
         yield
         return
-    relay = Relay(reply, send, form)
+    relay = Relay(reply, send, form, series or Series())
     # A task of its own, not a task group: the failure of the call must come out as it is.
     task = asyncio.get_running_loop().create_task(relay.run())
     task.add_done_callback(_gone)

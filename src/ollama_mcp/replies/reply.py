@@ -1,7 +1,7 @@
-"""A Reply: one generation (or batch of embeddings), from its first byte to its last, as others see it.
+"""A Reply: one piece of work, from its first byte to its last, as others see it. It may have parts.
 
 The work runs in a task of its own, so that it can outlive the call that began it; callers wait for
-it, watch it and cancel it through this object.
+it, watch it, answer its questions and cancel it through this object.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from typing import Any, Generic, TypeVar, cast
 
 import anyio
 
-from ollama_mcp.errors import Cancelled, OllamaError, StreamBroken
+from ollama_mcp.errors import Cancelled, NotConfirmed, OllamaError, StreamBroken
 from ollama_mcp.guards import TRANSFERS, Ticket
 from ollama_mcp.loops import own_copy
 from ollama_mcp.replies.answer import Unfinished
 
 T = TypeVar("T")
 
+ASKED_S = 600.0
+"""Seconds that a user has for an answer."""
 _CLOSE_S = 1.0
 _TAIL = 400
 """Characters of the newest text that are kept for the status line."""
@@ -39,6 +41,7 @@ class State(StrEnum):
     THINKING = "thinking"
     WRITING = "writing"
     WORKING = "working"
+    INPUT_REQUIRED = "input_required"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -66,29 +69,66 @@ class StillRunning(Exception):
         return self.reply.handle
 
 
-class Reply(Generic[T]):
-    """One piece of work in flight or finished.
+class InputRequired(Exception):
+    """A Reply waits for an answer of its user, whom nobody has asked yet. Not a failure.
 
     Attributes:
-        handle: Its name, which nobody can guess; valid once `Replies` keeps it.
+        reply: The Reply, with its `question`.
+    """
+
+    def __init__(self, reply: Reply[Any]) -> None:
+        super().__init__("the user has to be asked")
+        self.reply = reply
+
+
+class Question:
+    """A question that a Reply puts to its user.
+
+    Attributes:
+        text: What the user reads.
+        key: Its name, which nobody can guess.
+        asking: What asks the user, while something does.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.key = secrets.token_hex(16)
+        self.asking: asyncio.Task[Any] | None = None
+        self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def answer(self, refusal: OllamaError | None = None) -> None:
+        """Let the Reply go on, or fail with a refusal; only the first answer counts."""
+        if self._answer.done():
+            return
+        if refusal is None:
+            self._answer.set_result(None)
+        else:
+            self._answer.set_exception(refusal)
+
+    async def answered(self) -> None:
+        """Wait for the answer; a refusal is raised."""
+        await self._answer
+
+
+class Part:
+    """Work as whoever does it tells it: a whole Reply, or a part of one (a model of a comparison).
+
+    Attributes:
         principal: Who asked for it: nobody else finds it.
         state: Where it is.
         model: The model that works, once that is known.
-        unit: What `count` counts: tok, texts or bytes.
+        unit: What `count` counts: tok, texts, files or bytes.
         count: Units so far; a token of Ollama's stream is one of its lines.
         total: How many there will be at most, where that is known.
         notes: What the caller should know.
         ticket: Its place in the line before the model, while it is there.
         begun: Set with the first unit.
-        look: Finds out where a Reply is from which nothing has come yet.
-        waiters: How many wait for it now.
-        asked_at: When somebody last did.
+        look: Finds out where work is from which nothing has come yet.
         ended_at: When it ended; None while it goes on.
         tell: Says how far it is, in parts of the status line, where the count alone says too little.
     """
 
-    def __init__(self, unit: str = "tok", principal: str = "") -> None:
-        self.handle: str = secrets.token_hex(16)
+    def __init__(self, unit: str = "tok", principal: str = "", whole: Part | None = None) -> None:
         self.principal = principal
         self.state: State = State.WAITING
         self.model = ""
@@ -102,34 +142,27 @@ class Reply(Generic[T]):
         self.tell: Callable[[], list[str]] | None = None
         self.started_at: float = time.monotonic()
         self.first_at: float | None = None
-        self.waiters: int = 0
-        self.asked_at: float = self.started_at
         self.ended_at: float | None = None
+        self._whole = whole
         self._written: list[str] = []
         self._settled: list[str] = []
         self._tail = ""
-        self._task: asyncio.Task[T] | None = None
-        self._result: T | None = None
-        self._failure: BaseException | None = None
-        self._stopped: OllamaError | None = None
 
     # --- for the one who works ------------------------------------------------------------------
-
-    def run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin; the task is the one to cancel and to keep."""
-        self._task = asyncio.get_running_loop().create_task(work)
-        self._task.add_done_callback(self._ended)
-        return self._task
 
     def queue(self, ticket: Ticket) -> None:
         """Say that it stands in line."""
         self.ticket = ticket
         self.state = State.QUEUED
+        if self._whole:
+            self._whole.queue(ticket)
 
     def enter(self) -> None:
         """Say that its turn has come."""
         self.ticket = None
         self.state = State.WAITING
+        if self._whole:
+            self._whole.enter()
 
     def advance(self, state: State, units: int = 1) -> None:
         """Say that units have come."""
@@ -138,6 +171,8 @@ class Reply(Generic[T]):
         if self.first_at is None:
             self.first_at = time.monotonic()
             self.begun.set()
+        if self._whole:
+            self._whole.advance(state, units)
 
     async def find_out(self, is_loaded: Callable[[str], Awaitable[bool]]) -> None:
         """Tell a model that is loading from one that reads: nothing comes from either."""
@@ -156,11 +191,156 @@ class Reply(Generic[T]):
         if text:
             self._written.append(text)
         self._tail = (self._tail + (text or thoughts))[-_TAIL:]
+        if self._whole:
+            self._whole.write(text, thoughts)
 
     def settle(self, text: str) -> None:
         """Say that this text is the next part of the answer, come what may."""
         if text:
             self._settled.append(text)
+
+    # --- for those who watch --------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, however."""
+        return self.state in _ENDED
+
+    @property
+    def text(self) -> str:
+        """What is written so far of a draft that is not finished, or that was broken off."""
+        return "".join(self._written)
+
+    def text_since(self, mark: int) -> tuple[str, int]:
+        """The text of the answer that was settled since `mark`, and the next mark."""
+        return "".join(self._settled[mark:]), len(self._settled)
+
+    def status(self, limit: int = 160) -> str:
+        """One line for a person: how far it is, how fast, the tail of the text."""
+        line = " · ".join([*self._told(), *self.notes[-1:]])
+        line = " ".join(line.split())
+        room = limit - len(line) - len(" · …")
+        tail = " ".join(self._tail.split())
+        if not tail or room < 8:
+            return line[:limit]
+        return f"{line} · {tail if len(tail) <= room else '…' + tail[-room:]}"
+
+    def summary(self) -> str:
+        """How far it is, without any of its text."""
+        told = self._told()
+        is_plain = self.state not in {State.THINKING, State.INPUT_REQUIRED}
+        is_plain = is_plain and self.tell is None and self.first_at is not None
+        return " · ".join([*told, self.state.value] if is_plain else told)
+
+    def _told(self) -> list[str]:
+        if self.tell is not None and self.ticket is None:
+            return self.tell()
+        return self._waited() if self.first_at is None else self._counted()
+
+    def _waited(self) -> list[str]:
+        waited = int(time.monotonic() - self.started_at)
+        return [self._where() + (f", {waited} s" if waited else "")]
+
+    def _where(self) -> str:
+        if self.ticket is not None and (position := self.ticket.position):
+            before = self.model if self.ticket.model == TRANSFERS else self.ticket.model
+            return f"{ordinal(position)} in line for {before}"
+        if self.state is State.LOADING:
+            return f"loading {self.model}"
+        is_early = self.state in {State.WAITING, State.QUEUED}
+        return f"waiting for {self.model or 'Ollama'}" if is_early else self.state.value
+
+    def _counted(self) -> list[str]:
+        elapsed = (self.ended_at or time.monotonic()) - (self.first_at or self.started_at)
+        of = f"/{self.total}" if self.total and self.unit != "tok" else ""
+        parts = [f"{self.count}{of} {self.unit}"]
+        if elapsed > 0.2 and self.count > 1:
+            parts.append(f"{(self.count - 1) / elapsed:.0f} {self.unit}/s")
+        return ["thinking", *parts] if self.state is State.THINKING else parts
+
+
+class Reply(Part, Generic[T]):
+    """One piece of work in flight or finished.
+
+    Attributes:
+        handle: Its name, which nobody can guess; valid once `Replies` keeps it.
+        active: The part that works now; itself where it has none.
+        may_ask: Whether it may have a question to its user.
+        question: What its user is to answer before it goes on.
+        subject: What a call asked for that may ask its user.
+        waiters: How many wait for it now.
+        asked_at: When somebody last did.
+    """
+
+    def __init__(self, unit: str = "tok", principal: str = "") -> None:
+        super().__init__(unit, principal)
+        self.handle: str = secrets.token_hex(16)
+        self.active: Part = self
+        self.may_ask = False
+        self.question: Question | None = None
+        self.subject = ""
+        self.waiters: int = 0
+        self.asked_at: float = self.started_at
+        self._unasked: asyncio.Event = asyncio.Event()
+        """Set while there is a question that nobody asks the user."""
+        self._task: asyncio.Task[T] | None = None
+        self._result: T | None = None
+        self._failure: BaseException | None = None
+        self._stopped: OllamaError | None = None
+
+    # --- for the one who works ------------------------------------------------------------------
+
+    def run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin; the task is the one to cancel and to keep."""
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._ended)
+        return self._task
+
+    def part(self, title: str, unit: str = "") -> Part:
+        """Begin a part. One that counts the same is told in the status line, and its count is added.
+
+        Args:
+            title: Which it is: "model 2 of 3".
+            unit: What it counts, if that is something else.
+        """
+        if unit and unit != self.unit:
+            return Part(unit, self.principal)
+        part = self.active = Part(self.unit, self.principal, self)
+        self.tell = lambda: [title, part.model or "…", part.summary()]
+        self.restart()
+        return part
+
+    async def ask(self, text: str) -> None:
+        """Put a question to the user, and wait for their yes.
+
+        Raises:
+            NotConfirmed: They did not say it, or not within `ASKED_S`.
+        """
+        self.question = question = Question(text)
+        before, self.state = self.state, State.INPUT_REQUIRED
+        self._unasked.set()
+        try:
+            async with asyncio.timeout(ASKED_S):
+                await question.answered()
+        except TimeoutError:
+            raise NotConfirmed("the user did not answer in time", "Ask the user, and call again.") from None
+        finally:
+            self.question, self.state = None, before
+            self._unasked.clear()
+            if question.asking is not None:
+                question.asking.cancel()
+
+    def close_question(self, refusal: OllamaError | None) -> None:
+        """Take the user's answer: None is a yes."""
+        if self.question is not None:
+            self._unasked.clear()
+            self.question.answer(refusal)
+
+    def asked_by(self, asking: asyncio.Task[Any]) -> None:
+        """Say what asks the user the question."""
+        if self.question is not None:
+            self.question.asking = asking
+            self._unasked.clear()
 
     def _ended(self, task: asyncio.Task[T]) -> None:
         """Keep what came of it, and nothing else: a task holds the whole call in which it was begun."""
@@ -180,6 +360,11 @@ class Reply(Generic[T]):
         self._written = [self.text]
         self._settled.clear()
 
+    def _told(self) -> list[str]:
+        if self.question is not None:
+            return [f"waiting for the user to answer: {self.question.text}"]
+        return super()._told()
+
     # --- for those who wait and watch -----------------------------------------------------------
 
     async def result(self) -> T:
@@ -194,26 +379,39 @@ class Reply(Generic[T]):
             await self.cancel()
             raise
 
-    async def wait(self, within: float | None = None) -> T:
+    async def wait(self, within: float | None = None, *, asks: bool = False) -> T:
         """Wait for the end; whoever waits may be cancelled, and the work goes on.
 
         Args:
             within: Seconds to wait; None is as long as it takes.
+            asks: Whether the waiter can ask the user, and so returns for a question.
 
         Raises:
             OllamaError: The work failed, or was cancelled.
             StillRunning: It has not ended in that time.
+            InputRequired: It has a question that nobody asks the user yet.
         """
         if self._task is None and not self.finished:
             raise RuntimeError("this Reply was not started")
         self.waiters += 1
         try:
-            if self._task is not None:
+            if self._task is not None and asks:
+                await self._end_or_question(self._task, within)
+            elif self._task is not None:
                 await asyncio.wait([self._task], timeout=within)
         finally:
             self.waiters -= 1
             self.asked_at = time.monotonic()
+        if asks and self._unasked.is_set():
+            raise InputRequired(self)
         return self._outcome()
+
+    async def _end_or_question(self, task: asyncio.Task[T], within: float | None) -> None:
+        unasked = asyncio.get_running_loop().create_task(self._unasked.wait())
+        try:
+            await asyncio.wait([task, unasked], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unasked.cancel()
 
     def _outcome(self) -> T:
         if not self.finished:
@@ -269,67 +467,11 @@ class Reply(Generic[T]):
                 await asyncio.wait([task], timeout=_CLOSE_S)
 
     @property
-    def finished(self) -> bool:
-        """Whether it has ended, however."""
-        return self.state in _ENDED
-
-    @property
-    def text(self) -> str:
-        """What is written so far of a draft that is not finished, or that was broken off."""
-        return "".join(self._written)
-
-    @property
     def size(self) -> int:
         """Bytes, about, that it holds on to."""
         if self.state is State.DONE:
             return getattr(self._result, "size", 0)
         return sum(map(sys.getsizeof, self._written))
-
-    def text_since(self, mark: int) -> tuple[str, int]:
-        """The text of the answer that was settled since `mark`, and the next mark."""
-        return "".join(self._settled[mark:]), len(self._settled)
-
-    def status(self, limit: int = 160) -> str:
-        """One line for a person: how far it is, how fast, the tail of the text."""
-        line = " · ".join([*self._told(), *self.notes[-1:]])
-        line = " ".join(line.split())
-        room = limit - len(line) - len(" · …")
-        tail = " ".join(self._tail.split())
-        if not tail or room < 8:
-            return line[:limit]
-        return f"{line} · {tail if len(tail) <= room else '…' + tail[-room:]}"
-
-    def summary(self) -> str:
-        """How far it is, without any of its text."""
-        told = self._told()
-        is_plain = self.tell is None and self.first_at is not None and self.state is not State.THINKING
-        return " · ".join([*told, self.state.value] if is_plain else told)
-
-    def _told(self) -> list[str]:
-        if self.tell is not None and self.ticket is None:
-            return self.tell()
-        return self._waited() if self.first_at is None else self._counted()
-
-    def _waited(self) -> list[str]:
-        waited = int(time.monotonic() - self.started_at)
-        return [self._where() + (f", {waited} s" if waited else "")]
-
-    def _where(self) -> str:
-        if self.ticket is not None and (position := self.ticket.position):
-            before = self.model if self.ticket.model == TRANSFERS else self.ticket.model
-            return f"{ordinal(position)} in line for {before}"
-        if self.state is State.LOADING:
-            return f"loading {self.model}"
-        is_early = self.state in {State.WAITING, State.QUEUED}
-        return f"waiting for {self.model or 'Ollama'}" if is_early else self.state.value
-
-    def _counted(self) -> list[str]:
-        elapsed = (self.ended_at or time.monotonic()) - (self.first_at or self.started_at)
-        of = f"/{self.total}" if self.total and self.unit != "tok" else ""
-        parts = [f"{self.count}{of} {self.unit}"]
-        if elapsed > 0.2 and self.count > 1:
-            parts.append(f"{(self.count - 1) / elapsed:.0f} {self.unit}/s")
-        return ["thinking", *parts] if self.state is State.THINKING else parts
 
 
 def _let_go(failure: BaseException | None) -> None:

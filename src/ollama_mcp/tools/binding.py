@@ -17,18 +17,14 @@ from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import ARGUMENTS, InternalError, OllamaError
-from ollama_mcp.files.mapping import Mapped
-from ollama_mcp.replies import StillRunning
-from ollama_mcp.replies.answer import Answer, Unfinished
-from ollama_mcp.replies.comparing import Comparison
-from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.replies import InputRequired, StillRunning
 from ollama_mcp.settings import Settings
 from ollama_mcp.tally import Tally
 from ollama_mcp.tools.arguments import ArgumentCheck
-from ollama_mcp.tools.asking import Asking
+from ollama_mcp.tools.asking import input_required
 from ollama_mcp.tools.caller import caller_of, principal
-from ollama_mcp.tools.compared import ranking_report
-from ollama_mcp.tools.handles import offered, paged, paged_rows, still_running
+from ollama_mcp.tools.handles import offered, still_running
+from ollama_mcp.tools.rendering import page_of
 from ollama_mcp.tools.results import code_of, failure, noted
 from ollama_mcp.tools.toolset import Tool, slim, slim_output
 
@@ -151,9 +147,10 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
             if not tool.at_once:  # asking for what is there already must not be too often
                 app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
-            return _rendered(tool, found, app, arguments, continue_as)
-        except Asking as asking:
-            return asking.request
+            number, page = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
+            return page_of(found, tool.render(found), number, page, continue_as)
+        except InputRequired as required:
+            return input_required(required.reply)
         except StillRunning as running:
             return still_running(running, names, tool.placeholders)
         except OllamaError as error:
@@ -166,22 +163,6 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
     parameters = list(tool.parameters(app.settings).values())
     guarded.__signature__ = inspect.Signature(parameters, return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]
     return types.MethodType(guarded, app)
-
-
-def _rendered(
-    tool: Tool, found: Any, app: App, arguments: Mapping[str, Any], continue_as: str
-) -> CallToolResult:
-    """What was found as a result, or the page of it that was asked for, where it is too long for one."""
-    number, page = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
-    match found:
-        case Ranking():
-            return ranking_report(found, page)
-        case Mapped() if found.handle:
-            return paged_rows(found, number, page, continue_as)
-        case Answer() | Unfinished() | Comparison() if found.handle:
-            return paged(tool.render(found), found, number, page, continue_as)
-        case _:
-            return tool.render(found)
 
 
 def internal(name: str) -> InternalError:

@@ -17,7 +17,8 @@ from ollama_mcp.tools.attaching import with_files
 from ollama_mcp.tools.caller import principal
 from ollama_mcp.tools.compared import comparison
 from ollama_mcp.tools.following import answered, watched
-from ollama_mcp.tools.handles import Outcome, outcome, stopped
+from ollama_mcp.tools.handles import stopped
+from ollama_mcp.tools.rendering import render
 from ollama_mcp.tools.results import words
 from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
 from ollama_mcp.wire import Message
@@ -185,7 +186,7 @@ async def ollama_compare(
 Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
 
 
-@chat.tool("Wait for an answer", outcome, at_once=True)
+@chat.tool("Wait for an answer", render, at_once=True)
 async def ollama_continue(
     app: App,
     handle: Handle,
@@ -193,7 +194,7 @@ async def ollama_continue(
     partial: Annotated[bool, says("true: what is written so far, at once. Default false.")] = False,
     page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
     ctx: Context[Any, Any] | None = None,
-) -> Outcome:
+) -> Any:
     """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long one.
 
     From Python: `app` and `ctx` are as for `ollama_chat`; `page` is for results of MCP only.
@@ -217,7 +218,7 @@ async def ollama_continue(
     stopped,
     at_once=True,
 )
-async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None = None) -> Outcome:
+async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None = None) -> Any:
     """Stop an answer that is still running; what was written is kept for a while.
 
     From Python: `app` is as for `ollama_chat`; `ctx` has no effect.

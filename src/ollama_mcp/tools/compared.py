@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ollama_mcp.replies.comparing import Compared, Comparison
 from ollama_mcp.replies.ranking import Ranked, Ranking
 from ollama_mcp.tools.clients import Room
+from ollama_mcp.tools.rendering import fits, page_of, render, text_page
 from ollama_mcp.tools.results import NOTES, STATS, facts, said, text_of
 
 _SHOWN = 200
@@ -30,6 +31,7 @@ class RankReport(BaseModel):
     ranking: list[RankRow]
 
 
+@render.register
 def ranking_report(found: Ranking, page: Room = Room()) -> CallToolResult:  # noqa: B008 - frozen
     """The order and the scores; no vectors. Of more than a page holds the best, with how many follow."""
     best = _best(found.rows, page.beside(" " * _AROUND))
@@ -40,6 +42,17 @@ def ranking_report(found: Ranking, page: Room = Room()) -> CallToolResult:  # no
     meta = {STATS: found.stats.as_data(), NOTES: found.notes}
     text = "\n".join([f"by {found.stats.model}, the best first:", *lines])
     return facts(text, {"model": found.stats.model, "ranking": rows}, meta)
+
+
+@page_of.register
+def _only_page(
+    found: Ranking,
+    whole: CallToolResult,
+    number: int,
+    page: Room,
+    continue_as: str,
+) -> CallToolResult:
+    return ranking_report(found, page)
 
 
 _AROUND, _OF_A_ROW = 300, 60
@@ -61,6 +74,7 @@ def _short(text: str) -> str:
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 
 
+@render.register
 def comparison(found: Comparison) -> CallToolResult:
     """Every answer under its model's name, with the numbers side by side at the end."""
     stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
@@ -76,6 +90,14 @@ def compared_text(found: Comparison) -> str:
     parts += [f"## {row.model}\n\n{_said(row)}" for row in found.rows]
     numbers = "\n".join(["## numbers", "", *map(_numbers, found.rows)])
     return "\n\n".join([*parts, numbers])
+
+
+@fits.register
+def _fits(found: Comparison, page: Room) -> bool:
+    return page.holds(compared_text(found))
+
+
+page_of.register(Comparison, text_page)
 
 
 def _said(row: Compared) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
@@ -14,20 +15,17 @@ import anyio
 from mcp.server.mcpserver import Context
 
 from ollama_mcp.app import App
-from ollama_mcp.errors import OllamaError
-from ollama_mcp.files.mapping import Mapped
+from ollama_mcp.errors import NotConfirmed, OllamaError
+from ollama_mcp.management import Confirmation
 from ollama_mcp.plain import clean_text
-from ollama_mcp.replies import Reply, StillRunning
-from ollama_mcp.replies.answer import Answer, Vectors
-from ollama_mcp.replies.comparing import Comparison
-from ollama_mcp.replies.progress import STEP, Send, reported
+from ollama_mcp.replies import InputRequired, Reply, StillRunning
+from ollama_mcp.replies.answer import Vectors
+from ollama_mcp.replies.progress import Send, Series, reported
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.addresses import vectors_uri
+from ollama_mcp.tools.asking import can_ask, elicit, resumed, take_answer
 from ollama_mcp.tools.caller import caller_of, meta_of, principal, wants_progress
-from ollama_mcp.tools.clients import Room
-from ollama_mcp.tools.compared import compared_text
-from ollama_mcp.tools.mapped import row_pages
-from ollama_mcp.tools.results import text_of
+from ollama_mcp.tools.rendering import fits
 
 T = TypeVar("T")
 
@@ -65,6 +63,57 @@ async def answered(
         raise
 
 
+async def confirmed(
+    app: App,
+    work: Callable[[Reply[T], Confirmation | None], Coroutine[Any, Any, T]],
+    ctx: Context[Any, Any] | None,
+    wait_s: float,
+    *,
+    confirm: str,
+    subject: str,
+) -> T:
+    """As `answered`, of work that may need a yes of the user: its Reply asks, and goes on with the answer.
+
+    A client with elicitation is always asked, and its user answers; there `confirm` does not count, since a
+    model fills it. Any other has to send the model's exact name in `confirm`.
+
+    Args:
+        app: Whose Reply it is.
+        work: Does it with what was confirmed, or says by `NotConfirmed` what has to be.
+        ctx: The call; None where a tool was called directly, whose caller confirms by `confirm`.
+        wait_s: As of `answered`.
+        confirm: The exact name of the model, from a caller that cannot be asked.
+        subject: What is to be done to which model: an answer that comes with another call is for that.
+
+    Raises:
+        NotConfirmed: Nobody confirmed it, or something else than what is there now.
+        InputRequired: The client has to ask its user, and to call again with the answer.
+    """
+
+    async def ask_and_go_on(reply: Reply[T]) -> T:
+        try:
+            return await work(reply, None)
+        except NotConfirmed as error:
+            await reply.ask(str(error.details["question"]))
+            yes = Confirmation.of(error)
+        try:
+            return await work(reply, yes)
+        except NotConfirmed as error:
+            error.remedy = "Call again without confirm; the user is asked anew."
+            raise
+
+    if not can_ask(ctx):
+        given = Confirmation(confirm) if confirm else None
+        return await answered(app, lambda reply: work(reply, given), ctx, wait_s, "bytes")
+    reply = resumed(app, ctx, subject) or app.replies.start(ask_and_go_on, "bytes", principal())
+    reply.may_ask, reply.subject = True, subject
+    try:
+        return await watched(app, reply, ctx, wait_s)
+    except asyncio.CancelledError:
+        await reply.cancel()
+        raise
+
+
 async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait_s: float) -> T:
     """Wait for a Reply that may be somebody else's, too: cancelling the call does not cancel it.
 
@@ -72,7 +121,12 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
     """
     try:
         async with _reported(app, reply, ctx):
-            found = await reply.wait(wait_s if 0 < wait_s < math.inf else None)
+            found = await _followed(app, reply, ctx, wait_s if 0 < wait_s < math.inf else None)
+    except InputRequired:
+        if app.replies.keep(reply):
+            raise
+        await reply.cancel()
+        raise NotConfirmed("the user cannot be asked now: too much goes on", "Call again later.") from None
     except StillRunning:
         if app.replies.keep(reply):
             await _find_out(reply)
@@ -82,21 +136,31 @@ async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait
         if wait_s and error.partial_text and not error.is_last and app.replies.keep(reply):
             error.handle = reply.handle
         raise
-    has_pages = isinstance(found, _PAGED) and not _fits(found, caller_of(ctx).page(app.settings))
-    if wait_s and isinstance(found, _PAGED) and has_pages:
-        found.handle = reply.handle if app.replies.keep(reply) else ""
+    if wait_s and hasattr(found, "handle") and not fits(found, caller_of(ctx).page(app.settings)):
+        found.handle = reply.handle if app.replies.keep(reply) else ""  # pyright: ignore[reportAttributeAccessIssue]
     if wait_s and isinstance(found, Vectors):
         return cast("T", _addressed(app, reply, found, ctx))
     return found
 
 
-_PAGED = (Answer, Mapped, Comparison)
+async def _followed(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, within: float | None) -> T:
+    """Wait for the end; a question of the Reply's is asked as the client can be asked.
 
-
-def _fits(found: Answer | Mapped | Comparison, page: Room) -> bool:
-    if isinstance(found, Mapped):
-        return len(row_pages(found, page)) == 1
-    return page.holds(text_of(found) if isinstance(found, Answer) else compared_text(found))
+    Raises:
+        InputRequired: The client is asked by the result of the call, and calls again with the answer.
+    """
+    ends = None if within is None else time.monotonic() + within
+    asks = reply.may_ask and can_ask(ctx)
+    if asks:
+        take_answer(reply, ctx)
+    while True:
+        left = None if ends is None else max(ends - time.monotonic(), 0)
+        try:
+            return await reply.wait(left, asks=asks)
+        except InputRequired:
+            if ctx is None or not ctx.session.can_send_request:
+                raise
+            reply.asked_by(app.replies.spawn(elicit(ctx, reply)))
 
 
 async def _find_out(reply: Reply[Any]) -> None:
@@ -115,45 +179,32 @@ def _addressed(app: App, reply: Reply[Any], found: Vectors, ctx: Context[Any, An
 
 def _reported(app: App, reply: Reply[Any], ctx: Context[Any, Any] | None) -> Any:
     meta = meta_of(ctx)
-    return reported(reply, _sender(ctx, meta), _form(meta, app.settings))
+    send = _sender(ctx, meta)
+    return reported(reply, send, _form(meta, app.settings), _series(ctx) if send else None)
 
 
 def _sender(ctx: Context[Any, Any] | None, meta: dict[str, Any]) -> Send | None:
     if ctx is None or not wants_progress(meta):
         return None
-    furthest = _furthest(ctx.request_context)
 
     async def send(value: float, total: float | None, message: str) -> None:
-        value = furthest.next(value)
-        honest = total if total is not None and total >= value else None
-        await ctx.report_progress(value, honest, clean_text(message))
+        await ctx.report_progress(value, total, clean_text(message))
 
     return send
 
 
-class _Furthest:
-    """The progress of one request so far, which may have several Replies after or beside one another."""
-
-    def __init__(self) -> None:
-        self._value = 0.0
-
-    def next(self, value: float) -> float:
-        """The value to send: `value`, but always more than the last one."""
-        self._value = max(self._value + STEP, value)
-        return self._value
-
-
-_request: ContextVar[tuple[object, _Furthest] | None] = ContextVar("_request", default=None)
+_request: ContextVar[tuple[object, Series] | None] = ContextVar("_request", default=None)
 """The request that is being answered in this context, and its progress."""
 
 
-def _furthest(request: object) -> _Furthest:
-    known = _request.get()
-    if known is not None and known[0] is request:
-        return known[1]
-    furthest = _Furthest()
-    _request.set((request, furthest))
-    return furthest
+def _series(ctx: Context[Any, Any] | None) -> Series | None:
+    if ctx is None:
+        return None
+    request, known = ctx.request_context, _request.get()
+    if known is None or known[0] is not request:
+        known = request, Series()
+        _request.set(known)
+    return known[1]
 
 
 def _form(meta: dict[str, Any], settings: Settings) -> str:

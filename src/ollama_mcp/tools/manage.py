@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.management import Confirmation, Copied, Deleted, Transferred, creation
-from ollama_mcp.tools.asking import confirmed
-from ollama_mcp.tools.following import answered
+from ollama_mcp.management import Copied, Deleted, Transferred, creation
+from ollama_mcp.tools.following import confirmed
 from ollama_mcp.tools.stock import done
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
 
 manage: Toolset = Toolset("manage")
 
 Name = Annotated[str, says("Model name, such as qwen3:8b.")]
-Confirm = Annotated[str, says('Its exact name again, once the user agreed. Default "": ask first.')]
+Confirm = Annotated[str, says('Its exact name again, once the user agreed. Default "": ask.')]
 
 
 def _changes(*, destroys: bool, leaves: bool = False) -> ToolAnnotations:
@@ -42,11 +40,14 @@ async def ollama_pull_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Transferred:
     """Download or update a model; broken off, it goes on when repeated."""
-
-    async def pull(yes: Confirmation | None) -> Transferred:
-        return await answered(app, partial(app.transfers.pull, model, confirmed=yes), ctx, wait_s, "bytes")
-
-    return await confirmed(app.asked, ctx, confirm, pull)
+    return await confirmed(
+        app,
+        lambda reply, yes: app.transfers.pull(model, reply, confirmed=yes),
+        ctx,
+        wait_s,
+        confirm=confirm,
+        subject=f"pull {model}",
+    )
 
 
 @manage.tool(
@@ -82,11 +83,14 @@ async def ollama_create_model(
         messages=messages, quantize=quantize, files=files, roots=app.settings.roots,
         limits=app.settings.limits,
     )  # fmt: skip
-
-    async def create(yes: Confirmation | None) -> Transferred:
-        return await answered(app, partial(app.transfers.create, wanted, confirmed=yes), ctx, wait_s, "bytes")
-
-    return await confirmed(app.asked, ctx, confirm, create)
+    return await confirmed(
+        app,
+        lambda reply, yes: app.transfers.create(wanted, reply, confirmed=yes),
+        ctx,
+        wait_s,
+        confirm=confirm,
+        subject=f"create {model}",
+    )
 
 
 @manage.tool("Copy a model", done, Annotated[CallToolResult, Copied], hints=_changes(destroys=True))
@@ -95,20 +99,33 @@ async def ollama_copy_model(
     source: Annotated[str, says("Installed model.")],
     destination: Annotated[str, says("Its second name.")],
     confirm: Confirm = "",
+    wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Copied:
     """Give an installed model a second name."""
     return await confirmed(
-        app.asked, ctx, confirm, lambda yes: app.shelf.copy(source, destination, confirmed=yes)
+        app,
+        lambda _reply, yes: app.shelf.copy(source, destination, confirmed=yes),
+        ctx,
+        wait_s,
+        confirm=confirm,
+        subject=f"copy {source} to {destination}",
     )
 
 
 @manage.tool("Delete a model", done, Annotated[CallToolResult, Deleted], hints=_changes(destroys=True))
 async def ollama_delete_model(
-    app: App, model: Name, confirm: Confirm = "", ctx: Context[Any, Any] | None = None
+    app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Deleted:
     """Delete a model from the Ollama server's disk."""
-    return await confirmed(app.asked, ctx, confirm, lambda yes: app.shelf.delete(model, confirmed=yes))
+    return await confirmed(
+        app,
+        lambda _reply, yes: app.shelf.delete(model, confirmed=yes),
+        ctx,
+        wait_s,
+        confirm=confirm,
+        subject=f"delete {model}",
+    )
 
 
 @manage.tool(
@@ -121,8 +138,11 @@ async def ollama_push_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Transferred:
     """Send an installed model to the registry that its name says, where others may read it."""
-
-    async def push(yes: Confirmation | None) -> Transferred:
-        return await answered(app, partial(app.transfers.push, model, confirmed=yes), ctx, wait_s, "bytes")
-
-    return await confirmed(app.asked, ctx, confirm, push)
+    return await confirmed(
+        app,
+        lambda reply, yes: app.transfers.push(model, reply, confirmed=yes),
+        ctx,
+        wait_s,
+        confirm=confirm,
+        subject=f"push {model}",
+    )

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ollama_mcp.files.mapping import Mapped, Row
 from ollama_mcp.tools.clients import Room
+from ollama_mcp.tools.rendering import fits, page_head, page_of, render, with_page
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.tables import columns
 
@@ -37,6 +38,24 @@ def map_report(found: Mapped, rows: Sequence[Row] | None = None, head: str = "")
         "seconds": found.seconds,
     }
     return facts("\n".join(filter(None, [head, _summary(found), _table(rows)])), data)
+
+
+render.register(Mapped, map_report)
+
+
+@fits.register
+def _fits(found: Mapped, page: Room) -> bool:
+    return len(row_pages(found, page)) == 1
+
+
+@page_of.register
+def _page(found: Mapped, whole: CallToolResult, number: int, page: Room, continue_as: str) -> CallToolResult:
+    """Whole rows, in the text and in the structured data."""
+    groups = row_pages(found, page)
+    if not found.handle or number == len(groups) == 1:
+        return whole
+    head = page_head(f'handle="{found.handle}"', number, len(groups), continue_as)
+    return with_page(map_report(found, groups[number - 1], head), found.handle, number, len(groups))
 
 
 def row_pages(found: Mapped, page: Room) -> list[list[Row]]:

@@ -15,6 +15,8 @@ from ollama_mcp.errors import OllamaError
 from ollama_mcp.plain import clean, clean_text
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.tally import OK
+from ollama_mcp.tools.clients import Room
+from ollama_mcp.tools.rendering import fits, page_of, render, text_page
 
 STATS = "ollama-mcp/stats"
 NOTES = "ollama-mcp/notes"
@@ -23,6 +25,7 @@ THINKING = "ollama-mcp/thinking"
 TOOL_CALLS = "ollama-mcp/tool_calls"
 
 
+@render.register
 def words(answer: Answer) -> CallToolResult:
     """An answer: exactly one text block, and the statistics beside it.
 
@@ -45,6 +48,14 @@ def text_of(answer: Answer) -> str:
     if calls:  # nothing behind them: the text ends with JSON
         return "\n\n".join(filter(None, [str(answer), json.dumps(calls, ensure_ascii=False)]))
     return "\n".join(filter(None, [str(answer), answer.cut, answer.prompt_cut]))
+
+
+@fits.register
+def _fits(answer: Answer, page: Room) -> bool:
+    return page.holds(text_of(answer))
+
+
+page_of.register(Answer, text_page)
 
 
 def _calls(answer: Answer) -> list[Any]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ollama_mcp.management import Copied, Deleted, Loaded, Summary, Transferred, Unloaded
 from ollama_mcp.management.amounts import told
 from ollama_mcp.management.summary import InMemory
+from ollama_mcp.tools.rendering import render
 from ollama_mcp.tools.results import NOTES, facts
 
 
@@ -90,6 +91,11 @@ def _as_text(part: Any) -> str:
 # --- what has been done ------------------------------------------------------------------------
 
 
+@render.register(Transferred)
+@render.register(Copied)
+@render.register(Deleted)
+@render.register(Loaded)
+@render.register(Unloaded)
 def done(found: Transferred | Copied | Deleted | Loaded | Unloaded) -> CallToolResult:
     """What has been done, in a sentence and as data."""
     data: Mapping[str, Any] = asdict(found)

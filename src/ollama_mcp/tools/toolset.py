@@ -152,7 +152,7 @@ Files = Annotated[
 ]
 WaitS = Annotated[
     float,
-    says("Seconds until a handle comes; 0: wait for the end. Default: by your client."),
+    says("Seconds until a handle comes (0: never). Default: by client."),
 ]
 
 

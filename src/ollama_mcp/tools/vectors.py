@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ollama_mcp.replies.answer import MOST_NUMBERS, Vectors
 from ollama_mcp.replies.embedding import similarity
+from ollama_mcp.tools.rendering import render
 from ollama_mcp.tools.results import NOTES, STATS, facts
 
 _MOST_COMPARED = 8
@@ -29,6 +30,7 @@ class VectorReport(BaseModel):
     encoding: str = ""
 
 
+@render.register
 def report(found: Vectors) -> CallToolResult:
     """Shape, lengths and similarities; the numbers themselves only where they were asked for."""
     stats = found.stats
