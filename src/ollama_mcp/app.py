@@ -17,8 +17,8 @@ from ollama_mcp.management.shelf import Shelf
 from ollama_mcp.management.transfers import Transfers
 from ollama_mcp.management.warming import Warmer
 from ollama_mcp.replies import Replies, Retention
+from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.comparing import Comparer
-from ollama_mcp.replies.context import Windows
 from ollama_mcp.replies.embedding import Embedder
 from ollama_mcp.replies.generation import Generator
 from ollama_mcp.replies.judge import Judge
@@ -36,8 +36,7 @@ class App:
     """Everything that a tool works with. Opens nothing until it is used; never needs a lifespan."""
 
     settings: Settings
-    client: OllamaClient
-    catalog: Catalog
+    backend: OllamaBackend
     generator: Generator
     embedder: Embedder
     ranker: Ranker
@@ -48,7 +47,6 @@ class App:
     warmer: Warmer
     names: InstalledNames
     replies: Replies
-    gate: Gate
     limit: RateLimit
     overview: Overview
     judge: Judge
@@ -88,32 +86,44 @@ class App:
                 "{'OLLAMA_HOST': 'http://gpu:11434'})), with load from ollama_mcp.settings"
             )
         client = client or OllamaClient(settings.backend, transport=transport)
-        catalog, windows = Catalog(client, settings), Windows()
-        gate = Gate(settings.parallel, settings.queue)
+        backend = OllamaBackend.create(client, settings)
         replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
         judge = Judge()
-        generator = Generator(client, catalog, windows, gate, judge, settings)
-        embedder = Embedder(client, catalog, windows, gate, settings)
-        shelf = Shelf(client, catalog, windows, settings)
+        generator = Generator(backend, judge)
+        embedder = Embedder(backend)
+        shelf = Shelf(backend)
         return cls(
             settings=settings,
-            client=client,
-            catalog=catalog,
+            backend=backend,
             generator=generator,
             embedder=embedder,
             ranker=Ranker(embedder),
-            comparer=Comparer(generator, catalog),
-            mapper=Mapper(generator, catalog, settings),
-            transfers=Transfers(client, catalog, gate, settings),
+            comparer=Comparer(generator, backend.catalog),
+            mapper=Mapper(generator, backend.catalog, settings),
+            transfers=Transfers(backend),
             shelf=shelf,
             warmer=Warmer(shelf, replies, settings.warm),
-            names=InstalledNames(catalog, replies, settings),
+            names=InstalledNames(backend.catalog, replies, settings),
             replies=replies,
-            gate=gate,
             limit=RateLimit(settings.rate, settings.burst),
-            overview=Overview(client, gate, replies),
+            overview=Overview(backend, replies),
             judge=judge,
         )
+
+    @property
+    def client(self) -> OllamaClient:
+        """The client of its server, for calls of one's own."""
+        return self.backend.client
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models of its server."""
+        return self.backend.catalog
+
+    @property
+    def gate(self) -> Gate:
+        """The queue before each model."""
+        return self.backend.gate
 
     @asynccontextmanager
     async def lifespan(self, _host: Any = None) -> AsyncGenerator[Self]:

@@ -16,7 +16,7 @@ import anyio
 
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import WITHOUT, is_missing, lacks, model_is_broken, model_not_found
-from ollama_mcp.endpoints import PS, SHOW, TAGS, VERSION
+from ollama_mcp.endpoints import SHOW
 from ollama_mcp.errors import (
     BadUpstream,
     CallerError,
@@ -30,6 +30,7 @@ from ollama_mcp.errors import (
 from ollama_mcp.loops import Shared
 from ollama_mcp.names import canonical, check_name, is_cloud_name, nearest
 from ollama_mcp.settings import Settings
+from ollama_mcp.snapshot import Snapshot
 from ollama_mcp.wire import ModelInfo, RunningModel, ShowRequest, ShowResponse
 
 _FRESH_S = 60.0
@@ -96,13 +97,17 @@ class Listed:
 
 
 class Catalog:
-    """The models of one Ollama server, remembered for a minute."""
+    """The models of one Ollama server, remembered for a minute.
+
+    Attributes:
+        snapshot: What the server said last.
+    """
 
     def __init__(self, client: OllamaClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self._known: dict[str, tuple[float, Model]] = {}
-        self._windows: dict[str, tuple[float, int]] = {}
+        self.snapshot = Snapshot(client)
         self._shared = Shared()
 
     # --- finding and choosing -------------------------------------------------------------------
@@ -181,7 +186,7 @@ class Catalog:
         """
         if error.details.get("clock") != "first_byte":
             return error
-        loaded = False
+        loaded: bool | None = False
         with suppress(OllamaError), anyio.move_on_after(_STUCK_LOOK_S):
             loaded = await self.is_loaded(name)
         if loaded:
@@ -263,7 +268,7 @@ class Catalog:
     async def _loaded(self) -> list[RunningModel]:
         """Loaded models, as far as the server can say."""
         try:
-            return await self.running()
+            return await self.running() or []
         except (Upstream, BadUpstream, NotOllama):
             return []
 
@@ -304,8 +309,7 @@ class Catalog:
 
     async def _installed(self) -> list[ModelInfo]:
         """Installed models, modified last first."""
-        models = (await self._client.call(TAGS)).models
-        return sorted(models, key=lambda info: info.modified_at, reverse=True)
+        return await self.snapshot.installed.now()
 
     async def _installed_if_told(self) -> list[ModelInfo]:
         """The same for the remedy of another failure, which this one must not replace."""
@@ -322,51 +326,38 @@ class Catalog:
         """What the list of models says of all, read anew, modified last first."""
         return await self._installed()
 
-    async def running(self) -> list[RunningModel]:
-        """Loaded models."""
-        return (await self._client.call(PS)).models
-
-    async def running_if_told(self) -> list[RunningModel] | None:
+    async def running(self) -> list[RunningModel] | None:
         """Loaded models; None where the server has no /api/ps."""
-        try:
-            return await self.running()
-        except NotOllama as error:
-            if is_missing(error):
-                return None
-            raise
+        return await self.snapshot.loaded.now()
 
-    async def is_loaded(self, name: str) -> bool:
-        """Whether the model is loaded now."""
-        return canonical(name) in {canonical(model.name) for model in await self.running()}
+    async def is_loaded(self, name: str) -> bool | None:
+        """Whether the model is loaded now; None where the server does not say."""
+        loaded = await self.running()
+        return None if loaded is None else _named(name, loaded) is not None
 
     async def version(self) -> tuple[int, ...]:
         """The server's version in numbers; () where it does not say."""
-        text = (await self._client.call(VERSION)).version
-        return version_numbers(text)
+        return version_numbers(await self.snapshot.version.within(_FRESH_S))
 
     async def window(self, name: str) -> int | None:
         """The window, in tokens, that a loaded model has; None where the server does not say."""
-        key = canonical(name)
-        at, size = self._windows.get(key, (0.0, 0))
-        if size and time.monotonic() - at < _FRESH_S:
-            return size
-        try:
-            loaded = await self.running()
-        except OllamaError:
-            return None  # a number is not worth the answer that it stands beside
-        self._windows = {
-            canonical(running.name): (time.monotonic(), running.context_length) for running in loaded
-        }
-        return self._windows.get(key, (0.0, 0))[1] or None
+        loaded = self.snapshot.loaded
+        one = _named(name, loaded.known or ()) if loaded.age_s < _FRESH_S else None
+        if one is None or not one.context_length:
+            try:
+                one = _named(name, await loaded.within(0) or ())
+            except OllamaError:
+                return None  # a number is not worth the answer that it stands beside
+        return one.context_length or None if one else None
 
-    def forget_window(self, name: str) -> None:
-        """The model is about to be loaded anew."""
-        self._windows.pop(canonical(name), None)
+    def forget_window(self) -> None:
+        """A model is about to be loaded anew."""
+        self.snapshot.loaded.expire()
 
     async def listed(self) -> list[Listed]:
         """Every installed model with what it can do and whether it is loaded, modified last first."""
         infos = await self._installed()
-        told = await self.running_if_told()
+        told = await self.running()
         running = {canonical(model.name): model for model in told or ()}
         limit = anyio.CapacityLimiter(_SHOWS_AT_ONCE)
         rows: dict[int, Listed] = {}
@@ -407,6 +398,10 @@ def example(needs: Iterable[str]) -> str:
 def _leave_out(needs: list[str]) -> str:
     ways = [WITHOUT[need][1] for need in needs if need in WITHOUT]
     return f", or {' and '.join(ways)}" if ways else ""
+
+
+def _named(name: str, running: Iterable[RunningModel]) -> RunningModel | None:
+    return next((one for one in running if canonical(one.name) == canonical(name)), None)
 
 
 def named(name: str, infos: Iterable[ModelInfo]) -> ModelInfo | None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import math
-import time
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -88,58 +85,37 @@ class Shared:
 
 
 @dataclass
-class _Last(Generic[T]):
-    """What one event loop knows, and the asking that goes on there."""
+class _Going(Generic[T]):
+    """What goes on on one event loop."""
 
-    probe: asyncio.Task[T] | None = None
-    value: T | None = None
-    at: float = -math.inf
+    task: asyncio.Task[T] | None = None
 
 
-class Refreshed(Generic[T]):
-    """The last answer to a question that is asked in the background, once at a time on each event loop.
-
-    The asking goes on when nobody waits for it any more; one that fails wipes nothing.
+class Background(Generic[T]):
+    """Work that goes on in the background, once at a time on each event loop, when nobody waits any more.
 
     Args:
-        ask: Asks.
-        spawn: Begins it, and holds it until it ends.
+        work: Begins it.
+        spawn: Holds it until it ends.
     """
 
     def __init__(
         self,
-        ask: Callable[[], Coroutine[Any, Any, T]],
+        work: Callable[[], Coroutine[Any, Any, T]],
         spawn: Callable[[Coroutine[Any, Any, T]], asyncio.Task[T]],
     ) -> None:
-        self._ask = ask
+        self._work = work
         self._spawn = spawn
-        self._last: PerLoop[_Last[T]] = PerLoop(_Last[T])
+        self._going: PerLoop[_Going[T]] = PerLoop(_Going[T])
 
-    @property
-    def last(self) -> T | None:
-        """The last answer; None before the first."""
-        return self._last.here().value
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since then."""
-        return time.monotonic() - self._last.here().at
-
-    async def refresh(self, patience_s: float | None) -> asyncio.Task[T]:
-        """Ask, or wait on for an answer that is still to come, so many seconds; returns the asking."""
-        last = self._last.here()
-        if last.probe is None:
-            last.probe = self._spawn(self._ask())
-            last.probe.add_done_callback(partial(_take, last))
-        probe = last.probe  # several may wait for it, and each tells what came of it
-        await asyncio.wait([probe], timeout=patience_s)
-        return probe
-
-
-def _take(last: _Last[T], probe: asyncio.Task[T]) -> None:
-    last.probe = None
-    if not probe.cancelled() and probe.exception() is None:
-        last.value, last.at = probe.result(), time.monotonic()
+    async def run(self, patience_s: float | None) -> asyncio.Task[T]:
+        """Begin it, or join what goes on; wait so many seconds for its end, and return its task."""
+        going = self._going.here()
+        if going.task is None or going.task.done():
+            going.task = self._spawn(self._work())
+        task = going.task  # several may wait for it, and each tells what came of it
+        await asyncio.wait([task], timeout=patience_s)
+        return task
 
 
 def own_copy(error: BaseException) -> BaseException:

@@ -361,3 +361,22 @@ def test_doctor_survives_an_ollama_that_dies_after_the_chat(doctor: Any, fake: F
     status, out = doctor()
     assert "Traceback" not in out
     assert status in {0, 1}
+
+
+@pytest.mark.gate
+@pytest.mark.skipif(os.name == "nt", reason="a Windows process gets no POSIX signal")
+def test_ctrl_c_while_it_is_still_imported_ends_it_without_a_word():
+    code = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "ollama_mcp.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from ollama_mcp.__main__ import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-2, "", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and command in {_doctor, _demo}:
         die_with_the_reader()  # of a process of our own only: who calls us from Python keeps its signals
     try:
+        if argv is None and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on it is ours to end well
         return command(arguments, settings)
     except KeyboardInterrupt:
         return 130  # what a shell says of Ctrl-C

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import anyio
 
 from ollama_mcp.catalog import Catalog
-from ollama_mcp.loops import Refreshed
+from ollama_mcp.loops import Background
 from ollama_mcp.names import is_cloud_name
 from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import Replies
@@ -30,9 +30,9 @@ class InstalledNames:
     """
 
     def __init__(self, catalog: Catalog, replies: Replies, settings: Settings) -> None:
-        self._catalog = catalog
+        self._installed = catalog.snapshot.installed
         self._settings = settings
-        self._installed: Refreshed[list[ModelInfo]] = Refreshed(self._ask, replies.spawn)
+        self._look: Background[list[ModelInfo]] = Background(self._ask, replies.spawn)
 
     async def like(self, text: str, capability: str = "") -> list[str]:
         """Names that begin with a text, and then those that have it elsewhere; modified last first.
@@ -55,12 +55,12 @@ class InstalledNames:
 
     async def _infos(self) -> list[ModelInfo]:
         if self._installed.age_s >= _FRESH_S:
-            await self._installed.refresh(PATIENCE_S)
-        return self._installed.last or []
+            await self._look.run(PATIENCE_S)
+        return self._installed.known or []
 
     async def _ask(self) -> list[ModelInfo]:
         with anyio.fail_after(_CLOCK_S):
-            return await self._catalog.entries()
+            return await self._installed.now()
 
 
 def _having(typed: str, names: Iterable[str]) -> Iterable[str]:

@@ -7,18 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
-from ollama_mcp.catalog import Catalog, Model, named
-from ollama_mcp.client import OllamaClient
+from ollama_mcp.catalog import Model, named
 from ollama_mcp.endpoints import COPY, DELETE, EMBED, GENERATE
 from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
 from ollama_mcp.management.summary import InMemory, Summary, summary
 from ollama_mcp.names import canonical, check_name, is_cloud_name
 from ollama_mcp.options import Options
-from ollama_mcp.replies.context import Windows
+from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply
-from ollama_mcp.settings import Settings
 from ollama_mcp.wire import (
     CopyRequest,
     DeleteRequest,
@@ -91,11 +89,11 @@ class Unloaded:
 class Shelf:
     """The installed models of one server."""
 
-    def __init__(self, client: OllamaClient, catalog: Catalog, windows: Windows, settings: Settings) -> None:
-        self._client = client
-        self._catalog = catalog
-        self._windows = windows
-        self._settings = settings
+    def __init__(self, backend: OllamaBackend) -> None:
+        self._client = backend.client
+        self._catalog = backend.catalog
+        self._windows = backend.windows
+        self._settings = backend.settings
 
     async def copy(self, source: str, destination: str, *, confirmed: Confirmation | None = None) -> Copied:
         """Give a model a second name.
@@ -155,7 +153,7 @@ class Shelf:
             raise InvalidArgument(f"{found.name} runs in the cloud", "Call it; there is nothing to load.")
         reply.model, reply.look = found.name, partial(reply.find_out, self._catalog.is_loaded)
         before = await self._running(found.name)
-        self._catalog.forget_window(found.name)
+        self._catalog.forget_window()
         await self._run(found, keep_alive, reply)
         return Loaded(
             model=found.name,
@@ -202,7 +200,7 @@ class Shelf:
         if before is None:
             return Unloaded(info.name, was_loaded=False)
         await self._say_nothing(GenerateRequest(model=info.name, keep_alive=0))
-        self._catalog.forget_window(info.name)
+        self._catalog.forget_window()
         self._windows.forget(info.name)
         return Unloaded(info.name, was_loaded=True, freed=before.size)
 
@@ -230,7 +228,7 @@ class Shelf:
         raise await self._catalog.missing(name, replaceable=False)
 
     async def _running(self, name: str) -> RunningModel | None:
-        running = await self._catalog.running_if_told() or []
+        running = await self._catalog.running() or []
         return next((one for one in running if canonical(one.name) == canonical(name)), None)
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ollama_mcp.catalog import Catalog, Model
-from ollama_mcp.client import OllamaClient
+from ollama_mcp.catalog import Model
 from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.errors import (
     Forbidden,
@@ -22,7 +21,7 @@ from ollama_mcp.errors import (
     Timeout,
     Truncated,
 )
-from ollama_mcp.guards import TRANSFERS, Gate
+from ollama_mcp.guards import TRANSFERS
 from ollama_mcp.loops import PerLoop
 from ollama_mcp.management.amounts import part_told
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others, meant
@@ -31,9 +30,9 @@ from ollama_mcp.management.files import ModelFile, send
 from ollama_mcp.management.layers import Layers, Meter
 from ollama_mcp.names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
 from ollama_mcp.options import Options
+from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply
-from ollama_mcp.settings import Settings
 from ollama_mcp.wire import CreateRequest, GenerateRequest, ModelInfo, ProgressLine, PullRequest
 
 _MENDED = (0, 17, 1)
@@ -82,11 +81,11 @@ _CREATE = _Kind(CREATE, "nothing was created: create {model} again")
 class Transfers:
     """Pulls, pushes and creates."""
 
-    def __init__(self, client: OllamaClient, catalog: Catalog, gate: Gate, settings: Settings) -> None:
-        self._client = client
-        self._catalog = catalog
-        self._gate = gate
-        self._settings = settings
+    def __init__(self, backend: OllamaBackend) -> None:
+        self._client = backend.client
+        self._catalog = backend.catalog
+        self._gate = backend.gate
+        self._settings = backend.settings
         self._names: PerLoop[WeakValueDictionary[str, asyncio.Lock]] = PerLoop(
             WeakValueDictionary[str, asyncio.Lock]
         )
@@ -310,7 +309,7 @@ class Transfers:
             raise
         finally:
             self._catalog.forget(request.model)
-            self._catalog.forget_window(request.model)
+            self._catalog.forget_window()
 
     async def _transferred(self, meter: Meter, reply: Reply[Transferred]) -> Transferred:
         try:

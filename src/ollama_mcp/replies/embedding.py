@@ -10,8 +10,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any, get_args
 
-from ollama_mcp.catalog import Catalog, Choice
-from ollama_mcp.client import OllamaClient
+from ollama_mcp.catalog import Choice
 from ollama_mcp.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.errors import (
     BadUpstream,
@@ -19,15 +18,14 @@ from ollama_mcp.errors import (
     InvalidArgument,
     NotOllama,
 )
-from ollama_mcp.guards import Gate
 from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.options import Options
 from ollama_mcp.parameters import check_kind
 from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
-from ollama_mcp.replies.context import Need, Windows
+from ollama_mcp.replies.backend import OllamaBackend
+from ollama_mcp.replies.context import Need
 from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.reply import Reply, State
-from ollama_mcp.settings import Settings
 from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 
 BATCH = 32
@@ -120,15 +118,13 @@ class _Run:
 class Embedder:
     """Runs EmbeddingAsks."""
 
-    def __init__(
-        self, client: OllamaClient, catalog: Catalog, windows: Windows, gate: Gate, settings: Settings
-    ) -> None:
-        self._client = client
-        self._catalog = catalog
-        self._windows = windows
-        self._growing = Growing(catalog, windows, settings)
-        self._gate = gate
-        self._settings = settings
+    def __init__(self, backend: OllamaBackend) -> None:
+        self._client = backend.client
+        self._catalog = backend.catalog
+        self._windows = backend.windows
+        self._growing = Growing(backend)
+        self._gate = backend.gate
+        self._settings = backend.settings
 
     async def run(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> Vectors:
         """Embed all texts; `reply` counts them.

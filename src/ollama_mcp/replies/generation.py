@@ -6,16 +6,14 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
-from ollama_mcp.catalog import Catalog, Choice
-from ollama_mcp.client import OllamaClient
+from ollama_mcp.catalog import Choice
 from ollama_mcp.errors import ContextOverflow, OllamaError
-from ollama_mcp.guards import Gate
 from ollama_mcp.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
+from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.context import (
     Need,
-    Windows,
     cut_window,
 )
 from ollama_mcp.replies.finished import Ending, cut_json, does_not_fit, is_closed, no_answer
@@ -25,7 +23,6 @@ from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Part, State
 from ollama_mcp.replies.schema import repair_request
 from ollama_mcp.replies.thinking import ThinkSplitter
-from ollama_mcp.settings import Settings
 from ollama_mcp.wire import ChatRequest, Chunk, Message, ToolCall
 
 _NS = 1e9
@@ -123,22 +120,14 @@ class _Run:
 class Generator:
     """Runs Asks. Holds no state of its own but the windows that models have grown to."""
 
-    def __init__(
-        self,
-        client: OllamaClient,
-        catalog: Catalog,
-        windows: Windows,
-        gate: Gate,
-        judge: Judge,
-        settings: Settings,
-    ) -> None:
-        self._client = client
+    def __init__(self, backend: OllamaBackend, judge: Judge) -> None:
+        self._client = backend.client
         self._judge = judge
-        self._catalog = catalog
-        self._windows = windows
-        self._growing = Growing(catalog, windows, settings)
-        self._gate = gate
-        self._settings = settings
+        self._catalog = backend.catalog
+        self._windows = backend.windows
+        self._growing = Growing(backend)
+        self._gate = backend.gate
+        self._settings = backend.settings
 
     async def run(self, ask: Ask, reply: Part) -> Answer:
         """Answer an Ask; `reply` shows how far it is.

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ollama_mcp.catalog import Catalog, Model
+from ollama_mcp.catalog import Model
 from ollama_mcp.errors import ContextOverflow, Upstream
-from ollama_mcp.replies.context import Need, Windows, did_not_load, grown_window, overflow, window_limit
+from ollama_mcp.replies.backend import OllamaBackend
+from ollama_mcp.replies.context import Need, did_not_load, grown_window, overflow, window_limit
 from ollama_mcp.replies.reply import Part
-from ollama_mcp.settings import Settings
 
 T = TypeVar("T")
 
@@ -43,10 +43,10 @@ class Attempt(Generic[T]):
 class Growing:
     """Makes Attempts, and remembers what windows models have grown to."""
 
-    def __init__(self, catalog: Catalog, windows: Windows, settings: Settings) -> None:
-        self._catalog = catalog
-        self._windows = windows
-        self._settings = settings
+    def __init__(self, backend: OllamaBackend) -> None:
+        self._catalog = backend.catalog
+        self._windows = backend.windows
+        self._settings = backend.settings
 
     async def run(self, model: Model, reply: Part, attempt: Attempt[T]) -> T:
         """Send it; where it does not fit, send it in a larger window, if there may be one.
@@ -84,7 +84,7 @@ class Growing:
         window = self._windows.keep(model.name, window)
         attempt.grow(window)
         reply.notes.append(f"window grown to {window}")
-        self._catalog.forget_window(model.name)
+        self._catalog.forget_window()
         try:
             return await attempt.send()
         except (ContextOverflow, Upstream) as error:

@@ -7,24 +7,20 @@ asked in the background, and what it said last is told with its age where it doe
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TypeVar
 
 import anyio
 
-from ollama_mcp.bodies import Response
-from ollama_mcp.client import OllamaClient
-from ollama_mcp.client.failures import clock_ran_out, is_missing
-from ollama_mcp.endpoints import PS, VERSION, Call
-from ollama_mcp.errors import NotOllama, OllamaError
-from ollama_mcp.guards import TRANSFERS, Gate, LineStatistics
-from ollama_mcp.loops import Refreshed
+from ollama_mcp.client.failures import clock_ran_out
+from ollama_mcp.endpoints import VERSION
+from ollama_mcp.errors import OllamaError
+from ollama_mcp.guards import TRANSFERS, LineStatistics
+from ollama_mcp.loops import Background
+from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.registry import Replies
 from ollama_mcp.replies.reply import Reply
 from ollama_mcp.wire import RunningModel
-
-ResponseT = TypeVar("ResponseT", bound=Response)
 
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""
@@ -32,8 +28,6 @@ LATE = f"no answer within {PATIENCE_S:g} s"
 _CLOCK_S = 5.0
 _FRESH_S = 1.0
 """Seconds for which a probe takes the last answer: it may be asked by anybody, as often as they like."""
-_VERSION, _PS = replace(VERSION, once=True), replace(PS, once=True)
-"""Not tried again: the reason is told at once, and the next status looks anew."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +66,21 @@ class Status:
 class Overview:
     """Tells the Status of one App."""
 
-    def __init__(self, client: OllamaClient, gate: Gate, replies: Replies) -> None:
-        self._client = client
-        self._gate = gate
+    def __init__(self, backend: OllamaBackend, replies: Replies) -> None:
+        self._client = backend.client
+        self._snapshot = backend.catalog.snapshot
+        self._gate = backend.gate
         self._replies = replies
-        self._seen: Refreshed[Seen] = Refreshed(self._look, replies.spawn)
+        self._look: Background[None] = Background(self._ask, replies.spawn)
 
     async def status(self, principal: str = "") -> Status:
         """What goes on now, as far as it can be said within `PATIENCE_S`."""
-        trouble = _trouble(await self._seen.refresh(PATIENCE_S))
-        seen, lines = self._seen.last, self._gate.statistics()
+        trouble = _trouble(await self._look.run(PATIENCE_S))
+        version, lines = self._snapshot.version, self._gate.statistics()
+        seen = None if version.known is None else Seen(version.known, self._snapshot.loaded.known)
         return Status(
             seen=seen,
-            age_s=self._seen.age_s if seen else 0.0,
+            age_s=version.age_s if seen else 0.0,
             trouble=trouble,
             lines=tuple(line for line in lines if line.model != TRANSFERS),
             transfers=next((line for line in lines if line.model == TRANSFERS), None),
@@ -95,27 +91,19 @@ class Overview:
 
     async def is_up(self) -> bool:
         """Whether the server answers, or did so a moment ago; the caller says how long to wait."""
-        if self._seen.age_s < _FRESH_S:
+        if self._snapshot.version.age_s < _FRESH_S:
             return True
-        return not _trouble(await self._seen.refresh(None))
+        return not _trouble(await self._look.run(None))
 
-    async def _look(self) -> Seen:
+    async def _ask(self) -> None:
+        """Not tried again where it fails: the reason is told at once, and the next status looks anew."""
         with anyio.move_on_after(_CLOCK_S):
-            version = await self._if_there(_VERSION)
-            running = await self._if_there(_PS)
-            if version is None and running is None:  # neither: it is no Ollama at all
-                await self._client.call(_VERSION)
-            return Seen(version.version if version else "", running.models if running else None)
+            loaded = await self._snapshot.loaded.now(once=True)
+            version = await self._snapshot.version.now(once=True)
+            if loaded is None and not version:  # neither: it is no Ollama at all
+                await self._client.call(VERSION)
+            return
         raise clock_ran_out("idle", self._client.address)
-
-    async def _if_there(self, endpoint: Call[None, ResponseT]) -> ResponseT | None:
-        """What a server says at an endpoint; None where it speaks a part of the API without that."""
-        try:
-            return await self._client.call(endpoint)
-        except NotOllama as error:
-            if is_missing(error):
-                return None
-            raise
 
     def _speeds(self) -> dict[str, float]:
         found: dict[str, list[float]] = {}
@@ -124,7 +112,7 @@ class Overview:
         return {model: round(fmean(speeds), 1) for model, speeds in found.items()}
 
 
-def _trouble(probe: asyncio.Task[Seen]) -> str:
+def _trouble(probe: asyncio.Task[None]) -> str:
     """Why there is no answer; "" where there is one."""
     if not probe.done():
         return LATE

@@ -174,12 +174,13 @@ class Part:
         if self._whole:
             self._whole.advance(state, units)
 
-    async def find_out(self, is_loaded: Callable[[str], Awaitable[bool]]) -> None:
+    async def find_out(self, is_loaded: Callable[[str], Awaitable[bool | None]]) -> None:
         """Tell a model that is loading from one that reads: nothing comes from either."""
         if self.ticket is not None:
             return
-        state = State.READING if await is_loaded(self.model) else State.LOADING
-        if self.first_at is None and self.ticket is None and not self.finished:
+        loaded = await is_loaded(self.model)
+        state = State.READING if loaded else State.LOADING
+        if loaded is not None and self.first_at is None and self.ticket is None and not self.finished:
             self.state = state
 
     def restart(self) -> None:

@@ -1,0 +1,98 @@
+"""What an Ollama server says that it has: installed models, loaded models, its version, each with its age."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+from ollama_mcp.bodies import Response
+from ollama_mcp.client import OllamaClient
+from ollama_mcp.client.failures import is_missing
+from ollama_mcp.endpoints import PS, TAGS, VERSION, Call
+from ollama_mcp.errors import NotOllama
+from ollama_mcp.loops import Shared
+from ollama_mcp.wire import ModelInfo, RunningModel
+
+T = TypeVar("T")
+ResponseT = TypeVar("ResponseT", bound=Response)
+
+
+class Fact(Generic[T]):
+    """One thing that the server says. A failed look leaves what was known.
+
+    Attributes:
+        known: What it said last; None before its first answer.
+    """
+
+    def __init__(self, ask: Callable[[bool], Coroutine[Any, Any, T]]) -> None:
+        self.known: T | None = None
+        self._ask = ask
+        self._at = -math.inf
+        self._shared = Shared()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the server said it."""
+        return time.monotonic() - self._at
+
+    async def now(self, *, once: bool = False) -> T:
+        """Ask the server, by a request of one's own: it begins now.
+
+        Args:
+            once: Whether a failure is not tried again.
+        """
+        begun = time.monotonic()
+        said = await self._ask(once)
+        if begun >= self._at:  # of two requests that overlap the later one knows more
+            self.known, self._at = said, begun
+        return said
+
+    async def within(self, age_s: float) -> T:
+        """What the server said so many seconds ago at most; several who ask at once share a request."""
+        if self.known is not None and self.age_s < age_s:
+            return self.known
+        return await self._shared.do("now", self.now)
+
+    def expire(self) -> None:
+        """Say that it has changed: the next one asks."""
+        self._at = -math.inf
+
+
+class Snapshot:
+    """What one Ollama server said last.
+
+    Attributes:
+        installed: The installed models, modified last first.
+        loaded: The loaded models; None of a server without /api/ps.
+        version: Its version; "" of a server without /api/version.
+    """
+
+    def __init__(self, client: OllamaClient) -> None:
+        self._client = client
+        self.installed: Fact[list[ModelInfo]] = Fact(self._installed)
+        self.loaded: Fact[list[RunningModel] | None] = Fact(self._loaded)
+        self.version: Fact[str] = Fact(self._version)
+
+    async def _installed(self, once: bool) -> list[ModelInfo]:
+        models = (await self._client.call(replace(TAGS, once=once))).models
+        return sorted(models, key=lambda info: info.modified_at, reverse=True)
+
+    async def _loaded(self, once: bool) -> list[RunningModel] | None:
+        response = await self._if_there(replace(PS, once=once))
+        return None if response is None else response.models
+
+    async def _version(self, once: bool) -> str:
+        response = await self._if_there(replace(VERSION, once=once))
+        return "" if response is None else response.version
+
+    async def _if_there(self, endpoint: Call[None, ResponseT]) -> ResponseT | None:
+        """What a server says at an endpoint; None where it speaks a part of the API without that."""
+        try:
+            return await self._client.call(endpoint)
+        except NotOllama as error:
+            if is_missing(error):
+                return None
+            raise
