@@ -1,7 +1,6 @@
-"""Which file a path names, found out without looking at anything outside the allowed folders.
+"""Which file a path names, and whether that is in one of the allowed folders.
 
-Links and `..` are followed step by step, by name; a step that leaves the folders is refused before
-anybody asks the disk about it, so that no answer tells what is there and what is not.
+Links are resolved; what is outside is refused in the same words whether it is there or not.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, StorageError
 
-_MOST_LINKS = 40
 _MOST_CHARACTERS = 4096
 
 
@@ -50,12 +48,37 @@ def place_of(path: str, roots: Sequence[Path]) -> Place:
         StorageError: It cannot be looked at.
     """
     missing: InvalidArgument | None = None
+    allowed = [_real(root) for root in roots]
     for root, names in readings(path, roots):
+        _refuse_leaving(names)
         try:
-            return _Walk(roots).to(root, names)
-        except InvalidArgument as error:
-            missing = missing or error
+            real = root.joinpath(*names).resolve()
+        except (OSError, RuntimeError):  # links in a circle
+            raise outside() from None
+        inside = next((folder for folder in allowed if real.is_relative_to(folder)), None)
+        if inside is None:
+            raise outside()
+        place = Place(inside, real.relative_to(inside).parts)
+        for name in place.names:
+            check_name(name)
+        try:
+            if not stat.S_ISLNK(real.lstat().st_mode):
+                return place
+            raise outside()  # a circle again
+        except (FileNotFoundError, NotADirectoryError):
+            missing = missing or absent(real.name)
+        except OSError:
+            raise unreadable(real.name) from None
     raise missing or outside()
+
+
+def _refuse_leaving(names: Sequence[str]) -> None:
+    """Refuse a path that leaves its folder by `..`, and so could tell what is beside it."""
+    depth = 0
+    for name in names:
+        depth += -1 if name == ".." else 1
+        if depth < 0:
+            raise outside()
 
 
 def outside() -> Forbidden:
@@ -111,57 +134,6 @@ def _real(root: Path) -> Path:
         return root.resolve()
     except (OSError, RuntimeError):  # links in a circle
         raise StorageError("an allowed folder cannot be read", "Check OLLAMA_MCP_ROOTS.") from None
-
-
-class _Walk:
-    """One way from an allowed folder to a file, along links that stay inside."""
-
-    def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = roots
-        self._links = 0
-
-    def to(self, root: Path, names: list[str]) -> Place:
-        """Follow the names; where one is a link, go on where it leads."""
-        done: list[str] = []
-        while names:
-            name = names.pop(0)
-            if name == "..":
-                if not done:
-                    raise outside()
-                done.pop()
-                continue
-            check_name(name)
-            target = self._link(root.joinpath(*done, name))
-            if target is None:
-                done.append(name)
-            elif target.is_absolute():
-                root, done, names = self._jump(target, names)
-            else:
-                _refuse_half(target)
-                names = [*target.parts, *names]
-        return Place(root, tuple(done))
-
-    def _link(self, path: Path) -> Path | None:
-        """Where a link leads; None for what is none."""
-        try:
-            if not stat.S_ISLNK(path.lstat().st_mode):
-                return None
-            target = Path(path.readlink())
-        except (FileNotFoundError, NotADirectoryError):
-            raise absent(path.name) from None
-        except OSError:
-            raise unreadable(path.name) from None
-        self._links += 1
-        if self._links > _MOST_LINKS:
-            raise outside()
-        return target
-
-    def _jump(self, target: Path, names: list[str]) -> tuple[Path, list[str], list[str]]:
-        for root in self._roots:
-            below = _below(target, root)
-            if below is not None:
-                return _real(root), [], [*below, *names]
-        raise outside()
 
 
 _PORTS = (f"{port}{number}" for port in ("com", "lpt") for number in range(10))
