@@ -113,6 +113,7 @@ class Background(Generic[T]):
         going = self._going.here()
         if going.task is None or going.task.done():
             going.task = self._spawn(self._work())
+            going.task.add_done_callback(_asked)
         task = going.task  # several may wait for it, and each tells what came of it
         await asyncio.wait([task], timeout=patience_s)
         return task

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InternalError, Upstream
-from ollama_mcp.loops import PerLoop, Shared
+from ollama_mcp.loops import Background, PerLoop, Shared
 
 pytestmark = pytest.mark.anyio
 
@@ -248,3 +248,18 @@ async def test_nothing_is_kept_of_what_has_ended():
     results = await asyncio.gather(*(shared.do(number, work) for number in range(100)))
     assert len(results) == 100
     assert shared._flights.here() == {}
+
+
+def test_work_in_the_background_that_fails_unseen_says_nothing(virtually):
+    async def fail() -> None:
+        await asyncio.sleep(1)
+        raise ValueError("nobody waits for this")
+
+    async def work() -> None:
+        look = Background(fail, asyncio.get_running_loop().create_task)
+        assert not (await look.run(0.5)).done()
+        await asyncio.sleep(1)
+        del look
+        gc.collect()
+
+    virtually(work)

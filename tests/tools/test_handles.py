@@ -99,6 +99,7 @@ def test_whatever_the_deadlines_and_the_timings_the_answer_is_whole(at):
 
     async def one(d: Any) -> int:
         tokens = ["".join(chance.choices(alphabet, k=4)) for _ in range(chance.randint(1, 8))]
+        tokens.append("x")  # blanks alone would be no answer
         delay, first = chance.choice([0, 0.1, 1, 7]), chance.choice([0, 0.5, 20])
         d.fake.script(Script(tokens=tokens, delay=delay, delay_first=first))
         result, rounds = await d.call(wait_s=chance.uniform(0.01, 12)), 0

@@ -86,6 +86,17 @@ async def test_what_is_missing_is_named(client, name):
     assert re.match(r'"\w+" is missing: ', message)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("more", ["txt", "$1", "\u202e", "x" * 5000], ids=len)
+async def test_an_argument_that_there_is_not_is_named_and_is_no_failure_of_ours(client, caplog, name, more):
+    code, message = await refused(client, name, **FULL[name], **{more: "x"})
+    assert code == -32602
+    assert message.startswith('there is no argument "')
+    assert all(argument in message for argument in FULL[name])
+    assert len(message) <= 200
+    assert not caplog.records
+
+
 async def test_any_text_is_taken_for_any_argument(client):
     """One client fills in $1, $2 … when it starts, and puts the user's words there later."""
     for prompt in (await client.list_prompts()).prompts:

@@ -151,9 +151,16 @@ def check_requests(host: MCPServer[Any]) -> None:
             prompt = menu.get_prompt(name)
             if prompt is None:
                 raise MCPError(INVALID_PARAMS, clean_text(f"Unknown prompt: {name[:80]}"))
-            for argument in prompt.arguments or ():
-                if argument.required and argument.name not in (params.get("arguments") or {}):
+            known, given = prompt.arguments or [], params.get("arguments") or {}
+            for argument in known:
+                if argument.required and argument.name not in given:
                     raise MCPError(INVALID_PARAMS, f'"{argument.name}" is missing: {argument.description}')
+            names = [argument.name for argument in known]
+            if unknown := next((name for name in given if name not in names), None):
+                raise MCPError(
+                    INVALID_PARAMS,
+                    clean_text(f'there is no argument "{unknown[:40]}"; there are {", ".join(names)}'),
+                )
         return await call_next(ctx)
 
     host.middleware.append(check)
