@@ -368,6 +368,7 @@ def test_doctor_survives_an_ollama_that_dies_after_the_chat(doctor: Any, fake: F
 def test_ctrl_c_while_it_is_still_imported_ends_it_without_a_word():
     code = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here, and so in children
 class Interrupts:
     def find_spec(self, name, *_):
         if name == "ollama_mcp.cli":

@@ -197,6 +197,8 @@ def from_line(said: Any, asked: Asked, *, tells_in_stream: bool) -> OllamaError:
     that it ever printed, which may belong to another call.
     """
     text, inner = _told(said)
+    if "error parsing tool call" in (text or ""):
+        return broken_call(text or "")
     if tells_in_stream:
         return _from_text(200, text or "", inner, asked)
     return errors.Upstream(
@@ -417,6 +419,18 @@ def _not_yours(text: str, found: re.Match[str], inner: dict[str, Any], asked: As
     )
 
 
+def broken_call(said: str = "") -> OllamaError:
+    """A call of a tool that the model wrote, and nobody can read."""
+    return errors.Upstream(
+        _quoting("the model wrote a call of a tool that cannot be read", said),
+        "Ask again, in other words or with fewer tools, or name a more capable model.",
+    )
+
+
+def _broken_call(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+    return broken_call(text)
+
+
 _ANY_TEXT = ""
 _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
     (statuses, re.compile(pattern, re.IGNORECASE), make)
@@ -442,6 +456,7 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
             _argument,
         ),
         ({401, 403}, _ANY_TEXT, _forbidden),
+        ({500}, r"error parsing tool call", _broken_call),
     )
 ]
 

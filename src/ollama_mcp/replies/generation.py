@@ -20,6 +20,7 @@ from ollama_mcp.replies.finished import Ending, cut_json, does_not_fit, is_close
 from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.judge import Judge
 from ollama_mcp.replies.lowered import ceilings, lowered
+from ollama_mcp.replies.reading import json_inside, printed_calls, without_thinking
 from ollama_mcp.replies.reply import Part, State
 from ollama_mcp.replies.schema import repair_request
 from ollama_mcp.replies.thinking import ThinkSplitter
@@ -230,6 +231,7 @@ class Generator:
             Upstream: It does not fit the schema.
         """
         schema, run.ending = run.ask.schema, None
+        _read_tolerantly(run, draft)
         if draft.calls:
             return draft
         ending = run.ending = await self._ending(run, draft)
@@ -238,6 +240,8 @@ class Generator:
         if schema is None:
             return draft
         found = await self._judge.violations(draft.text, schema)
+        if found and not run.ask.is_raw and await self._takes_json_inside(run, draft, is_cut=ending.is_cut):
+            found = []
         if found and not ending.is_cut and not run.ask.is_raw and not run.repaired:
             run.request = _asked_again(run.request, draft, repair_request(found, schema))
             run.repaired = True
@@ -248,6 +252,17 @@ class Generator:
             raise does_not_fit(ending, found, schema, repaired=run.repaired)
         run.reply.settle(draft.text)
         return draft
+
+    async def _takes_json_inside(self, run: _Run, draft: _Draft, *, is_cut: bool) -> bool:
+        """Whether there is one JSON in the text that is what was asked for, which then is the answer."""
+        schema = run.ask.schema or {}
+        inside = json_inside(draft.text, in_fences_only=is_cut, at_first=not schema)
+        fitting = [inner for inner in inside if not await self._judge.violations(inner, schema)]
+        if len(fitting) != 1:
+            return False
+        draft.texts = fitting
+        run.reply.notes.append("the JSON stood among other text, which was left out")
+        return True
 
     async def _repaired(self, run: _Run, draft: _Draft) -> _Draft:
         try:
@@ -314,6 +329,29 @@ class Generator:
 
 def _prompt_cut(truncated: dict[str, int]) -> str:
     return f"[the prompt was cut: the model saw only {truncated['seen']} tokens of it]"
+
+
+def _read_tolerantly(run: _Run, draft: _Draft) -> None:
+    """Take thinking out of the text, and calls of tools that the model printed.
+
+    Raises:
+        Upstream: It printed one that cannot be read.
+    """
+    if run.fills_gap:
+        return
+    text, thinking = without_thinking(draft.text)
+    if thinking or text != draft.text:
+        draft.texts, draft.thoughts = [text], [*draft.thoughts, thinking]
+    if draft.calls:
+        return
+    try:
+        text, draft.calls = printed_calls(draft.text, getattr(run.request, "tools", None) or [])
+    except OllamaError as error:
+        error.partial_text = draft.text
+        raise
+    if draft.calls:
+        draft.texts = [text]
+        run.reply.notes.append("the model printed its call of a tool as text, which was read as one")
 
 
 def _splitter(run: _Run) -> ThinkSplitter | None:

@@ -151,7 +151,8 @@ def check_requests(host: MCPServer[Any]) -> None:
             prompt = menu.get_prompt(name)
             if prompt is None:
                 raise MCPError(INVALID_PARAMS, clean_text(f"Unknown prompt: {name[:80]}"))
-            known, given = prompt.arguments or [], params.get("arguments") or {}
+            known = prompt.arguments or []
+            given: Mapping[str, Any] = params.get("arguments") or {}
             for argument in known:
                 if argument.required and argument.name not in given:
                     raise MCPError(INVALID_PARAMS, f'"{argument.name}" is missing: {argument.description}')
