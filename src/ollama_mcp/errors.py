@@ -121,9 +121,16 @@ def _one_of(ways: Iterable[tuple[str, str]]) -> str:
     """
     taken = ARGUMENTS.get()
     # Outside of a tool there is one model, and its name is called so.
-    texts = [way for a, way in ways if not a or (a in taken if taken is not None else a != "models")]
+    texts = [way for a, way in ways if _is_open(a, taken)]
     text = " or ".join(texts) if len(texts) < 3 else f"{', '.join(texts[:-1])}, or {texts[-1]}"
     return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _is_open(argument: str, taken: Collection[str] | None) -> bool:
+    """Whether there is a way that needs this argument; "!files" is one for tools without that."""
+    if argument.startswith("!"):
+        return taken is not None and argument[1:] not in taken
+    return not argument or (argument in taken if taken is not None else argument != "models")
 
 
 def _shorten(text: str, room: int) -> str:

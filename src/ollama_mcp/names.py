@@ -41,11 +41,22 @@ def check_name(name: str) -> str:
     """
     name = name.strip()
     if not is_name(name):
+        bare = _PREFIX.sub("", name).split("?")[0].rstrip("/").removesuffix("/tree/main")
+        bare = bare.removeprefix("ollama.com/library/").removeprefix("ollama.com/")
+        instead = bare if bare != name and is_name(bare) else ""
         raise InvalidArgument(
             f"model {name[:80]!r} is not a model name",
-            'Send a name such as "qwen3:8b"; ollama_list_models has the installed ones.',
+            f'Send model="{instead}".'
+            if instead
+            else 'Send a name such as "qwen3:8b"; ollama_list_models has the installed ones.',
         )
     return name
+
+
+_PREFIX = re.compile(
+    r"^(?:https?://(?:www\.)?|ollama(?:_chat)?[:/](?://)?|(?:ollama|huggingface)\s+(?:run|pull)\s+)"
+)
+"""What stands before a name in a page's address, in LiteLLM's and others' settings, and in a command."""
 
 
 def canonical(name: str) -> str:

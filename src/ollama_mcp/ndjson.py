@@ -7,7 +7,7 @@ into lines break a record there.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
 import pydantic_core
@@ -20,6 +20,10 @@ STREAM_LIMIT = 256 * 1024 * 1024
 """Bytes of one answer."""
 
 _REMEDY = "Check that OLLAMA_HOST is an Ollama server and that no proxy changes its answers."
+
+
+class NotJson(BadUpstream):
+    """A line that is no JSON."""
 
 
 _UNIT = rb"[0-9a-fA-F]{2}"
@@ -57,7 +61,7 @@ def _parse(data: bytes | bytearray) -> Any:
     try:
         return pydantic_core.from_json(mended, allow_inf_nan=False)
     except ValueError:
-        raise BadUpstream("Ollama sent a line that is not JSON", _REMEDY) from None
+        raise NotJson("Ollama sent a line that is not JSON", _REMEDY) from None
 
 
 def _mended(escape: re.Match[bytes]) -> bytes:
@@ -65,7 +69,11 @@ def _mended(escape: re.Match[bytes]) -> bytes:
 
 
 async def read_objects(
-    chunks: AsyncIterable[bytes], *, line_limit: int = LINE_LIMIT, stream_limit: int = STREAM_LIMIT
+    chunks: AsyncIterable[bytes],
+    *,
+    line_limit: int = LINE_LIMIT,
+    stream_limit: int = STREAM_LIMIT,
+    parse: Callable[[bytes | bytearray], dict[str, Any]] = parse_object,
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield the objects of a stream; blank lines are skipped, the last line needs no LF.
 
@@ -73,6 +81,7 @@ async def read_objects(
         chunks: The bytes, cut anywhere.
         line_limit: The longest line, in bytes.
         stream_limit: The longest stream, in bytes.
+        parse: Reads a line.
 
     Raises:
         BadUpstream: A line that is no object, or a limit is passed.
@@ -80,9 +89,9 @@ async def read_objects(
     lines = _Lines(line_limit, stream_limit)
     async for chunk in chunks:
         for line in lines.feed(chunk):
-            yield parse_object(line)
+            yield parse(line)
     for line in lines.rest():
-        yield parse_object(line)
+        yield parse(line)
 
 
 class _Lines:

@@ -134,6 +134,16 @@ def parse_think(value: Any) -> Think | None:
     return _THINK_WORDS[text]
 
 
+_PLACE = re.compile(
+    r"\s*(?:[a-z]+://|[~.]{0,2}[\\/]|[A-Z]:[\\/])|.*\.(?:png|jpe?g|gif|webp|bmp)\s*\Z", re.IGNORECASE
+)
+"""What looks like where a picture is."""
+_BY_PATH = (
+    ("files", 'send its path in "files"'),
+    ("!files", 'have the operator allow its folder (OLLAMA_MCP_ROOTS), and send its path in "files"'),
+)
+
+
 def check_image(image: str) -> str:
     r"""Return an image as the bare base64 that Ollama takes; a `data:` URL loses its head.
 
@@ -153,7 +163,9 @@ def check_image(image: str) -> str:
     except (binascii.Error, ValueError):
         decoded = b""
     if not decoded or (bare.startswith("/") and not bare.startswith("/9j")):  # a path, and no JPEG
+        is_place = bool(_PLACE.match(image))
         raise InvalidArgument(
-            "an image is not base64", "Send the bytes of the image file in base64, not a path or an address."
+            "an image is a path or an address, not base64" if is_place else "an image is not base64",
+            ways=[*(_BY_PATH if is_place else ()), ("", "send the bytes of the image file in base64")],
         )
     return bare

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import anyio
 
-from ollama_mcp import wire
+from ollama_mcp import endpoints, wire
 from ollama_mcp.bodies import Line, Request, Response, Upload
 from ollama_mcp.client import failures
 from ollama_mcp.client.retry import Health, wait_before_next
@@ -27,8 +27,9 @@ from ollama_mcp.endpoints import Call, Stream
 from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
 from ollama_mcp.host import Host, parse_host
 from ollama_mcp.loops import PerLoop
-from ollama_mcp.ndjson import STREAM_LIMIT, parse_object, read_objects
+from ollama_mcp.ndjson import STREAM_LIMIT, NotJson, parse_object, read_objects
 from ollama_mcp.settings import Backend, own
+from ollama_mcp.settings.proxies import proxy_for
 
 if TYPE_CHECKING:
     import httpx
@@ -170,7 +171,11 @@ class OllamaClient:
         if not 200 <= answer.status < 300:
             said = self._hidden((await answer.error_body()).decode("utf-8", "surrogateescape"))
             raise failures.from_status(
-                answer.status, said.encode("utf-8", "surrogateescape"), answer.retry_after, asked
+                answer.status,
+                said.encode("utf-8", "surrogateescape"),
+                answer.retry_after,
+                asked,
+                answer.location,
             )
 
     def _new_lane(self) -> Lane:
@@ -201,7 +206,18 @@ class OllamaClient:
         in_cloud = isinstance(endpoint, Call) and endpoint.cloud
         if in_cloud:
             return failures.Asked(_CLOUD.url, str(model), in_cloud=True)
-        return failures.Asked(self.address, str(model), setting=self.backend.setting)
+        backend = self.backend
+        is_ours = self._transport is None and self._http is None  # else the proxies are somebody else's
+        proxy = proxy_for(backend.host) if is_ours else None
+        return failures.Asked(
+            self.address,
+            str(model),
+            setting=backend.setting,
+            proxy=proxy.variable if proxy else "",
+            keeps_key=bool(backend.api_key) and not backend.takes_key(backend.host),
+            beside=backend.beside,
+            inside=backend.inside,
+        )
 
     def _hidden(self, said: Any) -> Any:
         """What a server says, without the secrets that it was sent."""
@@ -222,28 +238,34 @@ class OllamaClient:
         _check_kind(answer, asked)
         if model is wire.Done:
             return model()
-        raw = parse_object(data)
-        if raw.get("error") is not None:
-            raise failures.from_line(self._hidden(raw["error"]), asked, tells_in_stream=True)
+        raw = self._object(data)
+        if (said := _error_in(raw)) is not None:
+            raise failures.from_line(self._hidden(said), asked, tells_in_stream=True)
         _check_fields(model, raw, asked)
         return _parsed(model, raw)
+
+    def _object(self, data: bytes | bytearray) -> dict[str, Any]:
+        try:
+            return parse_object(data)
+        except NotJson:
+            said = self._hidden(bytes(data[:_GREETING_LIMIT]).decode("utf-8", "surrogateescape"))
+            raise failures.not_json(said.encode("utf-8", "surrogateescape")) from None
 
     def _greeting(self, data: bytearray, answer: Answer) -> wire.Greeting:
         text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
         if "ollama" not in text.lower():
-            raise failures.not_ollama(self.address, answer.status, self.backend.setting)
+            raise failures.not_ollama(self._asked(None, endpoints.ROOT), answer.status)
         return wire.Greeting(text=text)
 
     async def _lines(
         self, endpoint: Stream[RequestT, LineT], answer: Answer, asked: failures.Asked
     ) -> AsyncIterator[LineT]:
         _check_kind(answer, asked)
-        objects = read_objects(answer.chunks())
+        objects = read_objects(answer.chunks(), parse=self._object)
         is_first = True
         async for raw in objects:
-            if raw.get("error") is not None:
-                said = self._hidden(raw["error"])
-                raise failures.from_line(said, asked, tells_in_stream=endpoint.tells_in_stream)
+            if (said := _error_in(raw)) is not None:
+                raise failures.from_line(self._hidden(said), asked, tells_in_stream=endpoint.tells_in_stream)
             if is_first:
                 _check_fields(endpoint.response, raw, asked)
                 is_first = False
@@ -327,16 +349,23 @@ def _content(body: Request | Upload | bytes | None) -> AsyncIterable[bytes] | by
     return body.chunks if isinstance(body, Upload) else body
 
 
+def _error_in(raw: dict[str, Any]) -> Any:
+    """What a record says that went wrong; Ollama 0.11 has that in a key of its own once."""
+    if raw.get("error") is not None:
+        return raw["error"]
+    return next((f"{key}: {value}" for key, value in raw.items() if key.startswith("error ")), None)
+
+
 def _check_kind(answer: Answer, asked: failures.Asked) -> None:
     """A page or a plain text with status 200 is another service's."""
     if answer.content_type.startswith("text/"):
-        raise failures.not_ollama(asked.address, answer.status, asked.setting)
+        raise failures.not_ollama(asked, answer.status)
 
 
 def _check_fields(model: type[Response], raw: dict[str, Any], asked: failures.Asked) -> None:
     """So is an object that has something to say, but nothing that Ollama says."""
     if raw and not raw.keys() & model.model_fields.keys():
-        raise failures.not_ollama(asked.address, setting=asked.setting)
+        raise failures.not_ollama(asked)
 
 
 def _basic(host: Host) -> dict[str, str]:

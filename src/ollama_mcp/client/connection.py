@@ -11,7 +11,6 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
-from urllib.parse import urlsplit
 
 import anyio
 import httpx
@@ -82,6 +81,7 @@ class Answer:
     def __init__(self, response: httpx.Response, address: str, clock: str, seconds: float) -> None:
         self.status: int = response.status_code
         self.retry_after: str | None = response.headers.get("retry-after")
+        self.location: str = response.headers.get("location", "")
         self.content_type: str = response.headers.get("content-type", "").lower()
         self._encoding = response.headers.get("content-encoding", "identity").lower()
         self._response = response
@@ -199,11 +199,11 @@ def _from_transport(
     """Translate a failure before the first byte of an answer."""
     match error:
         case httpx.TimeoutException():
-            return _too_late(error, clock, asked.address)
+            return failures.through_proxy(_too_late(error, clock, asked.address), asked)
         case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | UnicodeError():
             return failures.not_sendable()
         case httpx.RemoteProtocolError() if _is_garbage(error):
-            return failures.not_ollama(asked.address, setting=asked.setting)
+            return failures.not_ollama(asked)
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError() | httpx.CloseError():
             return failures.stream_broken()
         case _:
@@ -221,11 +221,11 @@ def _unconnected(error: httpx.HTTPError, asked: failures.Asked) -> OllamaError:
     if isinstance(tls, ssl.SSLCertVerificationError):
         return failures.not_trusted(asked.address)
     if tls is not None:
-        return failures.not_ollama(asked.address, setting=asked.setting)
+        has_none = "WRONG_VERSION_NUMBER" in str(tls) or "RECORD_LAYER_FAILURE" in str(tls)
+        return failures.wrong_scheme(asked, "http") if has_none else failures.not_ollama(asked)
     if any(isinstance(cause, socket.gaierror) for cause in _causes(error)):
-        name = urlsplit(asked.address).hostname or ""
-        return failures.unknown_name(asked.address, name, asked.setting)
-    return failures.unreachable(asked.address, asked.setting)
+        return failures.unknown_name(asked)
+    return failures.unreachable(asked)
 
 
 def _is_garbage(error: httpx.RemoteProtocolError) -> bool:

@@ -9,9 +9,12 @@ import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ollama_mcp import errors
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.host import DEFAULT_PORT
+from ollama_mcp.names import is_cloud_name
 from ollama_mcp.ndjson import parse_object
 
 _TEXT_LIMIT = 200
@@ -53,12 +56,46 @@ def _quoting(cause: str, text: str) -> str:
 # --- no answer, or half of one --------------------------------------------------------------------
 
 
-def unreachable(address: str, setting: str = "") -> OllamaError:
-    """No connection; `setting` is what named the address, where that was no program."""
-    return errors.Unreachable(
-        f"no Ollama server answers at {address}",
-        f"Start it with `ollama serve`, or {_name_instead(setting)} where it runs.",
+def unreachable(asked: Asked) -> OllamaError:
+    """No connection."""
+    return through_proxy(
+        errors.Unreachable(f"no Ollama server answers at {asked.address}", _where_it_may_be(asked)), asked
     )
+
+
+def _where_it_may_be(asked: Asked) -> str:
+    """What to do about an address at which nothing listens, by what can be seen of it and of this machine."""
+    parts = urlsplit(asked.address)
+    setting = asked.setting or "OLLAMA_HOST"
+    set_to = f"set {setting} to" if asked.setting else "give the client"
+    if asked.beside:
+        return f"{asked.beside} is set, which is not read here: set {setting} to its value."
+    if parts.port in _WEB_PORTS:
+        right = parts.netloc.rpartition(":")[0]
+        return f"Ollama listens on port {DEFAULT_PORT}: {set_to} http://{right}:{DEFAULT_PORT}."
+    if asked.name in _THIS_MACHINE and asked.inside == "container":
+        return (
+            "Start it with `ollama serve`, or for one outside of this container start that with "
+            f"OLLAMA_HOST=0.0.0.0, and {set_to} http://host.docker.internal:{parts.port}."
+        )
+    if asked.name in _THIS_MACHINE and asked.inside == "WSL":
+        return (
+            "Start it with `ollama serve` in WSL, or for the one of Windows start that with "
+            f"OLLAMA_HOST=0.0.0.0, and {set_to} the address that `ip route show default` shows."
+        )
+    return f"Start it with `ollama serve`, or {_name_instead(asked.setting)} where it runs."
+
+
+_WEB_PORTS = (80, 443)
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+
+
+def through_proxy(error: OllamaError, asked: Asked) -> OllamaError:
+    """The same failure; where a proxy was on the way, with the variable that names it."""
+    if asked.proxy:
+        error.cause += f", through the proxy of {asked.proxy}"
+        error.remedy = f"Add {asked.name} to NO_PROXY if it needs no proxy, or correct {asked.proxy}."
+    return error
 
 
 def unusable_proxy(variable: str, address: str, name: str) -> OllamaError:
@@ -72,12 +109,13 @@ def unusable_proxy(variable: str, address: str, name: str) -> OllamaError:
     return error
 
 
-def unknown_name(address: str, name: str, setting: str = "") -> OllamaError:
+def unknown_name(asked: Asked) -> OllamaError:
     """No address is known for the name of the machine."""
-    return errors.Unreachable(
-        f"the name {name} of {address} cannot be resolved",
-        f"Check the name and the network, or {_name_instead(setting)} where Ollama runs.",
+    error = errors.Unreachable(
+        f"the name {asked.name} of {asked.address} cannot be resolved",
+        f"Check the name and the network, or {_name_instead(asked.setting)} where Ollama runs.",
     )
+    return through_proxy(error, asked)
 
 
 def _name_instead(setting: str) -> str:
@@ -145,15 +183,42 @@ def stream_broken() -> OllamaError:
     )
 
 
-def not_ollama(address: str, status: int | None = None, setting: str = "") -> OllamaError:
-    """Another service, or a very old server."""
-    server = (
-        f"Set {setting} to the Ollama server" if setting else "Give the client the Ollama server's address"
-    )
-    return errors.NotOllama(
-        f"what answers at {address} does not speak Ollama's API",
-        f"{server} (default port 11434), or update it if it is very old.",
+def not_ollama(asked: Asked, status: int | None = None) -> OllamaError:
+    """Another service, a path that is none of Ollama's, or a very old server."""
+    error = errors.NotOllama(
+        f"what answers at {asked.address} does not speak Ollama's API",
+        _another_address(asked),
         upstream_status=status,
+    )
+    return through_proxy(error, asked)
+
+
+def _another_address(asked: Asked) -> str:
+    parts = urlsplit(asked.address)
+    names = parts.path.strip("/").split("/")
+    ends = [place for place, name in enumerate(names) if name in {"v1", "api"}]
+    if ends:
+        rest = "/".join(names[ends[0] :])
+        right = urlunsplit(
+            (parts.scheme, parts.netloc, "/".join(["", *names[: ends[0]]]).rstrip("/"), "", "")
+        )
+        setting = asked.setting or "the address"
+        return f"Leave /{rest} out of {setting}: {right}."
+    server = (
+        f"Set {asked.setting} to the Ollama server"
+        if asked.setting
+        else "Give the client the Ollama server's address"
+    )
+    return f"{server} (default port {DEFAULT_PORT}), or update it if it is very old."
+
+
+def wrong_scheme(asked: Asked, scheme: str) -> OllamaError:
+    """The right machine and port, and TLS where there is none, or none where there is."""
+    right = urlunsplit(urlsplit(asked.address)._replace(scheme=scheme))
+    setting = f"Set {asked.setting} to" if asked.setting else "Give the client"
+    return errors.NotOllama(
+        f"what answers at {asked.address} {'has no TLS' if scheme == 'http' else 'wants TLS'}",
+        f"{setting} {right}.",
     )
 
 
@@ -161,33 +226,89 @@ def not_ollama(address: str, status: int | None = None, setting: str = "") -> Ol
 
 
 class Asked(NamedTuple):
-    """What a failing answer is an answer to."""
+    """What a failing answer is an answer to.
+
+    Attributes:
+        address: The server's, without any secret.
+        model: The model that was asked for; "" for none.
+        in_cloud: Whether it is Ollama's own web service.
+        setting: What named the address; "" where that was a program.
+        proxy: The variable that names the proxy on the way; "" where there is none.
+        keeps_key: Whether there is an API key that is not sent there.
+        beside: Another program's variable for the address, which we do not read.
+        inside: Where we run ourselves: "container", "WSL", or "".
+    """
 
     address: str
     model: str
     in_cloud: bool = False
     setting: str = ""
-    """What named the address, where that was no program."""
+    proxy: str = ""
+    keeps_key: bool = False
+    beside: str = ""
+    inside: str = ""
+
+    @property
+    def name(self) -> str:
+        """The machine's."""
+        return urlsplit(self.address).hostname or ""
 
 
-def from_status(status: int, body: bytes, retry_after: str | None, asked: Asked) -> OllamaError:
-    """Translate an answer whose status is not 2xx."""
+def from_status(
+    status: int, body: bytes, retry_after: str | None, asked: Asked, location: str = ""
+) -> OllamaError:
+    """Translate an answer whose status is not 2xx.
+
+    Args:
+        status: Its status.
+        body: Its body, as far as it was read.
+        retry_after: That header, if there was one.
+        asked: What it answers.
+        location: Where a redirect leads, if there was one.
+    """
     if 300 <= status < 400:
-        return errors.BadUpstream(
-            "Ollama's address answered with a redirect, which is not followed",
-            f"Set {asked.setting} to the final address."
-            if asked.setting
-            else "Give the client the final address.",
-            upstream_status=status,
-        )
-    text, inner = _told((_object(body) or {}).get("error"))
+        return _redirected(status, asked, location)
+    record = _object(body) or {}
+    text, inner = _told(record.get("error"))
     if text is None or status == 407:  # which only a proxy answers, whatever it says
-        error = _from_bare_status(status, body, asked)
+        error = through_proxy(_from_bare_status(status, body, asked), asked)
+    elif status == 401 and not asked.in_cloud and (signin := _signin(record, asked)):
+        error = signin
     else:
         error = _from_text(status, text, inner, asked)
     error.upstream_status = status
     error.retry_after_s = _seconds(retry_after)
     return error
+
+
+def _redirected(status: int, asked: Asked, location: str) -> OllamaError:
+    """Redirects are not followed: a request has a prompt in it, and a key perhaps."""
+    target = urlsplit(urljoin(asked.address, location))
+    path = target.path.partition("/api/")[0].rstrip("/")
+    final = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{path}"
+    known = bool(location) and target.scheme in {"http", "https"} and len(final) <= _TEXT_LIMIT
+    which = final if known else "the final address"
+    return errors.BadUpstream(
+        "Ollama's address answered with a redirect, which is not followed",
+        f"Set {asked.setting} to {which}." if asked.setting else f"Give the client {which}.",
+        upstream_status=status,
+    )
+
+
+def _signin(record: dict[str, Any], asked: Asked) -> OllamaError | None:
+    """An Ollama that has to sign in to its cloud first, with the link that it gives for that."""
+    link = record.get("signin_url")
+    is_known = isinstance(link, str) and len(link) <= _TEXT_LIMIT and _SIGNIN.match(link)
+    if not is_known and not is_cloud_name(asked.model):
+        return None
+    way = f", or open {link}" if is_known else ""
+    return errors.Forbidden(
+        f"the Ollama server is not signed in to ollama.com, which {asked.model or 'the model'} needs",
+        f"Sign in on the machine of Ollama: `ollama signin`{way}.",
+    )
+
+
+_SIGNIN = re.compile(r"https://ollama\.com/[\w/?&=.%~+-]*\Z")
 
 
 def from_line(said: Any, asked: Asked, *, tells_in_stream: bool) -> OllamaError:
@@ -230,7 +351,7 @@ def _as_object(value: Any) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:
+def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:  # noqa: PLR0911
     """An answer that is not Ollama's JSON: its Host check, its router, a proxy, another service."""
     if status == 403 and not body.strip():
         return errors.Forbidden(
@@ -239,6 +360,8 @@ def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:
         )
     if status in {401, 403, 407}:
         return _refused_by_proxy(status, asked)
+    if status == 400 and any(words in body for words in _WANTS_TLS):
+        return wrong_scheme(asked, "https")
     if status == 413:
         return errors.TooLarge(
             f"{asked.address} does not take a request of this size",
@@ -248,16 +371,53 @@ def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:
         return errors.RateLimited(f"{asked.address} allows no more calls for now", "Try again later.")
     if status >= 500:
         return errors.Upstream(
-            f"what answers at {asked.address} failed with HTTP {status}",
+            _quoting(f"what answers at {asked.address} failed with HTTP {status}", plain_words(body)),
             "Check that the Ollama server runs, and the proxy before it if there is one, then try again.",
         )
-    return not_ollama(asked.address, status, asked.setting)
+    return not_ollama(asked, status)
+
+
+_WANTS_TLS = (b"HTTP request to an HTTPS server", b"plain HTTP request was sent to HTTPS port")
+"""As Go's servers say it, and nginx."""
+
+
+def plain_words(body: bytes) -> str:
+    """What a server says in a form of its own: the text of a record, or plain text; "" for anything else.
+
+    >>> plain_words(b'{"detail": "no GPU"}'), plain_words(b"no GPU"), plain_words(b"<html>no GPU</html>")
+    ('no GPU', 'no GPU', '')
+    """
+    record = _object(body)
+    if record is not None:
+        texts = (record.get(key) for key in ("message", "detail", "error_description", "title", "msg"))
+        return next((text for text in texts if isinstance(text, str)), "")
+    text = body[:_READ_LIMIT].decode(errors="replace").strip()
+    is_text = text[:1] not in ("<", "{", "[") and "\ufffd" not in text
+    return text if is_text and all(c.isprintable() or c.isspace() for c in text) else ""
+
+
+def not_json(body: bytes) -> OllamaError:
+    """A line in the middle of an answer that is none of Ollama's, with what it says."""
+    return errors.BadUpstream(
+        _quoting("Ollama sent a line that is not JSON", plain_words(body)),
+        "Check that OLLAMA_HOST is an Ollama server and that no proxy changes its answers.",
+    )
 
 
 def _refused_by_proxy(status: int, asked: Asked) -> OllamaError:
+    if asked.keeps_key and status != 407:
+        return _kept_key(f"{asked.address} answered HTTP {status}", asked)
     return errors.Forbidden(
         f"{asked.address} answered HTTP {status}",
         "Set the credentials that it wants in OLLAMA_MCP_HEADERS or OLLAMA_API_KEY.",
+    )
+
+
+def _kept_key(cause: str, asked: Asked) -> OllamaError:
+    return errors.Forbidden(
+        cause,
+        "OLLAMA_API_KEY was not sent, as it is for ollama.com: "
+        f"OLLAMA_MCP_API_KEY_HOST={asked.name} sends it here, too.",
     )
 
 
@@ -384,7 +544,7 @@ def _not_found(text: str, found: re.Match[str], inner: dict[str, Any], asked: As
 
 
 def _no_endpoint(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
-    return not_ollama(asked.address, setting=asked.setting)
+    return not_ollama(asked)
 
 
 def _not_in_registry(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
@@ -409,6 +569,8 @@ def _forbidden(text: str, found: re.Match[str], inner: dict[str, Any], asked: As
     remedy = "Use a local model; ollama_list_models has the installed ones."
     if asked.in_cloud:
         remedy = "Set OLLAMA_API_KEY to a valid key of https://ollama.com."
+    elif asked.keeps_key:
+        return _kept_key(_quoting("the Ollama server refuses", text), asked)
     return errors.Forbidden(_quoting("the Ollama server refuses", text), remedy)
 
 
@@ -417,6 +579,20 @@ def _not_yours(text: str, found: re.Match[str], inner: dict[str, Any], asked: As
         _quoting(f"the registry does not allow that for {asked.model or 'the model'}", text),
         "Use a name of your own account, and sign in on the Ollama machine with `ollama signin`.",
     )
+
+
+def _no_memory(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+    error = errors.Upstream(
+        _quoting(f"{asked.model or 'the model'} does not fit into the memory", text),
+        ways=[
+            ("model", "name a smaller model"),
+            ("models", "name smaller models"),
+            ("options", 'send a smaller "num_ctx" in options'),
+            ("", "unload another (ollama_status, ollama_unload_model)"),
+        ],
+    )
+    error.retryable = False
+    return error
 
 
 def broken_call(said: str = "") -> OllamaError:
@@ -457,6 +633,11 @@ _TABLE: list[tuple[set[int], re.Pattern[str], Make]] = [
         ),
         ({401, 403}, _ANY_TEXT, _forbidden),
         ({500}, r"error parsing tool call", _broken_call),
+        (
+            {200, 500},
+            r"more system memory|(out of|insufficient|not enough) (v?ram|memory)|cudamalloc|unable to alloc",
+            _no_memory,
+        ),
     )
 ]
 

@@ -57,6 +57,8 @@ class Backend:
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
         setting: What names `host`, for the remedies; "" where that is the program itself.
+        beside: A variable of another program's for it that is set where ours is not, for the remedies.
+        inside: Where we run ourselves, for the remedies: "container", "WSL", or "".
         swift: Whether aiohttp is to be used, where it is installed, for plain HTTP to this machine. The
             command does; in a library it would pass by whatever takes httpx's place in a test.
     """
@@ -70,6 +72,8 @@ class Backend:
     max_connections: int = 64
     retries: int = 2
     setting: str = field(default="", compare=False)
+    beside: str = field(default="", compare=False)
+    inside: str = field(default="", compare=False)
     swift: bool = False
 
     @property

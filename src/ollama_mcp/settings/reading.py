@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
@@ -41,7 +42,32 @@ def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, st
     if problems:
         raise SettingsError([*problems, *unknown])
     values.setdefault("cache", _cache_folder(variables))
-    return _build(values, per_model, unknown)
+    settings = _build(values, per_model, unknown)
+    backend = replace(settings.backend, beside=_beside(variables), inside=_inside())
+    return replace(settings, backend=backend)
+
+
+_OTHERS = ("OLLAMA_BASE_URL", "OLLAMA_API_BASE", "OLLAMA_API_BASE_URL", "OLLAMA_URL", "OLLAMA_API_URL",
+           "OLLAMA_ENDPOINT", "OLLAMA_SERVER_URL", "OLLAMA_HOST_URL", "OLLAMA_BASEURL")  # fmt: skip
+"""What other programs call the address: Open WebUI, LiteLLM, LangChain's examples, Continue, n8n …"""
+
+
+def _beside(variables: Mapping[str, str]) -> str:
+    """The variable of another program's that names the server, where ours does not."""
+    if variables.get("OLLAMA_HOST", "").strip():
+        return ""
+    return next((name for name in _OTHERS if variables.get(name, "").strip()), "")
+
+
+def _inside() -> str:
+    """Where this process runs: "container", "WSL", or "" for a machine as any other."""
+    if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
+        return "container"
+    try:
+        release = Path("/proc/sys/kernel/osrelease").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "WSL" if "microsoft" in release.lower() else ""
 
 
 def own() -> Settings:
@@ -91,7 +117,17 @@ def _values(
             yield from _one(entry, raw, source, problems)
 
 
+_UNEXPANDED = re.compile(r"\s*(?:\$\{[^{}]+\}|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%)\s*\Z")
+"""A variable, as some clients' files have it, and hand it on as it is where they do not know it."""
+
+
 def _one(entry: Field[Any], raw: Any, source: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
+    if isinstance(raw, str) and _UNEXPANDED.match(raw):
+        problems.append(
+            f"{source} is {raw.strip()[:80]!r} itself: whoever started this did not put the variable's value "
+            "there. Write the value, or set that variable for the client."
+        )
+        return
     try:
         yield entry.key, entry.read(raw)
     except OllamaError as error:

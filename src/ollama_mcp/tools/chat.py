@@ -49,7 +49,15 @@ KeepAlive = Annotated[
 Truncate = Annotated[bool, says("true: what is too long loses its oldest part. false (default): refused.")]
 
 _IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
-_NOT_IN_CHAT = {
+_AS_OPENAI_HAS_IT = {
+    "response_format": 'Send it as format="json", or send the JSON Schema as "schema".',
+    "reasoning_effort": 'Send it as "think".',
+    "reasoning": 'Send it as "think".',
+    "instructions": 'Send it as "system".',
+    "functions": 'Send them as "tools".',
+}
+"""Arguments that callers know from another API, and whose loss would be another answer."""
+_NOT_IN_CHAT = _AS_OPENAI_HAS_IT | {
     "images": _IN_A_MESSAGE,
     "image": _IN_A_MESSAGE,
     "message": 'Send it as "prompt".',
@@ -60,7 +68,8 @@ _NOT_IN_CHAT = {
     "raw": "Use ollama_generate, which takes it.",
     "template": "Use ollama_generate, which takes it.",
 }
-_NOT_IN_GENERATE = {
+_NOT_IN_GENERATE = _AS_OPENAI_HAS_IT | {
+    "functions": "Use ollama_chat, which takes them as tools.",
     "system_prompt": 'Send it as "system".',
     "systemPrompt": 'Send it as "system".',
     "messages": "Use ollama_chat, which takes it.",
