@@ -56,6 +56,7 @@ body-empty-object                     *                embed            BAD_UPST
 body-empty-object                     *                *                OK
 body-*                                *                *                BAD_UPSTREAM
 field-list-of-*                       *                chat-show        CAPABILITY
+vectors-infinite|vectors-too-large    *                embed            OK
 field-*|vectors-*                     *                embed            BAD_UPSTREAM
 field-*                               *                *                OK
 

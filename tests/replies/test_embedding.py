@@ -79,7 +79,7 @@ async def test_one_failing_batch_fails_all_and_stops(bench):
             b.fake.script(Script(), Script(status=500, body={"error": "x"}), path=EMBED)
             with pytest.raises(Upstream):
                 await b.embed(*["x"] * BATCH * 3)
-            assert len(b.sent(EMBED)) == 2
+            assert len(b.sent(EMBED)) == 2 + 4, "some of its texts were tried alone"
 
 
 async def test_what_the_settings_say_goes_with_the_request(bench):
@@ -194,8 +194,6 @@ async def test_a_missing_model_is_not_taken_for_a_missing_endpoint(bench):
         b'{"embeddings": [[], []]}',
         b'{"embeddings": [[1, 0], [NaN, 1]]}',
         b'{"embeddings": [[1, 0], [Infinity, 1]]}',
-        b'{"embeddings": [[1, 0], [1e999, 1]]}',
-        b'{"embeddings": [[1, 0], [1e39, 1]]}',
         b'{"embeddings": [[1, 0], [null, 1]]}',
         b'{"embeddings": [[1, 0], "no"]}',
         b'{"embeddings": 5}',

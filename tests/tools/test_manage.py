@@ -279,7 +279,7 @@ async def test_texts_are_ranked_without_their_vectors(sit, fake):
     fake.add_model(Model("nomic-embed-text", capabilities=["embedding"]))
     async with sit() as client:
         found = await client.call_tool(
-            "ollama_rank", {"query": "cat", "candidates": ["dog", "cat", "tax"], "top": 2}
+            "ollama_rank", {"query": "cat", "candidates": ["dog", "cat", "tax"], "top": 2, "prefixes": False}
         )
     rows = found.structured_content["ranking"]
     assert rows[0]["index"] == 1

@@ -276,3 +276,33 @@ async def test_no_secret_is_quoted():
 @pytest.mark.parametrize("body", [b"<html>x</html>", b"\xff\xfe", b"\x00\x01", b"", b"[1]", b'{"a": 1}'])
 def test_what_are_no_words_is_not_quoted(body):
     assert plain_words(body) == ""
+
+
+# --- embeddings ----------------------------------------------------------------------------------
+
+
+async def test_ranks_and_only_they_have_the_prefixes_of_the_model():
+    async with served() as (fake, call):
+        asked = {"query": "fruit", "candidates": ["apple", "car"], "model": "nomic-embed-text"}
+        await call("ollama_rank", **asked)
+        await call("ollama_rank", **asked, prefixes=False)
+        await call("ollama_embeddings", input=["fruit"], model="nomic-embed-text")
+        sent = [request.json["input"] for request in fake.asked("/api/embed")]
+    assert sent[0] == ["search_query: fruit", "search_document: apple", "search_document: car"]
+    assert sent[1:] == [["fruit", "apple", "car"], ["fruit"]]
+
+
+async def test_a_candidate_of_which_the_model_fails_is_a_line_and_no_row():
+    def judge(request):
+        bad = any("bad" in text for text in request.json["input"])
+        return Script(status=500, body={"error": "unsupported value: NaN"}) if bad else Script()
+
+    async with served() as (fake, call):
+        fake.script(judge, path="/api/embed")
+        text = await call("ollama_rank", query="a", candidates=["a", "bad", "c"], model="nomic-embed-text")
+        assert "candidates[1] has no vector: Ollama failed: unsupported value: NaN" in text
+        assert "[1] bad" not in text
+        text = await call("ollama_rank", query="bad", candidates=["a"], model="nomic-embed-text")
+        assert text.startswith("UPSTREAM: ")
+        text = await call("ollama_embeddings", input=["a", "bad"], model="nomic-embed-text")
+        assert text.splitlines()[1].startswith("input[1] has no vector")

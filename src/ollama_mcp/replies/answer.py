@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -149,6 +149,8 @@ class EmbeddingStats(_Numbers):
     context_window: int | None = None
     context_grown: bool = False
     legacy: bool = False
+    query_prefix: str = ""
+    document_prefix: str = ""
     cloud: bool = False
 
 
@@ -170,6 +172,7 @@ class Vectors:
         notes: What the caller should know.
         form: How the caller wants to see them.
         uri: Where they can be read for a while, where they are kept; "" where they are not.
+        failed: Places of the texts that have none, since the model failed of them; there the vector is [].
     """
 
     vectors: list[list[float]]
@@ -177,6 +180,7 @@ class Vectors:
     notes: list[str] = field(default_factory=list[str])
     form: Form = "summary"
     uri: str = ""
+    failed: Sequence[int] = ()
 
     @property
     def count(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 from typing import Any, get_args
@@ -17,6 +17,8 @@ from ollama_mcp.errors import (
     ContextOverflow,
     InvalidArgument,
     NotOllama,
+    OllamaError,
+    Upstream,
 )
 from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.options import Options
@@ -25,11 +27,14 @@ from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.context import Need
 from ollama_mcp.replies.growing import Attempt, Growing
+from ollama_mcp.replies.prefixes import Prefixes, prefixes_of
 from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 
 BATCH = 32
 """Texts in one request: the server runs them one by one, so more gain nothing and risk more."""
+_TRIES = 3
+"""Texts of a failing batch after which, where all have failed, no other is tried."""
 _LARGEST = 3.4028235e38
 """Of float32, which is what vectors are; NaN is not below it either."""
 
@@ -45,6 +50,8 @@ class EmbeddingAsk:
         truncate: Whether texts that are too long may be cut.
         form: How the caller wants to see the vectors.
         label: What the caller calls the text at a place.
+        queries: How many of the first texts ask for the others: each gets the prefix that its model was
+            trained with. None is put before any text where this is None.
 
     Raises:
         InvalidArgument: There is no text, or something is of the wrong kind.
@@ -56,6 +63,7 @@ class EmbeddingAsk:
     truncate: bool = False
     form: Form = "summary"
     label: Callable[[int], str] = "input[{}]".format
+    queries: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):  # a sequence, too: of its characters
@@ -104,6 +112,8 @@ class _Run:
     legacy: bool = False
     prompt_tokens: int = 0
     batches: int = 0
+    prefixes: Prefixes = field(default_factory=Prefixes)
+    failed: dict[int, OllamaError] = field(default_factory=dict[int, OllamaError])
 
     @property
     def model(self) -> str:
@@ -127,10 +137,10 @@ class Embedder:
         self._settings = backend.settings
 
     async def run(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> Vectors:
-        """Embed all texts; `reply` counts them.
+        """Embed all texts; `reply` counts them. A text that the model cannot embed has an empty vector.
 
         Raises:
-            OllamaError: Any of the tree; one bad text fails all.
+            OllamaError: Any of the tree.
         """
         _check_dimensions(ask.dimensions)
         run = await self._begin(ask, reply)
@@ -138,16 +148,44 @@ class Embedder:
             reply.enter()
             async with self._catalog.explaining(run.model):
                 vectors = await self._batches(run)
-        return Vectors(vectors, self._stats(run, vectors), list(reply.notes), ask.form)
+        if len(run.failed) == len(vectors) and run.failed:
+            raise next(iter(run.failed.values()))
+        bad = run.failed.items()
+        reply.notes += [f"{ask.label(place)} has no vector: {error.cause}" for place, error in bad]
+        stats = self._stats(run, vectors)
+        return Vectors(vectors, stats, list(reply.notes), ask.form, failed=sorted(run.failed))
 
     async def _batches(self, run: _Run) -> list[list[float]]:
         vectors: list[list[float]] = []
         for batch in _batches(run.ask.texts):
-            found = await self._batch(run, batch)
-            vectors += _checked(found, batch, vectors, run.ask)
+            try:
+                found = _checked(await self._batch(run, batch), batch, vectors, run.ask)
+            except Upstream as error:
+                if len(batch) == 1 or not _may_be_of_one(error):
+                    raise
+                found = await self._one_by_one(run, batch, vectors)
+            vectors += _finite(run, found, len(vectors))
             run.batches += 1
             run.reply.advance(State.WRITING, len(batch))
         return vectors
+
+    async def _one_by_one(
+        self, run: _Run, batch: Sequence[str], before: list[list[float]]
+    ) -> list[list[float]]:
+        """The vectors of a batch that failed: of each text that can have one."""
+        found: list[list[float]] = []
+        for place, text in enumerate(batch, len(before)):
+            known = [vector for vector in [*before, *found] if vector]
+            try:
+                found += _checked(await self._batch(run, [text]), [text], known, run.ask)
+            except Upstream as error:
+                if not _may_be_of_one(error):
+                    raise
+                if place == len(before) + _TRIES and not any(found):
+                    raise  # it is not one of them
+                run.failed[place] = error
+                found.append([])
+        return found
 
     async def _begin(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> _Run:
         choice = await self._catalog.resolve(ask.model, ["embedding"], default=self._settings.embedding_model)
@@ -157,7 +195,11 @@ class Embedder:
         window = self._windows.of(choice.model.name)
         if window:
             options["num_ctx"] = max(window, options.get("num_ctx", 0))
-        return _Run(ask, choice, reply, Options(**options) if options else None)
+        run = _Run(ask, choice, reply, Options(**options) if options else None)
+        if ask.queries is not None:
+            run.prefixes = prefixes_of(choice.model.name)
+            run.ask = replace(ask, texts=_prefixed(ask.texts, ask.queries, run.prefixes))
+        return run
 
     async def _batch(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
         attempt = Attempt(
@@ -217,15 +259,37 @@ class Embedder:
             model=run.model,
             chosen=run.choice.why,
             count=len(vectors),
-            dimensions=len(vectors[0]) if vectors else 0,
+            dimensions=next((len(vector) for vector in vectors if vector), 0),
             prompt_tokens=run.prompt_tokens or None,
             batches=run.batches,
             total_s=round(time.monotonic() - run.reply.started_at, 3),
             context_window=run.options.num_ctx if run.options else None,
             context_grown=run.grown,
             legacy=run.legacy,
+            query_prefix=run.prefixes.query,
+            document_prefix=run.prefixes.document,
             cloud=run.choice.model.is_cloud,
         )
+
+
+def _may_be_of_one(error: OllamaError) -> bool:
+    """Whether one text alone may be what the model fails of: the others are tried then."""
+    return error.retryable and (error.upstream_status or 0) >= 500
+
+
+def _finite(run: _Run, found: list[list[float]], begin: int) -> list[list[float]]:
+    """The vectors of a batch; one with a number that is none is empty, and its text has failed."""
+    for place, vector in enumerate(found):
+        if not all(abs(x) <= _LARGEST for x in vector):
+            run.failed[begin + place] = _bad("a vector with a number that is not finite")
+            found[place] = []
+    return found
+
+
+def _prefixed(texts: Sequence[str], queries: int, prefixes: Prefixes) -> list[str]:
+    return [
+        (prefixes.query if place < queries else prefixes.document) + text for place, text in enumerate(texts)
+    ]
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -248,7 +312,7 @@ def _check_dimensions(dimensions: int | None) -> None:
 def _checked(
     response: EmbedResponse, batch: Sequence[str], before: list[list[float]], ask: EmbeddingAsk
 ) -> list[list[float]]:
-    """The vectors of a batch: as many as texts, all of one length, every number finite."""
+    """The vectors of a batch: as many as texts, all of one length."""
     found = response.embeddings
     if not any(found) and not any(batch) and len(ask.texts) == 1:
         return []  # Ollama gives no vector for an empty text that stands alone
@@ -256,13 +320,11 @@ def _checked(
         raise InvalidArgument("input has empty texts", "Leave them out.")
     if len(found) != len(batch):
         raise _bad(f"{len(found)} vectors for {len(batch)} texts")
-    length = len((before or found)[0])
+    length = next((len(vector) for vector in [*before, *found] if vector), 0)
     if length == 0 or any(len(vector) != length for vector in found):
         raise _bad("vectors of different lengths, or of none")
     if ask.dimensions is not None and length != ask.dimensions:
         raise _other_length(length, ask.dimensions)
-    if not all(abs(x) <= _LARGEST for vector in found for x in vector):
-        raise _bad("a vector with a number that is not finite")
     return found
 
 
@@ -283,5 +345,7 @@ def similarity(a: Sequence[float], b: Sequence[float]) -> float:
     >>> similarity([1.0, 0.0], [0.0, 2.0]), similarity([1.0, 1.0], [2.0, 2.0])
     (0.0, 1.0)
     """
+    if not a or not b:  # a text without a vector
+        return 0.0
     lengths = math.hypot(*a) * math.hypot(*b)
     return round(sum(x * y for x, y in zip(a, b, strict=True)) / lengths, 6) if lengths else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.errors import InvalidArgument, Upstream
 from ollama_mcp.replies.answer import EmbeddingStats, Vectors
 from ollama_mcp.replies.embedding import Embedder, EmbeddingAsk, similarity
 from ollama_mcp.replies.reply import Reply
@@ -64,6 +64,8 @@ class Ranker:
                 "there is nothing to rank", 'Send "query" and "candidates", none of them empty.'
             )
         found = await self._embedder.run(replace(ask, label=_label), reply)
+        if 0 in found.failed:
+            raise Upstream(f"the model fails of the query: {found.notes[0]}", "Send another query.")
         rank = partial(_ranked, found, ask.texts[1:])
         is_long = found.count > _MANY
         rows = await anyio.to_thread.run_sync(rank, abandon_on_cancel=True) if is_long else rank()
@@ -79,5 +81,6 @@ def _ranked(found: Vectors, candidates: Sequence[str]) -> list[Ranked]:
     rows = [
         Ranked(index, similarity(query, vector), text)
         for index, (vector, text) in enumerate(zip(vectors, candidates, strict=True))
+        if vector
     ]
     return sorted(rows, key=lambda row: -row.score)

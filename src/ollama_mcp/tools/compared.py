@@ -37,6 +37,7 @@ def ranking_report(found: Ranking, page: Room = Room()) -> CallToolResult:  # no
     best = _best(found.rows, page.beside(" " * _AROUND))
     rows = [{"index": r.index, "score": round(r.score, 4), "text": r.text[:_SHOWN]} for r in best]
     lines = [f"{row.score:6.3f}  [{row.index}] {_short(row.text)}" for row in best]
+    lines += [note for note in found.notes if "has no vector" in note]
     if more := len(found.rows) - len(best):
         lines.append(f"and {more} more, which do not fit here: send top, or fewer candidates at once")
     meta = {STATS: found.stats.as_data(), NOTES: found.notes}

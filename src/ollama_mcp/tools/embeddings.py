@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -47,10 +48,11 @@ async def ollama_embeddings(
     says how a result of MCP shows them, and changes nothing of what is returned.
 
     Returns:
-        The vectors, a list of floats for each text in their order; iterable, with `stats` and `notes`.
+        The vectors, a list of floats for each text in their order; iterable, with `stats` and `notes`. A
+        text of which the model fails has an empty one, and its place is in `failed`.
 
     Raises:
-        OllamaError: One text without its vector fails them all; else as for `ollama_chat`.
+        OllamaError: None of the texts has a vector; else as for `ollama_chat`.
         StillRunning: As for `ollama_chat`.
     """
     ask = embedding_ask(
@@ -70,9 +72,11 @@ async def ollama_rank(
     candidates: Annotated[list[str], says("Texts to put in order.")],
     model: Model = "",
     top: Annotated[int, says("How many of the best. 0 (default): all.")] = 0,
+    prefixes: Annotated[bool, says("false: without the prefixes of the model. Default true.")] = True,
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Ranking:
     """Put texts in the order in which their meaning is near to a query."""
     ask = embedding_ask([query, *candidates], model, limits=app.settings.limits)
+    ask = replace(ask, queries=1 if prefixes else None)
     return await answered(app, partial(app.ranker.run, ask, top), ctx, wait_s, unit="texts")

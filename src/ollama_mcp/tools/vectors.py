@@ -27,6 +27,7 @@ class VectorReport(BaseModel):
     similarity: list[list[float]] = []
     vectors_uri: str = ""
     vectors: list[Any] = []
+    failed: list[int] = []
     encoding: str = ""
 
 
@@ -35,6 +36,8 @@ def report(found: Vectors) -> CallToolResult:
     """Shape, lengths and similarities; the numbers themselves only where they were asked for."""
     stats = found.stats
     data: dict[str, Any] = {"model": stats.model, "count": stats.count, "dimensions": stats.dimensions}
+    if found.failed:
+        data["failed"] = list(found.failed)
     if found.shown == "full":
         data["vectors"] = found.vectors
     elif found.shown == "base64":
@@ -61,6 +64,7 @@ def _text(found: Vectors, data: dict[str, Any]) -> str:
     stats = found.stats
     many = "1 vector" if stats.count == 1 else f"{stats.count} vectors"
     lines = [f"{many} of {stats.dimensions} dimensions by {stats.model}"]
+    lines += [note for note in found.notes if "has no vector" in note]
     if found.shown == "full":
         lines += [f"{place}: {vector}" for place, vector in enumerate(found.vectors)]
     elif found.shown == "base64":
