@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.models import ollama_show_model as ollama_show_model
     from ollama_mcp.tools.models import ollama_status as ollama_status
     from ollama_mcp.tools.models import ollama_unload_model as ollama_unload_model
+    from ollama_mcp.tools.web import ollama_web_fetch as ollama_web_fetch
+    from ollama_mcp.tools.web import ollama_web_search as ollama_web_search
     from ollama_mcp.transports.http import http_app as http_app
 
 __version__ = "0.1.0"
@@ -79,6 +81,8 @@ _ROOMS = {
     "ollama_show_model": "tools.models",
     "ollama_status": "tools.models",
     "ollama_unload_model": "tools.models",
+    "ollama_web_fetch": "tools.web",
+    "ollama_web_search": "tools.web",
     "register": "server",
 }
 
@@ -112,6 +116,8 @@ __all__ = [
     "ollama_show_model",
     "ollama_status",
     "ollama_unload_model",
+    "ollama_web_fetch",
+    "ollama_web_search",
     "register",
 ]
 

@@ -24,6 +24,7 @@ from ollama_mcp.replies.generation import Generator
 from ollama_mcp.replies.judge import Judge
 from ollama_mcp.replies.overview import Overview
 from ollama_mcp.replies.ranking import Ranker
+from ollama_mcp.replies.web import Web
 from ollama_mcp.settings import Settings, own
 from ollama_mcp.tally import Tally
 
@@ -50,6 +51,7 @@ class App:
     limit: RateLimit
     overview: Overview
     judge: Judge
+    web: Web
     calls: Tally = field(default_factory=Tally)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
@@ -108,6 +110,7 @@ class App:
             limit=RateLimit(settings.rate, settings.burst),
             overview=Overview(backend, replies),
             judge=judge,
+            web=Web(client),
         )
 
     @property

@@ -226,6 +226,25 @@ def _punycode(label: str) -> str:
     return "xn--" + label.encode("punycode").decode("ascii")
 
 
+_PRIVATE_ENDINGS = (
+    ".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".home.arpa", ".corp", ".private",
+    ".test", ".invalid", ".onion",
+)  # fmt: skip
+"""Endings of names that are nobody's in the public DNS (RFC 6761, 6762, 8375, 9476, ICANN on .internal)."""
+
+
+def is_public(hostname: str) -> bool:
+    """Whether a name, as `parse_host` spells it, can be one of the public Internet.
+
+    >>> [is_public(name) for name in ("example.com", "8.8.8.8", "10.0.0.7", "::1", "nas", "a.corp")]
+    [True, True, False, False, False, False]
+    """
+    address = _as_address(hostname)
+    if address is not None:
+        return all(one.is_global and not one.is_multicast for one in (address, *_inside(address)))
+    return "." in hostname and not hostname.endswith(_PRIVATE_ENDINGS)
+
+
 def _is_unsafe(address: Address) -> bool:
     return any(a.is_link_local or a in _METADATA_ADDRESSES for a in (address, *_inside(address)))
 

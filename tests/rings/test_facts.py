@@ -42,6 +42,8 @@ PUBLIC = [
     "ollama_show_model",
     "ollama_status",
     "ollama_unload_model",
+    "ollama_web_fetch",
+    "ollama_web_search",
     "register",
 ]
 EXTRAS = {"xllamacpp", "gguf", "numpy"}

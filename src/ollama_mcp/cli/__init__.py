@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 _VALUES = {
     "toolsets": (
         "NAMES",
-        "groups of tools with commas between: chat, embeddings, models, manage, files; or all",
+        "groups of tools with commas between: chat, embeddings, models, manage, files, web; or all",
     ),
     "tools": ("NAMES", "single tools beside those"),
     "http": ("HOST:PORT", "serve Streamable HTTP there, at /mcp, instead of stdio"),

@@ -97,7 +97,7 @@ FIELDS: tuple[Field[Any], ...] = (
     *_limit_fields(),
     Field("OLLAMA_MCP_CLOUD", "cloud", read_bool, "0", "1 allows cloud models: prompts leave the machine."),
     Field("OLLAMA_MCP_TOOLSETS", "toolsets", read_names, "chat,embeddings,models",
-          "Groups of tools: chat, embeddings, models, manage, files; or all."),
+          "Groups of tools: chat, embeddings, models, manage, files, web; or all."),
     Field("OLLAMA_MCP_TOOLS", "tools", read_names, "", "Single tools beside those, e.g. ollama_pull_model."),
     Field("OLLAMA_MCP_READ_ONLY", "read_only", read_bool, "0",
           "1 leaves out every tool that changes something, whatever else is set."),
