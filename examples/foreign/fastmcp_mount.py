@@ -55,7 +55,7 @@ async def main() -> None:
 
             fake.script(Script(tokens=["Rye "] * 1000, hold_after_tokens=3))
             call = asyncio.create_task(client.call_tool("local_ollama_chat", question))
-            await fake.wait_for(lambda fake: fake.in_flight and fake.last.path == "/api/chat")
+            await fake.wait_for(lambda fake: fake.in_flight and fake.asked("/api/chat"))
             await client.call_tool("local_ollama_list_models")  # other calls go on meanwhile
             assert fake.disconnects == 0
             call.cancel()

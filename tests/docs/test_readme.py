@@ -213,7 +213,7 @@ def test_a_foreign_example_says_what_it_needs_and_the_gate_runs_it(example: Path
     assert needs
     dependencies = tomllib.loads(needs[1])["dependencies"]
     assert dependencies
-    assert ("ollama-mcp" in dependencies) is ("ollama_mcp import" in source)
+    assert ("ollama-mcp" in dependencies) is ("from ollama_mcp" in source)
     assert f"examples/foreign/{example.name}" in how_to_run(example)
 
 
@@ -239,3 +239,12 @@ def test_every_file_that_readme_links_to_is_there() -> None:
 
 def test_agents_md_is_at_most_80_lines() -> None:
     assert len((ROOT / "AGENTS.md").read_text(encoding="utf-8").splitlines()) <= 80
+
+
+def test_the_programs_of_the_kits_page_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)```", page, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    for place, block in enumerate(blocks):
+        (tmp_path / f"test_block_{place}.py").write_text(block, encoding="utf-8")
+    run("-m", "pytest", "-q", "-p", "no:xdist", ".", cwd=tmp_path)

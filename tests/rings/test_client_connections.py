@@ -303,7 +303,7 @@ async def test_a_pool_of_the_callers_own_is_used_and_not_closed(fake, connect):
         await client.call(TAGS)
         await client.aclose()
         assert not http.is_closed
-        assert fake.last.headers["x-mine"] == "1"
+        assert fake.requests[-1].headers["x-mine"] == "1"
         assert not client._lanes
 
 
@@ -329,7 +329,7 @@ async def test_the_operators_headers_go_with_every_request(fake, connect):
         assert request.headers["x-team"] == "blue"
         assert request.headers["user-agent"] == "proxy-friend"
         assert request.headers["accept-encoding"] == "identity"
-    assert fake.last.headers["content-type"] == "application/json"
+    assert fake.requests[-1].headers["content-type"] == "application/json"
 
 
 async def test_a_header_in_another_case_is_not_sent_twice(connect):

@@ -379,7 +379,7 @@ async def test_identity_is_asked_for_and_anything_compressed_is_refused_unread(f
         )
         with pytest.raises(errors.BadUpstream, match="compressed"):
             await client.call(TAGS)
-    assert fake.last.headers["accept-encoding"] == "identity"
+    assert fake.requests[-1].headers["accept-encoding"] == "identity"
     assert len(sent) < 200
 
 
@@ -588,9 +588,9 @@ async def test_a_digest_stays_one_segment_of_the_path(fake, client):
     digest = "sha256:" + "0" * 64
     fake.script(Script(status=200))
     await client.call(BLOB_EXISTS, digest=digest)
-    assert fake.last.path == f"/api/blobs/{digest}"
+    assert fake.requests[-1].path == f"/api/blobs/{digest}"
     await client.call(BLOB_EXISTS, digest="../../x?y#z\x00\ud7ff")
-    assert fake.last.path.startswith("/api/blobs/..%2F..%2Fx%3Fy%23z%00")
+    assert fake.requests[-1].path.startswith("/api/blobs/..%2F..%2Fx%3Fy%23z%00")
 
 
 # --- recordings -------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ def test_nothing_is_seen_over_stdio(start, settings, fake, tmp_path):
     child.send({"id": "bad", "method": "no/such"}, {"id": "worse", "method": "tools/call", "params": 5})
     child.answer_to("worse")
     assert child.finish() == 0
-    assert MARK in str(fake.last.headers)  # they were sent
+    assert MARK in str(fake.requests[-1].headers)  # they were sent
     said = [str(line.message) for line in [*child.out.rest(), *child.err.rest()]]
     assert len(said) > 300
     assert found_in(*said, logged(tmp_path)) == []

@@ -190,7 +190,7 @@ async def test_a_query_and_a_prefix_reach_ollama_and_are_not_written(fake, dial,
         raw.send("GET", f"/api/tags?key={CANARY}")
         await raw.rest()
         await written(made)
-    assert (fake.last.path, fake.last.query) == ("/prefix/api/tags", f"key={CANARY}")
+    assert (fake.requests[-1].path, fake.requests[-1].query) == ("/prefix/api/tags", f"key={CANARY}")
     assert CANARY not in made.written[0].read_text()
 
 
@@ -307,13 +307,13 @@ async def test_no_secret_is_written(fake, dial, tmp_path):
         got, _ = await raw.rest()
         (exchange,) = await written(made)
     assert CANARY.encode() in got  # the client gets what Ollama said
-    assert fake.last.headers["authorization"] == "Basic bWU6aHVudGVyMjI="
+    assert fake.requests[-1].headers["authorization"] == "Basic bWU6aHVudGVyMjI="
     text = made.written[0].read_text()
     for secret in (CANARY, "hunter22", "bWU6aHVudGVyMjI=", *known, "-longer", "Set-Cookie", "X-Api-Key"):
         assert secret not in text
     assert exchange.body() == b"you sent *************" + b" and ********"
     assert exchange.request.json["echo"] == ["*" * 13, "*" * 14, "*" * 21]
-    assert fake.last.json["echo"][0] == CANARY
+    assert fake.requests[-1].json["echo"][0] == CANARY
 
 
 async def test_a_secret_that_is_struck_out_keeps_chunks_whole(fake, made, dial):

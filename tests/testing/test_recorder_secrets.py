@@ -135,4 +135,4 @@ async def test_what_cannot_be_written_without_a_secret_is_passed_on_only(record,
 
 async def test_ollama_is_asked_for_an_answer_that_can_be_read(record, fake):
     await record(ECHO, Accept_Encoding="gzip, br")
-    assert fake.last.headers["accept-encoding"] == "identity"
+    assert fake.requests[-1].headers["accept-encoding"] == "identity"

@@ -156,7 +156,7 @@ async def test_a_replay_is_byte_identical(fake: FakeOllama, connect, subtests):
                     got, end = await raw.rest()
                     assert end == "close"
             assert got == exchange.wire
-            assert fake.last.body == exchange.request.body
+            assert fake.requests[-1].body == exchange.request.body
 
 
 async def test_a_recording_gives_back_what_was_asked_and_expected(recording):

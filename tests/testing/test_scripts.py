@@ -26,8 +26,8 @@ def test_a_script_that_cannot_be_is_refused_where_it_is_written(wrong, told):
 
 
 def test_what_is_no_script_is_refused_where_it_is_given():
-    with pytest.raises(TypeError, match=r"'hello' is no Script"):
-        FakeOllama().script("hello")
+    with pytest.raises(TypeError, match=r"5 is no Script, nor a text"):
+        FakeOllama().script(5)
 
 
 pytestmark = pytest.mark.anyio

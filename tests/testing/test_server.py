@@ -32,7 +32,7 @@ async def test_requests_are_logged_with_their_connection(fake: FakeOllama, clien
     assert second.headers["content-type"] == "application/json"
     assert first.connection == second.connection == fake.connections == 1
     assert first.at <= second.at <= time.monotonic()
-    assert fake.last is second
+    assert fake.requests[-1] is second
     assert fake.asked("/api/chat") == [second]
     assert (fake.answered, fake.in_flight, fake.max_in_flight) == (2, 0, 1)
 
@@ -119,7 +119,7 @@ async def test_a_body_may_come_in_chunks(fake: FakeOllama, connect):
     raw.writer.write(b'f\r\n:"llama3.2:3b"}\r\n0\r\nTrailer: x\r\n\r\n')
     answer, _ = await raw.rest()
     assert answer.startswith(b"HTTP/1.1 200 OK")
-    assert fake.last.json == {"model": "llama3.2:3b"}
+    assert fake.requests[-1].json == {"model": "llama3.2:3b"}
 
 
 async def test_a_client_that_expects_100_gets_it(connect):

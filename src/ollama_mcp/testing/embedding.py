@@ -1,15 +1,17 @@
 """/api/embed and the legacy /api/embeddings.
 
-A text's vector is made of its hash: the same text gives the same unit vector on every machine, and
-two texts have nothing to do with each other, however alike they are.
+A text's vector is made of its words: the same text gives the same unit vector on every machine, and the
+more words two texts share, the nearer they are. What words mean plays no part.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ollama_mcp.testing import go
@@ -20,9 +22,23 @@ from ollama_mcp.testing.world import Call, World, loading
 
 
 def vector(text: str, dimensions: int = 768) -> list[float]:
-    """The unit vector of a text: so many numbers, of eight digits as Go prints a float32."""
+    """The unit vector of a text: so many numbers, of eight digits as Go prints a float32.
+
+    The sum of what its words are, and a little of what is the text's own.
+    """
+    total = [_ITS_OWN * number for number in _hashed(text, dimensions)]
+    for word in re.findall(r"\w+", text.lower()):
+        total = [a + b for a, b in zip(total, _hashed(f"word {word}", dimensions), strict=True)]
+    return normalised(total)
+
+
+_ITS_OWN = 0.3
+
+
+@lru_cache(maxsize=4096)
+def _hashed(text: str, dimensions: int) -> list[float]:
     raw = hashlib.shake_256(text.encode("utf-8", "replace")).digest(4 * dimensions)
-    return normalised([number / 2**31 for number in struct.unpack(f"<{dimensions}i", raw)])
+    return [number / 2**31 for number in struct.unpack(f"<{dimensions}i", raw)]
 
 
 def normalised(numbers: Sequence[float]) -> list[float]:

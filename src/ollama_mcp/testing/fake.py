@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ollama_mcp.testing.answers import How, Step
 from ollama_mcp.testing.cassette import Cassette
-from ollama_mcp.testing.endpoints import respond
+from ollama_mcp.testing.endpoints import ROUTES, respond
 from ollama_mcp.testing.framing import Request
 from ollama_mcp.testing.listener import Listener
 from ollama_mcp.testing.models import Model
@@ -38,6 +39,7 @@ class FakeOllama(World, Listener):
             default) is no limit.
 
     Attributes:
+        strict: Whether the fixture `fake_ollama` fails a test that leaves a script unused. True by default.
         host: As above, from the next start on.
         port: As above; once it has started, the port that it has got.
         version: As above.
@@ -62,6 +64,7 @@ class FakeOllama(World, Listener):
         window: int = 4096,
         parallel: int | None = None,
     ) -> None:
+        self.strict = True
         World.__init__(self, models, version=version, window=window, parallel=parallel)
         Listener.__init__(self, host, port)
 
@@ -78,8 +81,11 @@ class FakeOllama(World, Listener):
     ) -> Rule:
         """Answer requests so from now on. The youngest script that matches wins.
 
+            fake.script("Hello from a fake.")
+            fake.script(Script(tool_calls=[{"name": "add", "arguments": {"a": 1}}]), "It is 2.")
+
         Args:
-            first: The answer, or a function that makes it of the Request.
+            first: The answer, a text alone, or a function that makes either of the Request.
             then: The answers to the requests after that; the last one stays.
             path: For these paths only. None is chat and generate where the script has tokens,
                 thinking, tool calls or the like, and every path otherwise.
@@ -92,8 +98,11 @@ class FakeOllama(World, Listener):
 
         Raises:
             TypeError: One of them is no script.
+            ValueError: Ollama has no such path.
         """
         paths = [path] if isinstance(path, str) else path
+        for one in paths or ():
+            _check_path(one)
         return self.scripts.add([first, *then], paths=paths, method=method, model=model, times=times)
 
     def busy(self, times: int | None = 1) -> Rule:
@@ -115,7 +124,8 @@ class FakeOllama(World, Listener):
         """
         played = exchange if isinstance(exchange, Exchange) else Exchange.load(exchange)
         script = played.script(as_recorded_timing=as_recorded_timing)
-        self.script(script, path=played.request.path, method=played.request.method, times=1)
+        paths = [played.request.path]
+        self.scripts.add([script], paths=paths, method=played.request.method, model=None, times=1)
         return played
 
     def replay_all(self, folder: str | Path, as_recorded_timing: bool = False) -> Rule:
@@ -146,5 +156,46 @@ class FakeOllama(World, Listener):
         """Break off every open connection, as when the server dies; it goes on listening."""
         self._in_loop(lambda server: server.drop(how))
 
+    # What it was asked.
+
+    @property
+    def last(self) -> Request:
+        """The last request that asked a model: a chat, a generation or an embedding.
+
+        Raises:
+            LookupError: There was none; it says what there was.
+        """
+        asked = [request for request in self.requests if request.path in MODEL_RUNS]
+        if not asked:
+            seen = ", ".join(dict.fromkeys(f"{request.method} {request.path}" for request in self.requests))
+            raise LookupError(f"no model was asked yet; there was {seen or 'no request at all'}")
+        return asked[-1]
+
+    def check(self) -> None:
+        """See that every script was used; the fixture `fake_ollama` does so at its end.
+
+        Raises:
+            AssertionError: One was not, with what was asked instead.
+        """
+        unused = [_told(rule) for rule in self.scripts.unused]
+        if unused:
+            seen = ", ".join(dict.fromkeys(f"{request.method} {request.path}" for request in self.requests))
+            raise AssertionError(
+                f"nobody asked for what was scripted: {'; '.join(unused)}; there was {seen or 'no request'}"
+            )
+
     def _respond(self, request: Request, *, close: bool) -> Iterator[Step]:
         return respond(self, request, close=close)
+
+
+def _check_path(path: str) -> None:
+    if path in ROUTES or path.startswith("/api/blobs/") or not path.startswith("/api/"):
+        return
+    close = difflib.get_close_matches(path, ROUTES, n=1)
+    meant = f"; {close[0]} is meant?" if close else f"; there are {', '.join(ROUTES)}"
+    raise ValueError(f"Ollama has no path {path}{meant}")
+
+
+def _told(rule: Rule) -> str:
+    where = " or ".join(sorted(rule.paths)) if rule.paths else "any path"
+    return f"a script for {where}{f' of {rule.model}' if rule.model else ''}"

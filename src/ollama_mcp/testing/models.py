@@ -19,6 +19,10 @@ _MEAN = 1  # GGUF's number for a vector that is the mean of all tokens
 _SIZES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
+CAPABILITIES = frozenset({"completion", "tools", "thinking", "vision", "insert", "embedding", "audio"})
+"""What Ollama knows."""
+
+
 @dataclass
 class Model:
     """A model that the fake has installed. Change its fields at any time; the next request sees it.
@@ -82,6 +86,12 @@ class Model:
     loads: int = 0
 
     def __post_init__(self) -> None:
+        """Refuse a capability that Ollama does not have: a misspelt one would be a model that cannot."""
+        if unknown := set(self.capabilities) - CAPABILITIES:
+            raise ValueError(
+                f"no model has the capability {', '.join(sorted(map(repr, unknown)))}; "
+                f"there are {', '.join(sorted(CAPABILITIES))}"
+            )
         self.digest = self.digest or hashlib.sha256(self.name.encode()).hexdigest()
 
     def can(self, capability: str) -> bool:

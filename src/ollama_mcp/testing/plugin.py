@@ -1,20 +1,84 @@
-"""The pytest plugin: a fixture `fake_ollama`. Everything is imported inside, since every run loads it."""
+"""The pytest plugin: `fake_ollama` and `ollama_env`. Everything is imported inside: every run loads it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from ollama_mcp.testing.fake import FakeOllama
+    from ollama_mcp.testing.listener import Listener
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--ollama-record` and `--ollama-replay`."""
+    group = parser.getgroup("ollama", "Ollama, real or not (ollama_mcp.testing)")
+    group.addoption(
+        "--ollama-record",
+        metavar="DIR",
+        help="`ollama_env` passes calls on to the real Ollama, and writes each test's into a folder of DIR",
+    )
+    group.addoption(
+        "--ollama-replay", metavar="DIR", help="`ollama_env` answers from what was recorded, and only so"
+    )
 
 
 @pytest.fixture
 def fake_ollama() -> Iterator[FakeOllama]:
-    """A fake Ollama on its own port and in its own thread, for tests of any kind."""
+    """A fake Ollama: `fake_ollama.script("Hello!")`, then `assert greet(fake_ollama.url) == "Hello!"`.
+
+    It has a port and a thread of its own, for tests of any kind. A test that leaves a script unused fails;
+    `fake_ollama.strict = False` lets it pass. `pytest --fixtures -v` shows this:
+
+        def test_greeting(fake_ollama):
+            fake_ollama.script("Hello!")
+            answer = my_program(base_url=fake_ollama.url)
+            assert answer == "Hello!"
+            assert fake_ollama.last.json["messages"][-1]["content"] == "Greet me."
+    """
     from ollama_mcp.testing.fake import FakeOllama  # noqa: PLC0415  (only when a test asks for it)
 
     with FakeOllama.in_thread() as fake:
         yield fake
+        if fake.strict:
+            fake.check()
+
+
+@pytest.fixture
+def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """A `fake_ollama` that OLLAMA_HOST names: `ollama_env.script("Hello!")`, `assert greet() == "Hello!"`.
+
+    With `--ollama-record DIR` calls reach the real Ollama and are written to DIR; with
+    `--ollama-replay DIR` they are answered from there. An example:
+
+        def test_summary(ollama_env):
+            assert "bread" in my_program()   # it reads OLLAMA_HOST, as the official client does
+    """
+    record: str | None = request.config.getoption("--ollama-record")
+    replay: str | None = request.config.getoption("--ollama-replay")
+    if record and replay:
+        raise pytest.UsageError("--ollama-record and --ollama-replay exclude one another")
+    if not record and not replay:
+        fake: FakeOllama = request.getfixturevalue("fake_ollama")
+        monkeypatch.setenv("OLLAMA_HOST", fake.url)
+        yield fake
+        return
+    folder = Path(record or replay or "") / re.sub(r"[^A-Za-z0-9_.-]+", "-", request.node.nodeid).strip("-")
+    from ollama_mcp.settings import load  # noqa: PLC0415
+    from ollama_mcp.testing.fake import FakeOllama  # noqa: PLC0415  (as above)
+    from ollama_mcp.testing.recorder import Recorder  # noqa: PLC0415
+
+    if record:
+        backend = load().backend
+        made = Recorder.in_thread(backend.host, folder, why=request.node.nodeid, secrets=backend.secrets)
+    else:
+        made = FakeOllama.in_thread()
+    with made as server:
+        if isinstance(server, FakeOllama):
+            server.replay_all(folder)
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        yield server

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from ollama_mcp.testing import go
 from ollama_mcp.testing.answers import (
@@ -50,8 +51,9 @@ class Script:
         tokens: The answer, a text a record. An empty list is an empty answer. None (the default) is
             the endpoint's own answer, or an empty one where there is thinking or a tool call.
         thinking: The thinking that comes before the tokens, a text a record. None by default.
-        tool_calls: `{"name": ..., "arguments": {...}}` each, with an `id` if you want to choose it;
-            a record each, after the tokens. None of them by default.
+        tool_calls: `{"name": ..., "arguments": {...}}` each, with an `id` if you want to choose it, or
+            as Ollama has them, `{"function": {"name": ..., "arguments": {...}}}`; a record each, after
+            the tokens. None of them by default.
         done_reason: That of the last record. None (the default) is "stop", and "length" where
             num_predict cuts the endpoint's own answer.
         final: Fields to lay over the last record of chat and generate, such as
@@ -116,6 +118,8 @@ class Script:
         for name in ("load_delay", "delay_first", "delay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is before its time")
+        calls = [_plain_call(call) for call in self.tool_calls]
+        object.__setattr__(self, "tool_calls", calls)
         if self.status is not None and not isinstance(self.status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"status is {self.status!r}, not a number such as 503")
 
@@ -131,10 +135,26 @@ class Script:
         return "close" if self.how == "error" else self.how
 
 
+def _plain_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A call as `tool_calls` has it; in Ollama's own form it is inside of `function`."""
+    inner: Any = call.get("function", call)
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):  # pyright: ignore[reportUnknownMemberType]
+        raise TypeError(f'a tool call is {{"name": ..., "arguments": {{...}}}}, not {dict(call)!r}')
+    named = {"id": call["id"]} if "id" in call else {}
+    return named | dict(cast("Mapping[str, Any]", inner))
+
+
 DEFAULT = Script()
 
-Scripted: TypeAlias = Script | Callable[[Request], Script]
-"""A script, or what makes one of the request that it is to answer."""
+Scripted: TypeAlias = Script | str | Callable[[Request], "Script | str"]
+"""A script, a text to answer with, or what makes one of the request that it is to answer."""
+
+
+def as_script(scripted: Script | str) -> Script:
+    """A text is an answer of a token a word."""
+    if isinstance(scripted, str):
+        return Script(tokens=re.findall(r"\S+\s*|\s+", scripted))
+    return scripted
 
 
 @dataclass
@@ -175,7 +195,7 @@ class Rule:
         """The next script; the last one stays when there is no next."""
         scripted = self.scripts[min(self.used, len(self.scripts) - 1)]
         self.used += 1
-        return scripted if isinstance(scripted, Script) else scripted(request)
+        return as_script(scripted if isinstance(scripted, Script | str) else scripted(request))
 
 
 def _model_of(request: Request) -> str:
@@ -199,9 +219,10 @@ class ScriptBook:
         times: int | None,
     ) -> Rule:
         """Put a rule on top."""
+        scripts = [as_script(script) if isinstance(script, str) else script for script in scripts]
         for script in scripts:
             if not isinstance(script, Script) and not callable(script):
-                raise TypeError(f"{script!r} is no Script: Script(tokens=[…]) answers with a text")
+                raise TypeError(f"{script!r} is no Script, nor a text to answer with")
         wanted = short_name(model) if model else None
         rule = Rule(scripts, paths or _meant(scripts), method, wanted, times)
         self._rules.append(rule)
@@ -213,6 +234,11 @@ class ScriptBook:
             if rule.matches(request):
                 return rule.take(request)
         return DEFAULT
+
+    @property
+    def unused(self) -> list[Rule]:
+        """The rules that have answered no request."""
+        return [rule for rule in self._rules if not rule.used]
 
     def clear(self) -> None:
         """Forget all rules."""

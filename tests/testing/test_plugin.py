@@ -1,0 +1,108 @@
+"""The kit as somebody's tests use it: fixtures, options, and errors where something was meant otherwise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from ollama_mcp.testing import FakeOllama, Model, Script
+from ollama_mcp.testing.embedding import vector
+
+pytest_plugins = ["pytester"]
+
+
+def ask(url: str, **body: Any) -> dict[str, Any]:
+    body = {"model": "llama3.2:3b", "stream": False, "messages": [{"role": "user", "content": "hi"}]} | body
+    return httpx.post(f"{url}/api/chat", json=body, trust_env=False).json()
+
+
+def test_a_text_is_a_script_and_tool_calls_may_be_as_ollama_has_them(fake_ollama):
+    call = {"function": {"name": "add", "arguments": {"a": 1}}}
+    fake_ollama.script(Script(tool_calls=[call]), "It is\n two. ", lambda request: request.json["model"])
+    said = [ask(fake_ollama.url)["message"] for _ in range(3)]
+    assert said[0]["tool_calls"][0]["function"]["name"] == "add"
+    assert [message["content"] for message in said[1:]] == ["It is\n two. ", "llama3.2:3b"]
+    assert fake_ollama.last.json["messages"][0]["content"] == "hi"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda fake: fake.script("x", path="/api/chats"), "no path /api/chats; /api/chat is meant?"),
+        (lambda fake: Model("m", capabilities=["visoin"]), "no model has the capability 'visoin'"),
+        (lambda fake: Script(tool_calls=[{"function": "add"}]), 'a tool call is {"name"'),
+        (lambda fake: fake.last, "no model was asked yet; there was no request at all"),
+    ],
+)
+def test_what_is_meant_otherwise_is_an_error_at_once(wrong: Callable[[FakeOllama], object], told: str):
+    with pytest.raises((ValueError, TypeError, LookupError)) as error:
+        wrong(FakeOllama())
+    assert told in str(error.value)
+
+
+def test_texts_that_share_words_are_near():
+    def near(one: str, other: str) -> float:
+        return sum(a * b for a, b in zip(vector(one), vector(other), strict=True))
+
+    assert near("bread", "bread") > 0.999
+    assert near("bread", "fresh bread") > near("bread", "the fresh bread of today") > near("bread", "violin")
+    assert abs(near("bread", "violin")) < 0.2
+
+
+OWN = """
+import os, httpx
+
+def chat(words):
+    body = {"model": "llama3.2:3b", "stream": False, "messages": [{"role": "user", "content": words}]}
+    answer = httpx.post(os.environ["OLLAMA_HOST"] + "/api/chat", json=body, trust_env=False)
+    return answer.json().get("message", {}).get("content") or answer.json()["error"]
+"""
+
+
+@pytest.mark.real_time
+def test_a_script_that_nobody_used_fails_the_test_that_left_it(pytester):
+    pytester.makepyfile(
+        OWN
+        + """
+def test_used(fake_ollama, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", fake_ollama.url)
+    fake_ollama.script("Hello")
+    assert chat("x") == "Hello"
+
+def test_unused(fake_ollama):
+    fake_ollama.script("Hello", model="qwen3")
+
+def test_not_strict(fake_ollama):
+    fake_ollama.strict = False
+    fake_ollama.script("Hello")
+"""
+    )
+    result = pytester.runpytest("-p", "no:xdist", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*nobody asked for what was scripted: a script for /api/chat or /api/generate of qwen3*"]
+    )
+
+
+@pytest.mark.real_time
+def test_what_was_recorded_is_replayed_without_the_real_one(pytester, monkeypatch):
+    pytester.makepyfile(OWN + "\ndef test_it(ollama_env):\n    assert chat('why?') == 'Because.'\n")
+    with FakeOllama.in_thread() as real:
+        real.script("Because.")
+        monkeypatch.setenv("OLLAMA_HOST", real.url)
+        quiet = ("-p", "no:xdist", "-p", "no:cacheprovider")
+        pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(passed=1)
+    (tape,) = pytester.path.glob("tapes/*/*.json")
+    assert tape.parent.name.endswith(".py-test_it")
+    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=1)
+    pytester.runpytest(*quiet).assert_outcomes(failed=1)  # the fake's own answer is another one
+    both = pytester.runpytest("--ollama-record", "a", "--ollama-replay", "b", *quiet)
+    both.assert_outcomes(errors=1)
+    both.stdout.fnmatch_lines(["*exclude one another*"])
+
+
+def test_the_fixtures_show_how_they_are_used(pytester):
+    shown = pytester.runpytest("--fixtures", "-p", "no:xdist", "-p", "no:cacheprovider").stdout.str()
+    assert '`fake_ollama.script("Hello!")`' in shown
+    assert '`ollama_env.script("Hello!")`' in shown
