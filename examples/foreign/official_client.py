@@ -6,6 +6,7 @@
 Run it where both are installed: `python examples/foreign/official_client.py`.
 """
 
+# pyright: basic
 import asyncio
 
 from ollama import AsyncClient, Client, ResponseError

@@ -305,3 +305,17 @@ async def test_python_callers_use_types_of_python():
     assert sent["messages"][0] == {"role": "system", "content": "Be brief."}
     assert sent["options"] == {"temperature": 0.5, "num_predict": 8}
     assert (sent["think"], sent["keep_alive"]) == (True, 300)
+
+
+@pytest.mark.parametrize("tool", ["ollama_chat", "ollama_generate"])
+async def test_log_probabilities_come_beside_the_text_where_they_are_asked_for(call, fake, tool):
+    result = await call(tool, prompt="hi", logprobs=2)
+    body = fake.asked("/api/chat" if tool == "ollama_chat" else "/api/generate")[-1].json
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
+    found = result.meta["ollama-mcp/logprobs"]
+    assert "".join(row["token"] for row in found) == result.content[0].text
+    assert all(row["logprob"] <= 0 and len(row["top_logprobs"]) <= 2 for row in found)
+    plain = await call(tool, prompt="hi")
+    assert "ollama-mcp/logprobs" not in plain.meta
+    refused = await call(tool, prompt="hi", logprobs=21)
+    assert refused.content[0].text.startswith('INVALID_ARGUMENT: "logprobs" is 21')

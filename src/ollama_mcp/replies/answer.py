@@ -70,17 +70,19 @@ class Answer(str):
         stats: The numbers.
         thinking: What the model thought, apart from the answer.
         tool_calls: Calls of the caller's tools that the model asks for.
+        logprobs: For each token `{"token", "logprob", "top_logprobs"}`, where they were asked for.
         notes: What the caller should know: options dropped, a window grown, a prompt cut.
         cut: A line that says where it was cut off, and by what; "" where it is whole, and for JSON.
         prompt_cut: A line that says that the model did not see all of the prompt; "" as for `cut`.
     """
 
-    __slots__ = ("cut", "handle", "notes", "prompt_cut", "stats", "thinking", "tool_calls")
+    __slots__ = ("cut", "handle", "logprobs", "notes", "prompt_cut", "stats", "thinking", "tool_calls")
 
     handle: str
     stats: Stats
     thinking: str
     tool_calls: list[ToolCall]
+    logprobs: list[dict[str, Any]]
     notes: list[str]
     cut: str
     prompt_cut: str
@@ -92,6 +94,7 @@ class Answer(str):
         stats: Stats,
         thinking: str = "",
         tool_calls: Iterable[ToolCall] = (),
+        logprobs: Iterable[dict[str, Any]] = (),
         notes: Iterable[str] = (),
         cut: str = "",
         prompt_cut: str = "",
@@ -102,6 +105,7 @@ class Answer(str):
         answer.stats = stats
         answer.thinking = thinking
         answer.tool_calls = list(tool_calls)
+        answer.logprobs = list(logprobs)
         answer.notes = list(notes)
         answer.cut = cut
         answer.prompt_cut = prompt_cut
@@ -110,7 +114,7 @@ class Answer(str):
     @property
     def size(self) -> int:
         """Bytes, about, that it takes."""
-        calls = repr(self.tool_calls) if self.tool_calls else ""
+        calls = repr((self.tool_calls, self.logprobs)) if self.tool_calls or self.logprobs else ""
         return sum(map(sys.getsizeof, (str(self), self.thinking, calls)))
 
 

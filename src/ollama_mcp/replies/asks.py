@@ -164,12 +164,18 @@ def _common(
     think: Any = None,
     keep_alive: Any = None,
     truncate: bool = False,
+    logprobs: int = 0,
 ) -> _Common:
     if isinstance(options, Options):
         options = options.model_dump(exclude_none=True)
     _check_kinds(Mapping, options=options or {}, schema=schema or {})
     _check_kinds(str, format=format)
     _check_kinds(bool, truncate=truncate)
+    check_kind("logprobs", logprobs, int)
+    if not 0 <= logprobs <= _MOST_LOGPROBS:
+        raise InvalidArgument(
+            f'"logprobs" is {logprobs}', f'Send "logprobs" from 1 to {_MOST_LOGPROBS}, or 0.'
+        )
     check_options(limits, options or {})
     typed, notes = parse_options(options or {})
     level = parse_think(think)
@@ -182,6 +188,8 @@ def _common(
             "think": level,
             "keep_alive": parse_keep_alive("" if keep_alive is None else keep_alive),
             "truncate": truncate,
+            "logprobs": True if logprobs else None,
+            "top_logprobs": logprobs or None,
         },
         notes=notes,
         schema=schema or ({} if format.strip() else None),
@@ -189,6 +197,10 @@ def _common(
     if level:
         shared.needs.append("thinking")
     return shared
+
+
+_MOST_LOGPROBS = 20
+"""What Ollama gives at most, by its own check."""
 
 
 def _check_kinds(kind: type[Any], **given: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from ollama_mcp.catalog import Choice
 from ollama_mcp.errors import ContextOverflow, OllamaError
@@ -39,6 +40,7 @@ class _Draft:
     texts: list[str] = field(default_factory=list[str])
     thoughts: list[str] = field(default_factory=list[str])
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    logprobs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     chunks: int = 0
     last: Chunk = field(default_factory=Chunk)
 
@@ -55,6 +57,7 @@ class _Draft:
         self.chunks += 1
         self.last = chunk
         self.calls.extend(chunk.calls)
+        self.logprobs.extend(chunk.logprobs or ())
         text, leaked = self.splitter.feed(chunk.text) if self.splitter else (chunk.text, "")
         self._add(text, chunk.thoughts + leaked)
         return text + self.end() if chunk.is_last else text
@@ -307,6 +310,7 @@ class Generator:
             stats=stats,
             thinking=draft.thinking,
             tool_calls=draft.calls,
+            logprobs=draft.logprobs,
             notes=run.reply.notes,
             cut=run.ending.cut_line if is_prose and run.ending else "",
             prompt_cut=_prompt_cut(truncated) if is_prose and truncated else "",

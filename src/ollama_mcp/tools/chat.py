@@ -46,6 +46,7 @@ KeepAlive = Annotated[
     WithJsonSchema({"type": "string"}),
     says('How long it stays loaded: 10m, 1h, 0. "" (default): as before, or 5m.'),
 ]
+Logprobs = Annotated[int, says("1 to 20: log probabilities of tokens and so many others. Default 0.")]
 Truncate = Annotated[bool, says("true: what is too long loses its oldest part. false (default): refused.")]
 
 _IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
@@ -107,6 +108,7 @@ async def ollama_chat(
         ),
     ] = _NO_OBJECTS,
     think: Think = "",
+    logprobs: Logprobs = 0,
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
     files: Files = _NO_TEXTS,
@@ -121,7 +123,7 @@ async def ollama_chat(
     model.
 
     Returns:
-        The text: a str that has `stats`, `thinking`, `tool_calls` and `notes`, too.
+        The text: a str that has `stats`, `thinking`, `tool_calls`, `logprobs` and `notes`, too.
 
     Raises:
         OllamaError: There is no answer; `partial_text` has what was written. Any of the tree in
@@ -130,7 +132,7 @@ async def ollama_chat(
     """
     ask = chat_ask(
         model=model, prompt=prompt, messages=messages, system=system, options=options, format=format,
-        schema=schema, tools=tools, think=think, keep_alive=keep_alive, truncate=truncate,
+        schema=schema, tools=tools, think=think, logprobs=logprobs, keep_alive=keep_alive, truncate=truncate,
         limits=app.settings.limits,
     )  # fmt: skip
     ask = await with_files(app, ask, files, ctx)
@@ -149,6 +151,7 @@ async def ollama_generate(
     format: Format = "",  # noqa: A002 - Ollama's name
     schema: Schema = _NOTHING,
     think: Think = "",
+    logprobs: Logprobs = 0,
     raw: Annotated[bool, says("true: no template around the prompt. Default false.")] = False,
     template: Annotated[str, says('Template instead of the model\'s own. Default "".')] = "",
     keep_alive: KeepAlive = "",
@@ -162,7 +165,7 @@ async def ollama_generate(
     From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`.
 
     Returns:
-        The text: a str that has `stats`, `thinking` and `notes`, too.
+        The text: a str that has `stats`, `thinking`, `logprobs` and `notes`, too.
 
     Raises:
         OllamaError: As for `ollama_chat`.
@@ -170,8 +173,8 @@ async def ollama_generate(
     """
     ask = generate_ask(
         prompt=prompt, model=model, system=system, suffix=suffix, images=images, options=options,
-        format=format, schema=schema, think=think, raw=raw, template=template, keep_alive=keep_alive,
-        truncate=truncate, limits=app.settings.limits,
+        format=format, schema=schema, think=think, logprobs=logprobs, raw=raw, template=template,
+        keep_alive=keep_alive, truncate=truncate, limits=app.settings.limits,
     )  # fmt: skip
     ask = await with_files(app, ask, files, ctx)
     return await answered(app, partial(app.generator.run, ask), ctx, wait_s)

@@ -23,6 +23,7 @@ NOTES = "ollama-mcp/notes"
 ERROR = "ollama-mcp/error"
 THINKING = "ollama-mcp/thinking"
 TOOL_CALLS = "ollama-mcp/tool_calls"
+LOGPROBS = "ollama-mcp/logprobs"
 
 
 @render.register
@@ -38,6 +39,7 @@ def words(answer: Answer) -> CallToolResult:
             NOTES: answer.notes,
             THINKING: answer.thinking,
             TOOL_CALLS: _calls(answer),
+            LOGPROBS: answer.logprobs,
         },
     )
 
