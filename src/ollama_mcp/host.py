@@ -68,7 +68,7 @@ class Host:
         return self.url
 
 
-def parse_host(value: str) -> Host:
+def parse_host(value: str, *, link_local: bool = False) -> Host:
     """Read an `OLLAMA_HOST` by Ollama's own rules.
 
     >>> [parse_host(value).url for value in ("", "gpu", "http://gpu", "https://gpu", ":5")]
@@ -102,6 +102,10 @@ def parse_host(value: str) -> Host:
     >>> [parse_host(value).hostname for value in ("0x7f.1", "[0:0::1]", "127。0。0。1", "GPU.", "b\u00fcro")]
     ['127.0.0.1', '::1', '127.0.0.1', 'gpu', 'xn--bro-hoa']
 
+    Args:
+        value: The address.
+        link_local: Whether a link-local address is allowed; that of a cloud's metadata never is.
+
     Raises:
         InvalidArgument: Another scheme than http or https, no address at all, or a link-local or
             metadata address.
@@ -112,7 +116,7 @@ def parse_host(value: str) -> Host:
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "http", text
-    return _parse_rest(_scheme(scheme.lower()), rest, explicit=bool(separator))
+    return _parse_rest(_scheme(scheme.lower()), rest, explicit=bool(separator), link_local=link_local)
 
 
 def _scheme(scheme: str) -> str:
@@ -128,12 +132,12 @@ def _not_an_address() -> InvalidArgument:
     )
 
 
-def _parse_rest(scheme: str, rest: str, *, explicit: bool) -> Host:
+def _parse_rest(scheme: str, rest: str, *, explicit: bool, link_local: bool) -> Host:
     authority, slash, path = rest.partition("/")
     userinfo, _, authority = authority.rpartition("@")
     username, _, password = userinfo.partition(":")
     written, port_text = _split_port(authority)
-    name = _host_name(written) if written else _LOOPBACK[4]
+    name = _host_name(written, link_local=link_local) if written else _LOOPBACK[4]
     if name == "ollama.com" and not explicit:
         scheme, explicit = "https", True
     host = Host(
@@ -198,13 +202,16 @@ def _checked_path(path: str) -> str:
 # --- names and addresses -----------------------------------------------------------------------
 
 
-def _host_name(name: str) -> str:
+def _host_name(name: str, *, link_local: bool) -> str:
     """The one spelling of a host's name or address, so that no other one slips past what is refused."""
     name = unicodedata.normalize("NFKC", name).replace("\u3002", ".").lower().removesuffix(".")
     address = _as_address(name)
-    if name in _METADATA_NAMES or (address is not None and _is_unsafe(address)):
+    is_metadata = name in _METADATA_NAMES or address in _METADATA_ADDRESSES
+    is_allowed = link_local and address is not None and address.is_link_local and not is_metadata
+    if is_metadata or (address is not None and _is_unsafe(address) and not is_allowed):
+        way = "" if is_metadata else ", or set OLLAMA_MCP_LINK_LOCAL=1"
         raise InvalidArgument(
-            f"{name} is a link-local or metadata address", "Name the machine that runs Ollama."
+            f"{name} is a link-local or metadata address", f"Name the machine that runs Ollama{way}."
         )
     if address is None:
         return _checked_name(name)

@@ -541,6 +541,11 @@ async def test_a_private_authority_is_trusted_by_setting(secure, authority, conn
 
 
 @pytest.mark.real_time
+async def test_any_certificate_is_taken_only_where_the_operator_says_so(secure, connect):
+    assert (await connect(secure, insecure_tls=True).call(VERSION)).version == "tls"
+
+
+@pytest.mark.real_time
 async def test_an_untrusted_certificate_is_refused_and_the_setting_named(secure, connect):
     with pytest.raises(errors.Unreachable, match="OLLAMA_MCP_CA_FILE"):
         await connect(secure).call(VERSION)

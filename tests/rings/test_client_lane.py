@@ -1,5 +1,6 @@
 """The connections of one event loop: each a pool of its own, kept while used, in a line that is bounded."""
 
+import ssl
 import time
 from types import SimpleNamespace
 
@@ -97,3 +98,11 @@ async def test_the_line_is_as_long_as_said_and_lookups_pass_it(lane):
                 pass
     with anyio.fail_after(1):
         await taken(lane)
+
+
+async def test_the_web_service_is_never_called_without_checking_its_certificate():
+    lane = Lane(Backend(host=parse_host("https://gpu"), api_key="sk-1", insecure_tls=True))
+    for host, is_checked in (("https://gpu", False), ("https://ollama.com", True)):
+        context = lane._open(parse_host(host))._transport._pool._ssl_context
+        assert (context.verify_mode is ssl.CERT_REQUIRED) is is_checked
+    await lane.aclose()

@@ -26,6 +26,8 @@ WRONG = {
     "OLLAMA_MCP_API_KEY_HOST": ("a b", "host name"),
     "OLLAMA_MCP_HEADERS": ("[1]", "JSON object"),
     "OLLAMA_MCP_CA_FILE": ("/no/such/file", "file that exists"),
+    "OLLAMA_MCP_INSECURE_TLS": ("maybe", "1 or 0"),
+    "OLLAMA_MCP_LINK_LOCAL": ("maybe", "1 or 0"),
     "OLLAMA_MCP_CHAT_MODEL": ("a b", "model name"),
     "OLLAMA_MCP_EMBEDDING_MODEL": ("..", "model name"),
     "OLLAMA_MCP_WARM": ("llama3.2, a:b:c", "model name"),
@@ -547,3 +549,13 @@ def test_a_setting_that_is_no_more_is_ignored_with_a_warning(tmp_path, name):
     assert [warning for warning in found.warnings if f"OLLAMA_MCP_{name} is no setting any more" in warning]
     assert found.backend.max_connections == 200, "as many as PARALLEL needs"
     assert load({}).backend.max_connections == 64
+
+
+def test_a_link_local_address_is_the_operators_to_allow_and_metadata_is_nobodys():
+    cable = {"OLLAMA_HOST": "169.254.7.8:11434"}
+    with pytest.raises(SettingsError, match="OLLAMA_MCP_LINK_LOCAL=1"):
+        load(cable)
+    assert load(cable | {"OLLAMA_MCP_LINK_LOCAL": "1"}).backend.host.url == "http://169.254.7.8:11434"
+    for address in ("169.254.169.254", "metadata.google.internal", "[fd00:ec2::254]"):
+        with pytest.raises(SettingsError, match="metadata"):
+            load({"OLLAMA_HOST": address, "OLLAMA_MCP_LINK_LOCAL": "1"})

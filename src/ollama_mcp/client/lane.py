@@ -108,13 +108,15 @@ class Lane:
             StorageError: The file of authorities cannot be used.
             Unreachable: The proxy of the environment cannot be used.
         """
-        self._trust = self._trust or _trust(self._backend)
+        is_loose = self._backend.insecure_tls and host == self._backend.host and not host.is_ollama_cloud
+        if not is_loose:
+            self._trust = self._trust or _trust(self._backend)
         proxy = proxy_for(host)
         if proxy is not None and not proxy.is_address:
             raise unusable_proxy(proxy.variable, host.url, host.hostname)
         try:
             pool = httpx.AsyncClient(
-                verify=self._trust,
+                verify=_any_certificate() if is_loose or self._trust is None else self._trust,
                 trust_env=False,
                 proxy=proxy.url if proxy else None,
                 limits=_ONE,
@@ -144,6 +146,14 @@ def _swift(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
     from ollama_mcp.client.swift import SwiftTransport  # noqa: PLC0415 - an extra, and slow to import
 
     return {backend.host.url: SwiftTransport(_KEPT_S)}
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """For a server whose certificate the operator does not want to check (OLLAMA_MCP_INSECURE_TLS)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _trust(backend: Backend) -> ssl.SSLContext:

@@ -53,6 +53,8 @@ class Backend:
         api_key_host: Host name that the operator trusts with the key.
         headers: Sent with every request (for a proxy in front of Ollama).
         ca_file: PEM file of the authorities to trust for https, instead of the usual ones.
+        insecure_tls: Whether any certificate of `host` is taken, so that anybody between could read all.
+        link_local: Whether `host` may be a link-local address.
         clocks: See `Clocks`.
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
@@ -68,6 +70,8 @@ class Backend:
     api_key_host: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     ca_file: str = ""
+    insecure_tls: bool = False
+    link_local: bool = False
     clocks: Clocks = Clocks()
     max_connections: int = 64
     retries: int = 2

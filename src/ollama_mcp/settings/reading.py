@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.host import Host, parse_host
 from ollama_mcp.limits import Limits
 from ollama_mcp.names import is_name
 from ollama_mcp.settings.data import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
 from ollama_mcp.settings.fields import FIELDS, PER_MODEL, REMOVED, Field
+from ollama_mcp.settings.values import read_text
 
 _log = logging.getLogger("ollama_mcp")
 
@@ -107,14 +109,21 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
 def _values(
     variables: Mapping[str, str], table: dict[str, Any], problems: list[str]
 ) -> Iterator[tuple[str, Any]]:
+    link_local = variables.get("OLLAMA_MCP_LINK_LOCAL") or table.get("link_local")
     for entry in FIELDS:
         in_file = table.pop(entry.key, None)
         raw = variables.get(entry.variable)
         source = entry.variable if raw is not None else f"{entry.key} in OLLAMA_MCP_CONFIG"
         raw = in_file if raw is None else raw
         is_blank = isinstance(raw, str) and not raw.strip()  # then the default holds, also over the file
+        if entry.key == "host" and str(link_local).strip().lower() in {"1", "true", "yes", "on"}:
+            entry = replace(entry, read=_any_host)  # noqa: PLW2901
         if raw is not None and not is_blank and entry.key:
             yield from _one(entry, raw, source, problems)
+
+
+def _any_host(value: Any) -> Host:
+    return parse_host(read_text(value), link_local=True)
 
 
 _UNEXPANDED = re.compile(r"\s*(?:\$\{[^{}]+\}|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%)\s*\Z")
@@ -205,7 +214,9 @@ _HTTP = {
     "http_grace": "grace",
 }
 """Attributes of `Http` by their keys."""
-_BACKEND = ("host", "api_key", "api_key_host", "headers", "ca_file", "retries")
+_BACKEND = (
+    "host", "api_key", "api_key_host", "headers", "ca_file", "insecure_tls", "link_local", "retries",
+)  # fmt: skip
 
 
 def _build(
