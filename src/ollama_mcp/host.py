@@ -19,9 +19,15 @@ _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 _METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 )
-_METADATA_ADDRESSES = frozenset(
-    map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192"))
+_METADATA = (
+    "169.254.169.254",
+    "169.254.170.2",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "100.100.100.200",
+    "192.0.0.192",
 )
+_METADATA_ADDRESSES = frozenset(map(ipaddress.ip_address, _METADATA))
 _V4_IN_V6 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 _TRIMMED = "\"' \t\r\n"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}\Z")
@@ -234,8 +240,8 @@ def _punycode(label: str) -> str:
 
 
 _PRIVATE_ENDINGS = (
-    ".local", ".localhost", ".internal", ".intranet", ".lan", ".home", ".home.arpa", ".corp", ".private",
-    ".test", ".invalid", ".onion",
+    ".local", ".localhost", ".localdomain", ".internal", ".intranet", ".intra", ".lan", ".home",
+    ".home.arpa", ".corp", ".private", ".fritz.box", ".ts.net", ".test", ".invalid", ".onion",
 )  # fmt: skip
 """Endings of names that are nobody's in the public DNS (RFC 6761, 6762, 8375, 9476, ICANN on .internal)."""
 

@@ -30,7 +30,7 @@ class Fact(Generic[T]):
     def __init__(self, ask: Callable[[bool], Coroutine[Any, Any, T]]) -> None:
         self.known: T | None = None
         self._ask = ask
-        self._at = -math.inf
+        self._at = self._changed_at = -math.inf
         self._shared = Shared()
 
     @property
@@ -46,7 +46,7 @@ class Fact(Generic[T]):
         """
         begun = time.monotonic()
         said = await self._ask(once)
-        if begun >= self._at:  # of two requests that overlap the later one knows more
+        if begun >= max(self._at, self._changed_at):  # of two that overlap the later one knows more
             self.known, self._at = said, begun
         return said
 
@@ -58,7 +58,7 @@ class Fact(Generic[T]):
 
     def expire(self) -> None:
         """Say that it has changed: the next one asks."""
-        self._at = -math.inf
+        self._at, self._changed_at = -math.inf, time.monotonic()
 
 
 class Snapshot:

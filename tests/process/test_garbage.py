@@ -96,6 +96,8 @@ TOOLS: dict[str, list[dict[str, Any]]] = {
     "ollama_delete_model": [{"model": MODEL, "confirm": MODEL}, {"model": MODEL, "confirm": HALF}],
     "ollama_push_model": [{"model": "me/m", "confirm": "me/m"}, {"model": MODEL, "confirm": MODEL}],
     "ollama_map_files": [{"prompt": HALF, "files": ["*.txt"]}, {"prompt": "x", "files": [HALF]}],
+    "ollama_web_search": [{"query": HALF * 500}, {"query": ""}],
+    "ollama_web_fetch": [{"url": HALF}, {"url": f"http://127.0.0.1/{HALF}"}],
     "half \ud83d a tool": [{}],
 }
 PROMPTS = {

@@ -29,6 +29,25 @@ async def test_the_others_have_their_vectors_and_the_bad_one_is_named(bench):
         assert len(found) == 44
 
 
+@pytest.mark.parametrize("place", [0, 31, 32, 33, 64])
+async def test_wherever_it_stands_the_others_are_kept(bench, place):
+    texts = [f"t{number}" for number in range(65)]
+    texts[place] = "bad"
+    async with bench(Model("e", capabilities=["embedding"])) as b:
+        b.fake.script(fails_of("bad"), path="/api/embed")
+        found = await b.embed(*texts)
+        assert list(found.failed) == [place]
+        assert sum(map(bool, found)) == 64
+
+
+async def test_many_bad_ones_in_a_row_are_each_named(bench):
+    texts = [f"t{number}" for number in range(40)]
+    texts[32:38] = ["bad"] * 6
+    async with bench(Model("e", capabilities=["embedding"])) as b:
+        b.fake.script(fails_of("bad"), path="/api/embed")
+        assert list((await b.embed(*texts)).failed) == [32, 33, 34, 35, 36, 37]
+
+
 async def test_where_all_are_bad_the_failure_is_theirs(bench):
     async with bench(Model("e", capabilities=["embedding"])) as b:
         b.fake.script(fails_of("bad", "worse"), path="/api/embed")

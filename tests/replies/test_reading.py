@@ -1,6 +1,7 @@
 """A finished text is read tolerantly: thinking in any marks, JSON among words, calls printed as text."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -31,7 +32,6 @@ def test_thinking_in_any_marks_is_no_answer(opening, closing):
     [
         ("2+2 is 4.\n</think>\n\n4", "4", "2+2 is 4.\n"),
         ("2+2 is 4.</think>4", "4", "2+2 is 4."),
-        ("I add.</thinking>\n4", "4", "I add."),
         ("Summe.[/THINK]4", "4", "Summe."),
         ("Hm ◁/think▷4", "4", "Hm "),
         (f"{HARMONY}I add.<|end|><|start|>assistant<|channel|>final<|message|>4<|return|>", "4", "I add."),
@@ -41,12 +41,30 @@ def test_thinking_in_any_marks_is_no_answer(opening, closing):
     ],
 )  # fmt: skip
 def test_what_stands_before_a_lone_closing_mark_is_thinking(text, answer, thinking):
-    assert without_thinking(text) == (answer, thinking)
+    assert without_thinking(text, thinks=True) == (answer, thinking)
+
+
+@pytest.mark.parametrize("text", ["2+2 is 4.\n</think>\n\n4", "2+2 is 4.</think>4", "Hm.[/THINK]\n4"])
+def test_nor_need_the_model_be_known_to_think_where_nothing_else_can_be_meant(text):
+    assert without_thinking(text)[0] == "4"
+
+
+def test_marks_that_the_caller_asked_for_are_a_part_of_the_answer():
+    text = "<reasoning>He did it.</reasoning><verdict>guilty</verdict>"
+    assert without_thinking(text)[0] == "<verdict>guilty</verdict>"
+    assert without_thinking(text, asked="Answer in <reasoning> and <verdict>.") == (text, "")
 
 
 @pytest.mark.parametrize(
     "text",
     [
+        '{"tag": "x </think> y"}',
+        '["a.</think>b"]',
+        "You end the block with </think>",
+        "Close it with the </think> tag, then write the answer.",
+        "<case><reasoning>He did it.</reasoning>\n<verdict>guilty</verdict></case>",
+        "~~~\n</think>\n~~~\nis the end.",
+        "It is `a </think>` there.\nSo it is.",
         "4",
         "Use `</think>` to close it.",
         'The mark is "</think>".',
@@ -125,7 +143,6 @@ PRINTED = {
     "granite": f"<|tool_call|>[{CALL}]<|/tool_call|>",
     "llama": f"<|python_tag|>{CALL}<|eom_id|>",
     "mistral": f"[TOOL_CALLS] [{CALL}]",
-    "functools": f"functools[{CALL}]",
     "llama's own": '<function=write_file>{"path": "a"}</function>',
     "qwen coder": "<tool_call>\n<function=write_file>\n<parameter=path>\na\n</parameter>\n</function>\n"
     "</tool_call>",
@@ -158,6 +175,14 @@ def test_a_name_that_was_not_offered_is_no_call(text):
         '{"name": "Ann", "arguments": {}}',
         '{"age": 5}',
         f"The call would be {CALL}.",
+        f"Never do this:\n```json\n{CALL}\n```\nIt deletes everything.",
+        f"Never do this:\n```json\n{CALL}\n```",
+        f"Do not run `<tool_call>{CALL}</tool_call>` please.",
+        "Llama writes it as `<function=write_file>{...}</function>`.",
+        "Llama writes it as <function=write_file>{...}</function> there.",
+        '[{"name": "write_file", "description": "Writes"}, {"name": "get_weather", "description": "w"}]',
+        '{"name": "write_file", "parameters": {"type": "object", "properties": {"path": {}}}}',
+        '[{"name": "write_file"}]',
         f'[{CALL}, {{"age": 5}}]',
         "```json\n[1, 2]\n```",
         '{"name": "write_file", "arguments": [1]}',
@@ -183,6 +208,32 @@ def test_a_marked_call_that_cannot_be_read_is_the_models_fault(text):
         printed_calls(text, TOOLS)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<function=write_file>" + "\n" * 20_000 + "x",
+        "<function=write_file>" * 5_000,
+        "<tool_call>" + " " * 50_000,
+        "<tool_call>" * 10_000 + "</tool_call>",
+        "```json" + " " * 50_000,
+        "```json\n" * 10_000,
+        "[TOOL_CALLS]" * 10_000,
+        "{" * 100_000,
+        '{"name": "write_file"' * 5_000,
+    ],
+    ids=lambda text: text[:14],
+)
+def test_what_a_model_that_is_stuck_writes_holds_nobody_up(text):
+    """In parts of a second, where what grew with the square took minutes."""
+    for read in (
+        lambda: printed_calls(text, TOOLS),
+        lambda: without_thinking(text),
+        lambda: json_inside(text),
+    ):
+        with suppress(Upstream):
+            read()
+
+
 @given(st.text(alphabet='{}[]":,<>/=tool_callfunction` \n', max_size=80))
 def test_any_text_is_words_or_calls(text):
     rest, calls = printed_calls(text, TOOLS)
@@ -204,7 +255,7 @@ async def test_the_answer_has_neither_marks_nor_thinking_with_or_without_the_cap
 
 @pytest.mark.anyio
 async def test_thinking_alone_is_no_answer(bench):
-    async with bench() as b:
+    async with bench(Model("m", capabilities=["completion", "thinking"])) as b:
         b.fake.script(Script(tokens=["Hm. 4? ", "</think>"]))
         with pytest.raises(Exception, match=r"stopped after its thinking, which ends: Hm\. 4\?"):
             await b.chat()

@@ -48,6 +48,8 @@ CALLS = {
     "ollama_show_model": {"model": MODEL},
     "ollama_status": {},
     "ollama_unload_model": {"model": MODEL},
+    "ollama_web_fetch": {"url": "http://127.0.0.1/"},  # what is refused before it leaves
+    "ollama_web_search": {"query": ""},
 }
 NAMES = ["chat", "generate", "embed", "embeddings", "tags", "show", "ps", "version"]
 NAMES += ["pull", "push", "create", "copy", "delete"]

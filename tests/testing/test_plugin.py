@@ -76,10 +76,15 @@ def test_unused(fake_ollama):
 def test_not_strict(fake_ollama):
     fake_ollama.strict = False
     fake_ollama.script("Hello")
+
+def test_skipped(fake_ollama):
+    fake_ollama.script("Hello")
+    import pytest
+    pytest.skip("another time")
 """
     )
     result = pytester.runpytest("-p", "no:xdist", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=3, errors=1)
+    result.assert_outcomes(passed=3, skipped=1, errors=1)
     result.stdout.fnmatch_lines(
         ["*nobody asked for what was scripted: a script for /api/chat or /api/generate of qwen3*"]
     )
@@ -94,8 +99,14 @@ def test_what_was_recorded_is_replayed_without_the_real_one(pytester, monkeypatc
         quiet = ("-p", "no:xdist", "-p", "no:cacheprovider")
         pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(passed=1)
     (tape,) = pytester.path.glob("tapes/*/*.json")
-    assert tape.parent.name.endswith(".py-test_it")
+    assert "py-test_it-" in tape.parent.name
     pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=1)
+    with FakeOllama.in_thread() as changed:
+        changed.script("Why not?")
+        monkeypatch.setenv("OLLAMA_HOST", changed.url)
+        pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(failed=1)
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(failed=1)
     pytester.runpytest(*quiet).assert_outcomes(failed=1)  # the fake's own answer is another one
     both = pytester.runpytest("--ollama-record", "a", "--ollama-replay", "b", *quiet)
     both.assert_outcomes(errors=1)

@@ -14,7 +14,7 @@ from mcp_types import ElicitResult
 
 from ollama_mcp import App, create_server
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.replies import Reply
+from ollama_mcp.replies import InputRequired, Reply
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model
 
@@ -248,5 +248,51 @@ def test_parts_add_up_and_the_status_line_tells_which(virtually):
             "2 2 'a b ' model 1 of 2 · m1 · 2 tok · waiting · a b",
             "4 2 'a b ' model 2 of 2 · m2 · 2 tok · waiting · a b a b",
         ]
+
+    virtually(work)
+
+
+def test_of_two_who_wait_one_asks_and_both_get_what_comes_of_it(virtually):
+    async def work() -> None:
+        async def asking(reply: Reply[str]) -> str:
+            await reply.ask("a?")
+            return "done"
+
+        async with App.create(load({})) as app:
+            reply = app.replies.start(asking)
+            asked: list[str] = []
+
+            async def wait() -> str:
+                while True:
+                    try:
+                        return await reply.wait(asks=True)
+                    except InputRequired:
+                        asked.append(reply.question.text)
+                        reply.asked_by(asyncio.ensure_future(asyncio.sleep(60)))
+
+            both = asyncio.gather(wait(), wait())
+            await asyncio.sleep(1)
+            reply.close_question(None)
+            assert await both == ["done", "done"]
+            assert asked == ["a?"]
+
+    virtually(work)
+
+
+def test_where_asking_broke_off_the_next_one_may_ask(virtually):
+    async def work() -> None:
+        async def asking(reply: Reply[str]) -> str:
+            await reply.ask("a?")
+            return "done"
+
+        async with App.create(load({})) as app:
+            reply = app.replies.start(asking)
+            for _ in range(2):
+                with pytest.raises(InputRequired):
+                    await reply.wait(5, asks=True)
+                reply.asked_by(asyncio.ensure_future(asyncio.sleep(1)))  # it ends without an answer
+                await asyncio.sleep(2)
+            reply.close_question(None)
+            assert await reply.wait() == "done"
 
     virtually(work)

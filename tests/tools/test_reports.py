@@ -77,9 +77,9 @@ async def test_tls_where_there_is_none_and_none_where_there_is():
 async def test_a_redirect_is_told_with_where_it_leads():
     moved = reply("301 Moved Permanently", b"", "Location: https://me:secret@gpu.example/ollama/api/tags")
     async with answering(moved) as place:
-        assert (await refused(place)).remedy == "Set OLLAMA_HOST to https://gpu.example/ollama."
+        assert (await refused(place)).remedy == "Set OLLAMA_HOST to https://gpu.example:443/ollama."
     async with answering(reply("302 Found", b"", "Location: /login")) as place:
-        assert (await refused(place)).remedy == f"Set OLLAMA_HOST to http://{place}/login."
+        assert (await refused(place)).remedy == "Set OLLAMA_HOST to the final address."
     async with answering(reply("307 Temporary Redirect")) as place:
         assert (await refused(place)).remedy == "Set OLLAMA_HOST to the final address."
 
@@ -97,7 +97,9 @@ async def test_another_service_on_the_port_is_not_ollama(said):
     ("asked", "told"),
     [
         (Asked("http://gpu:80", "", setting="OLLAMA_HOST"), "set OLLAMA_HOST to http://gpu:11434"),
-        (Asked("https://[fd00::1]:443", ""), "give the client http://[fd00::1]:11434"),
+        (Asked("http://[fd00::1]:80", ""), "give the client http://[fd00::1]:11434"),
+        (Asked("https://gw:443/ollama", ""), "give the client the address where it runs"),
+        (Asked("https://ollama.com:443", "", in_cloud=True), "Check the network"),
         (Asked("http://127.0.0.1:11434", "", inside="container"), "host.docker.internal:11434"),
         (Asked("http://127.0.0.1:11434", "", inside="WSL"), "ip route show default"),
         (Asked("http://gpu:11434", "", inside="container"), "Start it with `ollama serve`"),
@@ -115,7 +117,19 @@ async def test_the_variable_of_another_program_is_named():
     assert load({"OLLAMA_BASE_URL": "http://gpu", "OLLAMA_HOST": "gpu"}).backend.beside == ""
 
 
-@pytest.mark.parametrize("value", ["${OLLAMA_HOST}", "${env:OLLAMA_HOST}", "$OLLAMA_HOST", "%OLLAMA_HOST%"])
+async def test_one_that_names_the_usual_address_says_nothing_new():
+    assert load({"OLLAMA_BASE_URL": "http://localhost:11434"}).backend.beside in {"", "OLLAMA_BASE_URL"}
+    assert load({"OLLAMA_BASE_URL": "http://127.0.0.1:11434"}).backend.beside == ""
+
+
+def test_a_key_that_looks_like_a_variable_is_a_key_and_is_not_told():
+    assert load({"OLLAMA_API_KEY": "$ecretKey123"}).backend.api_key == "$ecretKey123"
+    with pytest.raises(SettingsError) as error:
+        load({"OLLAMA_API_KEY": "${ecretKey123}"})
+    assert "ecret" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["${OLLAMA_HOST}", "${env:OLLAMA_HOST}", "%OLLAMA_HOST%"])
 @pytest.mark.parametrize("name", ["OLLAMA_HOST", "OLLAMA_API_KEY", "OLLAMA_MCP_CHAT_MODEL"])
 def test_a_variable_that_was_not_filled_in_is_said_to_be_one(name, value):
     with pytest.raises(SettingsError, match=f"{name} is .* itself: whoever started this"):

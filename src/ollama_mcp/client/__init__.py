@@ -12,6 +12,7 @@ Usable without MCP, which it does not import:
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -169,14 +170,16 @@ class OllamaClient:
 
     async def _check_status(self, answer: Answer, asked: failures.Asked) -> None:
         if not 200 <= answer.status < 300:
-            said = self._hidden((await answer.error_body()).decode("utf-8", "surrogateescape"))
-            raise failures.from_status(
-                answer.status,
-                said.encode("utf-8", "surrogateescape"),
-                answer.retry_after,
-                asked,
-                answer.location,
-            )
+            body = self._without_secrets(await answer.error_body())
+            raise failures.from_status(answer.status, body, answer.retry_after, asked, answer.location)
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """A failing answer without them; in JSON they may be written with escapes."""
+        try:
+            return json.dumps(self._hidden(parse_object(body)), ensure_ascii=False).encode(errors="replace")
+        except BadUpstream:
+            said: str = self._hidden(body.decode("utf-8", "surrogateescape"))
+            return said.encode("utf-8", "surrogateescape")
 
     def _new_lane(self) -> Lane:
         from ollama_mcp.client.lane import Lane  # noqa: PLC0415 - imports httpx, at the first call
@@ -223,6 +226,8 @@ class OllamaClient:
         """What a server says, without the secrets that it was sent."""
         if isinstance(said, dict):
             return {name: self._hidden(value) for name, value in cast("dict[str, Any]", said).items()}
+        if isinstance(said, list):
+            return [self._hidden(value) for value in cast("list[Any]", said)]
         if isinstance(said, str):
             for secret in self.backend.secrets:
                 said = said.replace(secret, "***")
@@ -247,8 +252,8 @@ class OllamaClient:
     def _object(self, data: bytes | bytearray) -> dict[str, Any]:
         try:
             return parse_object(data)
-        except NotJson:
-            said = self._hidden(bytes(data[:_GREETING_LIMIT]).decode("utf-8", "surrogateescape"))
+        except NotJson:  # the whole line: a cut could leave half a secret
+            said = self._hidden(bytes(data).decode("utf-8", "surrogateescape"))
             raise failures.not_json(said.encode("utf-8", "surrogateescape")) from None
 
     def _greeting(self, data: bytearray, answer: Answer) -> wire.Greeting:

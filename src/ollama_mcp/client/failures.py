@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ollama_mcp import errors
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.host import DEFAULT_PORT
+from ollama_mcp.host import DEFAULT_PORT, parse_host
 from ollama_mcp.names import is_cloud_name
 from ollama_mcp.ndjson import parse_object
 
@@ -70,7 +71,9 @@ def _where_it_may_be(asked: Asked) -> str:
     set_to = f"set {setting} to" if asked.setting else "give the client"
     if asked.beside:
         return f"{asked.beside} is set, which is not read here: set {setting} to its value."
-    if parts.port in _WEB_PORTS:
+    if asked.in_cloud:
+        return "Check the network: Ollama's web service cannot be reached."
+    if parts.port == _WEB_PORT and parts.scheme == "http" and not parts.path:
         right = parts.netloc.rpartition(":")[0]
         return f"Ollama listens on port {DEFAULT_PORT}: {set_to} http://{right}:{DEFAULT_PORT}."
     if asked.name in _THIS_MACHINE and asked.inside == "container":
@@ -86,7 +89,7 @@ def _where_it_may_be(asked: Asked) -> str:
     return f"Start it with `ollama serve`, or {_name_instead(asked.setting)} where it runs."
 
 
-_WEB_PORTS = (80, 443)
+_WEB_PORT = 80
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
@@ -94,7 +97,11 @@ def through_proxy(error: OllamaError, asked: Asked) -> OllamaError:
     """The same failure; where a proxy was on the way, with the variable that names it."""
     if asked.proxy:
         error.cause += f", through the proxy of {asked.proxy}"
-        error.remedy = f"Add {asked.name} to NO_PROXY if it needs no proxy, or correct {asked.proxy}."
+        is_its_own = isinstance(error, errors.Unreachable) or error.upstream_status == 407
+        if is_its_own or isinstance(error, errors.Upstream):
+            error.remedy = f"Add {asked.name} to NO_PROXY if it needs no proxy, or correct {asked.proxy}."
+        else:
+            error.remedy += f" If {asked.name} needs no proxy, add it to NO_PROXY."
     return error
 
 
@@ -284,15 +291,20 @@ def from_status(
 def _redirected(status: int, asked: Asked, location: str) -> OllamaError:
     """Redirects are not followed: a request has a prompt in it, and a key perhaps."""
     target = urlsplit(urljoin(asked.address, location))
-    path = target.path.partition("/api/")[0].rstrip("/")
-    final = f"{target.scheme}://{target.netloc.rpartition('@')[2]}{path}"
-    known = bool(location) and target.scheme in {"http", "https"} and len(final) <= _TEXT_LIMIT
-    which = final if known else "the final address"
+    which = "the final address"
+    with suppress(OllamaError, ValueError):  # a redirect to a page for signing in is none of Ollama's
+        host = parse_host(f"{target.scheme}://{target.netloc.rpartition('@')[2]}")
+        path, api, _ = target.path.partition("/api/")
+        if api and _PLAIN_PATH.match(path) and target.scheme in {"http", "https"}:
+            which = f"{host.url}{path}"
     return errors.BadUpstream(
         "Ollama's address answered with a redirect, which is not followed",
         f"Set {asked.setting} to {which}." if asked.setting else f"Give the client {which}.",
         upstream_status=status,
     )
+
+
+_PLAIN_PATH = re.compile(r"[\w/.-]{0,80}\Z")
 
 
 def _signin(record: dict[str, Any], asked: Asked) -> OllamaError | None:

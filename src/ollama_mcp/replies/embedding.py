@@ -159,9 +159,9 @@ class Embedder:
         vectors: list[list[float]] = []
         for batch in _batches(run.ask.texts):
             try:
-                found = _checked(await self._batch(run, batch), batch, vectors, run.ask)
+                found = _checked(await self._batch(run, batch, len(vectors)), batch, vectors, run.ask)
             except Upstream as error:
-                if len(batch) == 1 or not _may_be_of_one(error):
+                if (len(batch) == 1 and not vectors) or not _may_be_of_one(error):
                     raise
                 found = await self._one_by_one(run, batch, vectors)
             vectors += _finite(run, found, len(vectors))
@@ -177,15 +177,22 @@ class Embedder:
         for place, text in enumerate(batch, len(before)):
             known = [vector for vector in [*before, *found] if vector]
             try:
-                found += _checked(await self._batch(run, [text]), [text], known, run.ask)
+                found += _checked(await self._batch(run, [text], place), [text], known, run.ask)
             except Upstream as error:
                 if not _may_be_of_one(error):
                     raise
                 if place == len(before) + _TRIES and not any(found):
-                    raise  # it is not one of them
+                    await self._still_works(run, before, error)
                 run.failed[place] = error
                 found.append([])
         return found
+
+    async def _still_works(self, run: _Run, before: list[list[float]], error: OllamaError) -> None:
+        """Ask once more for a text that had a vector: where that fails, too, it is not the texts."""
+        known = next((place for place, vector in enumerate(before) if vector), None)
+        if known is None:
+            raise error
+        await self._batch(run, [run.ask.texts[known]], known)
 
     async def _begin(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> _Run:
         choice = await self._catalog.resolve(ask.model, ["embedding"], default=self._settings.embedding_model)
@@ -201,7 +208,7 @@ class Embedder:
             run.ask = replace(ask, texts=_prefixed(ask.texts, ask.queries, run.prefixes))
         return run
 
-    async def _batch(self, run: _Run, batch: Sequence[str]) -> EmbedResponse:
+    async def _batch(self, run: _Run, batch: Sequence[str], begin: int) -> EmbedResponse:
         attempt = Attempt(
             send=partial(self._send, run, batch),
             need=partial(self._need, run, batch),
@@ -209,7 +216,7 @@ class Embedder:
             window=run.options.num_ctx if run.options else None,
             is_final=run.grown,
             is_cut=run.ask.truncate,
-            what=f"{run.ask.label(_longest(batch, run.batches))}, the longest text,",
+            what=f"{run.ask.label(_longest(batch, begin))}, the longest text,",
         )
         return await self._growing.run(run.choice.model, run.reply, attempt)
 
@@ -297,9 +304,9 @@ def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start : start + BATCH]
 
 
-def _longest(batch: Sequence[str], batches: int) -> int:
+def _longest(batch: Sequence[str], begin: int) -> int:
     """Place of the text that does not fit, as far as can be told: the server names none."""
-    return batches * BATCH + max(range(len(batch)), key=lambda place: len(batch[place]))
+    return begin + max(range(len(batch)), key=lambda place: len(batch[place]))
 
 
 def _check_dimensions(dimensions: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -335,6 +336,10 @@ def _prompt_cut(truncated: dict[str, int]) -> str:
     return f"[the prompt was cut: the model saw only {truncated['seen']} tokens of it]"
 
 
+_MARKS = re.compile(r"</|\[/|◁/|<\||\|>")
+"""What a mark of thinking has in it; without one nobody looks at what was asked."""
+
+
 def _read_tolerantly(run: _Run, draft: _Draft) -> None:
     """Take thinking out of the text, and calls of tools that the model printed.
 
@@ -343,7 +348,10 @@ def _read_tolerantly(run: _Run, draft: _Draft) -> None:
     """
     if run.fills_gap:
         return
-    text, thinking = without_thinking(draft.text)
+    model = run.choice.model
+    thinks = model.opens_thinking or "thinking" in model.capabilities
+    asked = run.request.to_json().decode(errors="replace") if _MARKS.search(draft.text) else ""
+    text, thinking = without_thinking(draft.text, thinks=thinks, asked=asked)
     if thinking or text != draft.text:
         draft.texts, draft.thoughts = [text], [*draft.thoughts, thinking]
     if draft.calls:

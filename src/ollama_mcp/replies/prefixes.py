@@ -30,7 +30,7 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Prefixes], ...] = tuple(
         # huggingface.co/intfloat/e5-base-v2 and multilingual-e5-base, "Usage"
         (r"(^|[/_-])e5[-_](small|base|large|mistral)|multilingual-e5", "query: ", "passage: "),
         # huggingface.co/BAAI/bge-large-en-v1.5, "Model List": queries only; bge-m3 has none
-        (r"\bbge-(small|base|large)-en", _SEARCH, ""),
+        (r"\bbge-(small|base|large)(?!.*-zh)", _SEARCH, ""),
         # huggingface.co/mixedbread-ai/mxbai-embed-large-v1, "Quickstart"
         (r"mxbai-embed-large", _SEARCH, ""),
         # huggingface.co/Snowflake/snowflake-arctic-embed-l-v2.0, "Usage"
@@ -40,7 +40,7 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Prefixes], ...] = tuple(
         # ai.google.dev/gemma/docs/embeddinggemma/model_card, "Prompt instructions"
         (r"embeddinggemma", "task: search result | query: ", "title: none | text: "),
         # huggingface.co/Qwen/Qwen3-Embedding-0.6B, "Usage": documents have none
-        (r"qwen3-embedding", _INSTRUCT, ""),
+        (r"qwen3-embedding", _INSTRUCT.rstrip(), ""),  # no space there
     )
 )
 

@@ -18,62 +18,83 @@ from ollama_mcp.wire import ToolCall, ToolFunction
 
 _PAIRS = (
     ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, QwQ, SmolLM3 and most others
-    ("<thinking>", "</thinking>"),  # GLM-4.1V, Granite 3.2's community templates, Claude-tuned models
+    ("[THINK]", "[/THINK]"),  # Mistral's Magistral
+    ("<seed:think>", "</seed:think>"),  # ByteDance Seed-OSS
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere's Command A Reasoning
+    ("◁think▷", "◁/think▷"),  # Moonshot's Kimi-VL-Thinking
+    ("<thinking>", "</thinking>"),  # Granite 3.2 and many tunes
     ("<thought>", "</thought>"),  # Gemma and Hermes tunes
     ("<reasoning>", "</reasoning>"),  # Reka Flash 3, GRPO tunes
     ("<reflection>", "</reflection>"),  # Reflection tunes
-    ("<seed:think>", "</seed:think>"),  # ByteDance Seed-OSS
-    ("[THINK]", "[/THINK]"),  # Mistral's Magistral
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere's Command A Reasoning
-    ("◁think▷", "◁/think▷"),  # Moonshot's Kimi-VL-Thinking
     ("<|channel|>analysis<|message|>", "<|end|>"),  # OpenAI's gpt-oss (harmony)
     ("<|channel>thought", "<channel|>"),  # Gemma 4
 )
 """How models mark their thinking, by those who do; only at the beginning of a text."""
+_ALONE = tuple(closing for _, closing in _PAIRS[:5])
+"""Closing marks that mean nothing else, and so are taken without the opening one."""
 _AFTER = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|<\|START_RESPONSE\|>")
 """Marks that begin the answer itself."""
-_END = re.compile(r"(?:<\|return\|>|<\|END_RESPONSE\|>|<\|eot_id\|>|<\|im_end\|>)\s*\Z")
+_ENDS = ("<|return|>", "<|END_RESPONSE|>", "<|eot_id|>", "<|im_end|>")
 _QUOTES = "`'\"“‘«"
 
 
-def without_thinking(text: str) -> tuple[str, str]:
+def without_thinking(text: str, *, thinks: bool = False, asked: str = "") -> tuple[str, str]:
     r"""Part a text into answer and thinking.
 
     Thinking stands between marks at the beginning, or before a closing mark whose opening one was in the
-    template. A mark that is quoted, or in a block of code, is a part of the answer.
+    template. A mark that is quoted, in a block of code or in JSON is a part of the answer, and so are marks
+    that the caller asked for.
 
     >>> without_thinking("2+2 is 4.\n</think>\n\n4"), without_thinking("[THINK]Hm.[/THINK]4")
     (('4', '2+2 is 4.\n'), ('4', 'Hm.'))
-    >>> without_thinking("The tag `</think>` ends it.")
-    ('The tag `</think>` ends it.', '')
+    >>> without_thinking("The </think> tag ends it.")
+    ('The </think> tag ends it.', '')
+
+    Args:
+        text: What the model wrote.
+        thinks: Whether the model is known to think: then a closing mark need not end its line, and
+            thinking may be all that there is.
+        asked: What the model was asked.
     """
     start = text.lstrip()
+    if start[:1] in ("{", "[", '"') and is_json(text):
+        return text, ""
     for opening, closing in _PAIRS:
-        if start.startswith(opening):
+        if start.startswith(opening) and opening not in asked:
             thinking, mark, answer = start.removeprefix(opening).partition(closing)
             if mark:
                 return _plain_answer(answer), thinking.lstrip("\n")
-    for _, closing in _PAIRS[:-2]:  # the ends of the others stand elsewhere, too
+    for closing in _ALONE:
         at = text.find(closing)
-        if at >= 0 and not _is_quoted(text, at, closing):
-            return _plain_answer(text[at + len(closing) :]), text[:at]
+        if at < 0 or closing in asked or _is_quoted(text, at, closing):
+            continue
+        rest = text[at + len(closing) :]
+        ends_line = rest.lstrip(" \t").startswith(("\n", "\r"))
+        ends_sentence = text[:at][-1:] in tuple(".!?…") and rest[:1].isalnum()
+        if thinks or (rest.strip() and (ends_line or ends_sentence)):
+            return _plain_answer(rest), text[:at]
     return text, ""
 
 
 def _plain_answer(text: str) -> str:
-    return _END.sub("", _AFTER.sub("", text, count=1)).lstrip()
+    text = _AFTER.sub("", text, count=1).lstrip()
+    bare = text.rstrip()
+    return next((bare.removesuffix(end) for end in _ENDS if bare.endswith(end)), text)
 
 
 def _is_quoted(text: str, at: int, mark: str) -> bool:
     beside = text[at - 1 : at] + text[at + len(mark) : at + len(mark) + 1]
-    return any(quote in beside for quote in _QUOTES) or text.count("```", 0, at) % 2 == 1
+    in_code = text.count("```", 0, at) % 2 == 1 or text.count("~~~", 0, at) % 2 == 1
+    line = text[text.rfind("\n", 0, at) + 1 : at]
+    return any(quote in beside for quote in _QUOTES) or in_code or line.count("`") % 2 == 1
 
 
 # --- JSON ----------------------------------------------------------------------------------------
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
-_MOST_STARTS = 64
-"""Places in a text at which JSON is looked for."""
+_MOST_STARTS = 32
+_LONGEST_SEARCHED = 100_000
+"""Places, and characters, of a text in which JSON is looked for between words."""
 
 
 def is_json(text: str) -> bool:
@@ -100,6 +121,8 @@ def json_inside(text: str, *, in_fences_only: bool = False, at_first: bool = Fal
 
 def _between_words(text: str, *, at_first: bool) -> Iterator[str]:
     decoder, at = json.JSONDecoder(), 0
+    if len(text) > _LONGEST_SEARCHED:
+        return
     for _ in range(_MOST_STARTS):
         start = min((place for place in (text.find("{", at), text.find("[", at)) if place >= 0), default=-1)
         if start < 0:
@@ -117,55 +140,80 @@ def _between_words(text: str, *, at_first: bool) -> Iterator[str]:
 # --- calls of tools ------------------------------------------------------------------------------
 
 _MARKED = (
-    # Qwen 2.5 and 3, Hermes 2 and 3, and all that were trained on their template.
-    re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL),
-    # Granite 3, Phi-4-mini.
-    re.compile(r"<\|tool_call\|>\s*(.*?)\s*(?:<\|/tool_call\|>|\Z)", re.DOTALL),
-    # Llama 3.1 to 3.3.
-    re.compile(r"<\|python_tag\|>\s*(.*?)\s*(?:<\|eom_id\|>|<\|eot_id\|>|\Z)", re.DOTALL),
-    # Mistral 7B v0.3, Nemo, Small.
-    re.compile(r"\[TOOL_CALLS\]\s*(\[.*\])", re.DOTALL),
-    # Firefunction, Phi-4.
-    re.compile(r"\bfunctools\s*(\[.*\])", re.DOTALL),
-    # Qwen2.5-Coder, Gemma 2 and 3, and whoever answers as in a chat.
-    re.compile(r"```(?:json|tool_call|tool_code|xml)?[ \t]*\n?\s*([\[{].*?[\]}])\s*```", re.DOTALL),
+    ("<tool_call>", "</tool_call>"),  # Qwen 2.5 and 3, Hermes 2 and 3, and who was trained on their template
+    ("<|tool_call|>", "<|/tool_call|>"),  # Granite 3, Phi-4-mini
+    ("<|python_tag|>", "<|eom_id|>"),  # Llama 3.1 to 3.3
+    ("[TOOL_CALLS]", "</s>"),  # Mistral 7B v0.3, Nemo, Small
 )
-"""How models mark a call, each with those that do; in the group is what JSON says of it."""
-_NAMED = re.compile(r"<function=([\w.-]+)>\s*(.*?)\s*</function>", re.DOTALL)
+"""How models mark a call, each with those that do; the closing mark may be missing at the end."""
+_NAMED = re.compile(r"<function=([\w.-]+)>(.*?)</function>", re.DOTALL)
 """Llama 3.1's custom format, with JSON inside; Qwen3-Coder's, with a tag for each parameter."""
-_PARAMETER = re.compile(r"<parameter=([\w.-]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_CALLS_ALONE = re.compile(r"\s*[\[{].*[\]}]\s*\Z", re.DOTALL)
+_PARAMETER = re.compile(r"<parameter=([\w.-]+)>(.*?)</parameter>", re.DOTALL)
+_FENCED = re.compile(r"```(?:json|tool_call|tool_code|xml)?\s")
 
 
 def printed_calls(text: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, list[ToolCall]]:
     """Part a text into its words and the calls that it prints, where every name is one of those offered.
 
+    A call that is marked as one may have words around it; one without marks, or in a fence of code as
+    Qwen2.5-Coder and Gemma print it, has to be all of the text: otherwise it is talked about.
+
     Raises:
-        Upstream: A call of an offered tool is marked as one, and its arguments cannot be read.
+        Upstream: The text is a call of an offered tool, and its arguments cannot be read.
     """
     names = _names(tools)
     if not names:
         return text, []
-    calls: list[ToolCall] = []
-    for found in _NAMED.finditer(text):
-        if found[1] not in names:
-            return text, []
-        calls.append(_call(found[1], _arguments(found[1], found[2])))
-    if calls:
-        return re.sub(r"</?tool_call>", "", _NAMED.sub("", text)).strip(), calls
-    for marks in _MARKED:
-        is_fence = marks.pattern.startswith("```")
-        for found in marks.finditer(text):
-            rows = _calls_in(found[1], names)
-            if rows is None and not is_fence:
-                _refuse_broken(found[1], names)
-            if rows is None:
-                return text, []
-            calls += rows
+    for part in (_named_calls, _marked_calls):
+        rest, calls = part(text, names)
         if calls:
-            return marks.sub("", text).strip(), calls
-    alone = _calls_in(text, names) if _CALLS_ALONE.match(text) else None
-    return ("", alone) if alone else (text, [])
+            return rest, calls
+    alone = text.strip()
+    if (fence := _FENCED.match(alone)) and alone.endswith("```") and alone.count("```") == 2:
+        alone = alone[fence.end() : -3].strip()
+    is_call = alone[:1] in ("{", "[") and alone[-1:] in ("}", "]")
+    calls = _calls_in(alone, names, is_marked=False) if is_call else None
+    return ("", calls) if calls else (text, [])
+
+
+def _named_calls(text: str, names: Collection[str]) -> tuple[str, list[ToolCall]]:
+    """`<function=name>…</function>`, with or without `<tool_call>` around it."""
+    if "</function>" not in text:
+        return text, []
+    matches = list(_NAMED.finditer(text))
+    if any(found[1] not in names or _is_quoted(text, found.start(), found[0]) for found in matches):
+        return text, []
+    rest = _NAMED.sub("", text).replace("<tool_call>", "").replace("</tool_call>", "").strip()
+    calls: list[ToolCall] = []
+    for found in matches:
+        arguments = _arguments(found[2].strip())
+        if arguments is None:
+            if rest:  # it is talked about
+                return text, []
+            raise broken_call(found[1])
+        calls.append(_call(found[1], arguments))
+    return rest, calls
+
+
+def _marked_calls(text: str, names: Collection[str]) -> tuple[str, list[ToolCall]]:
+    for opening, closing in _MARKED:
+        at, words, calls = 0, list[str](), list[ToolCall]()
+        while (start := text.find(opening, at)) >= 0:
+            end = text.find(closing, start)
+            inner = text[start + len(opening) : end if end >= 0 else len(text)].strip()
+            words.append(text[at:start])
+            at = end + len(closing) if end >= 0 else len(text)
+            if _is_quoted(text, start, text[start:at]):
+                return text, []
+            found = _calls_in(inner, names, is_marked=True)
+            if found is None:
+                if not "".join([*words, text[at:]]).strip():
+                    _refuse_broken(inner, names)
+                return text, []
+            calls += found
+        if calls:
+            return "".join([*words, text[at:]]).strip(), calls
+    return text, []
 
 
 def _names(tools: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -173,8 +221,12 @@ def _names(tools: Sequence[Mapping[str, Any]]) -> set[str]:
     return {str(f.get("name")) for f in cast("list[Any]", functions) if isinstance(f, Mapping)}  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
-def _calls_in(text: str, names: Collection[str]) -> list[ToolCall] | None:
-    """The calls that JSON says; None where it is something else, such as an answer."""
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+_OF_A_CALL = frozenset({"name", "id", "type", "index", *_ARGUMENTS})
+
+
+def _calls_in(text: str, names: Collection[str], *, is_marked: bool) -> list[ToolCall] | None:
+    """The calls that JSON says; None where it is something else, such as an answer or a list of tools."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -185,11 +237,13 @@ def _calls_in(text: str, names: Collection[str]) -> list[ToolCall] | None:
         if not isinstance(inner, dict) or inner.get("name") not in names:  # pyright: ignore[reportUnknownMemberType]
             return None
         fields = cast("dict[str, Any]", inner)
-        key = next((key for key in ("arguments", "parameters", "args", "input") if key in fields), "")
+        key = next((key for key in _ARGUMENTS if key in fields), "")
         given: Any = fields[key] if key else {}
         if isinstance(given, str):
-            given = _arguments(fields["name"], given)
-        if not isinstance(given, dict):
+            given = _arguments(given)
+        is_definition = isinstance(given, dict) and "properties" in given
+        is_call = fields.keys() <= _OF_A_CALL and (key or is_marked) and not is_definition
+        if not isinstance(given, dict) or not is_call:
             return None
         found.append(_call(fields["name"], cast("dict[str, Any]", given)))
     return found or None
@@ -199,27 +253,22 @@ def _call(name: str, arguments: dict[str, Any]) -> ToolCall:
     return ToolCall(function=ToolFunction(name=name, arguments=arguments))
 
 
-def _arguments(name: str, text: str) -> dict[str, Any]:
-    """The arguments of a call that is marked as one, as JSON or as a tag for each.
-
-    Raises:
-        Upstream: They cannot be read.
-    """
-    if tags := _PARAMETER.findall(text):
+def _arguments(text: str) -> dict[str, Any] | None:
+    """The arguments of a call, as JSON or as a tag for each; None where they are neither."""
+    if "</parameter>" in text:
+        tags = [(key, value.strip("\n")) for key, value in _PARAMETER.findall(text)]
         return {key: json.loads(value) if is_json(value) else value for key, value in tags}
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError):
-        raise broken_call(name) from None
-    if not isinstance(value, dict):
-        raise broken_call(name)
-    return cast("dict[str, Any]", value)
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def _refuse_broken(text: str, names: Collection[str]) -> None:
     """Raise for a call of an offered tool in JSON that cannot be read."""
-    found = re.search(r"\"name\"\s*:\s*\"([^\"\\]*)\"", text)
-    if found and found[1] in names and not is_json(text):
+    found = re.search(r'"name" ?: ?"([^"\\]{1,200})"', text)
+    if found and found[1] in names:
         raise broken_call(found[1])
 
 

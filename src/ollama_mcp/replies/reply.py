@@ -105,6 +105,11 @@ class Question:
         else:
             self._answer.set_exception(refusal)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the user has answered."""
+        return self._answer.done()
+
     async def answered(self) -> None:
         """Wait for the answer; a refusal is raised."""
         await self._answer
@@ -338,10 +343,19 @@ class Reply(Part, Generic[T]):
             self.question.answer(refusal)
 
     def asked_by(self, asking: asyncio.Task[Any]) -> None:
-        """Say what asks the user the question."""
-        if self.question is not None:
-            self.question.asking = asking
-            self._unasked.clear()
+        """Say what asks the user the question. Where that ends without an answer, the next one may ask."""
+        question = self.question
+        if question is None:
+            return
+        question.asking = asking
+        self._unasked.clear()
+
+        def ended(_: asyncio.Task[Any]) -> None:
+            if self.question is question and not question.is_answered:
+                question.asking = None
+                self._unasked.set()
+
+        asking.add_done_callback(ended)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
         """Keep what came of it, and nothing else: a task holds the whole call in which it was begun."""
@@ -408,11 +422,17 @@ class Reply(Part, Generic[T]):
         return self._outcome()
 
     async def _end_or_question(self, task: asyncio.Task[T], within: float | None) -> None:
-        unasked = asyncio.get_running_loop().create_task(self._unasked.wait())
-        try:
-            await asyncio.wait([task, unasked], timeout=within, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            unasked.cancel()
+        loop = asyncio.get_running_loop()
+        ends = None if within is None else loop.time() + within
+        while not task.done() and not self._unasked.is_set():  # another waiter may be the one who asks
+            left = None if ends is None else ends - loop.time()
+            if left is not None and left <= 0:
+                return
+            unasked = loop.create_task(self._unasked.wait())
+            try:
+                await asyncio.wait([task, unasked], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                unasked.cancel()
 
     def _outcome(self) -> T:
         if not self.finished:

@@ -23,6 +23,7 @@ MOST_RESULTS = 10
 """What the service gives at most."""
 _LONGEST_QUERY = 1000
 _LONGEST_URL = 2000
+_LONGEST_TITLE = 200
 _MOST_TEXT = 200_000
 """Characters of one page; a longer one is cut, which is told."""
 _MOST_LINKS = 50
@@ -109,7 +110,9 @@ class Web:
 def _page(title: str, url: str, content: str, links: list[str] | None = None) -> WebText:
     text, _ = visible(content[: _MOST_TEXT + 1])
     lines = [_line(link) for link in (links or [])[:_MOST_LINKS]]
-    return WebText(_line(title), _line(url), text[:_MOST_TEXT], tuple(lines), len(content) > _MOST_TEXT)
+    return WebText(
+        _line(title)[:_LONGEST_TITLE], _line(url), text[:_MOST_TEXT], tuple(lines), len(content) > _MOST_TEXT
+    )
 
 
 def _line(text: str) -> str:

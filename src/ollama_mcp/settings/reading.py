@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -58,7 +59,11 @@ def _beside(variables: Mapping[str, str]) -> str:
     """The variable of another program's that names the server, where ours does not."""
     if variables.get("OLLAMA_HOST", "").strip():
         return ""
-    return next((name for name in _OTHERS if variables.get(name, "").strip()), "")
+    for name in _OTHERS:
+        with suppress(OllamaError):  # one that names the usual address, too, says nothing new
+            if (value := variables.get(name, "").strip()) and parse_host(value).url != parse_host("").url:
+                return name
+    return ""
 
 
 def _inside() -> str:
@@ -126,15 +131,16 @@ def _any_host(value: Any) -> Host:
     return parse_host(read_text(value), link_local=True)
 
 
-_UNEXPANDED = re.compile(r"\s*(?:\$\{[^{}]+\}|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%)\s*\Z")
+_UNEXPANDED = re.compile(r"\s*(?:\$\{[^{}]+\}|(?P<bare>\$[A-Za-z_]\w*)|%[A-Za-z_]\w*%)\s*\Z")
 """A variable, as some clients' files have it, and hand it on as it is where they do not know it."""
 
 
 def _one(entry: Field[Any], raw: Any, source: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    if isinstance(raw, str) and _UNEXPANDED.match(raw):
+    if isinstance(raw, str) and (found := _UNEXPANDED.match(raw)) and not (entry.secret and found["bare"]):
+        name = "the name of a variable" if entry.secret else repr(raw.strip()[:80])
         problems.append(
-            f"{source} is {raw.strip()[:80]!r} itself: whoever started this did not put the variable's value "
-            "there. Write the value, or set that variable for the client."
+            f"{source} is {name} itself: whoever started this did not put the variable's value there. Write "
+            "the value, or set that variable for the client."
         )
         return
     try:

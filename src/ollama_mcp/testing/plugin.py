@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+_PASSED: pytest.StashKey[bool] = pytest.StashKey()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test passed: of one that did not, scripts are unused with good reason."""
+    report = yield
+    if call.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
+
+
 @pytest.fixture
-def fake_ollama() -> Iterator[FakeOllama]:
+def fake_ollama(request: pytest.FixtureRequest) -> Iterator[FakeOllama]:
     """A fake Ollama: `fake_ollama.script("Hello!")`, then `assert greet(fake_ollama.url) == "Hello!"`.
 
     It has a port and a thread of its own, for tests of any kind. A test that leaves a script unused fails;
@@ -44,7 +59,7 @@ def fake_ollama() -> Iterator[FakeOllama]:
 
     with FakeOllama.in_thread() as fake:
         yield fake
-        if fake.strict:
+        if fake.strict and request.node.stash.get(_PASSED, False):
             fake.check()
 
 
@@ -67,12 +82,14 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("OLLAMA_HOST", fake.url)
         yield fake
         return
-    folder = Path(record or replay or "") / re.sub(r"[^A-Za-z0-9_.-]+", "-", request.node.nodeid).strip("-")
+    folder = Path(record or replay or "") / _folder_of(request.node.nodeid)
     from ollama_mcp.settings import load  # noqa: PLC0415
     from ollama_mcp.testing.fake import FakeOllama  # noqa: PLC0415  (as above)
     from ollama_mcp.testing.recorder import Recorder  # noqa: PLC0415
 
     if record:
+        for old in folder.glob("[0-9]*.json"):  # what is recorded anew takes the place of what was
+            old.unlink()
         backend = load().backend
         made = Recorder.in_thread(backend.host, folder, why=request.node.nodeid, secrets=backend.secrets)
     else:
@@ -82,3 +99,9 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             server.replay_all(folder)
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         yield server
+
+
+def _folder_of(nodeid: str) -> str:
+    """A name that every file system takes, for each test its own."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", nodeid).strip("-.")
+    return f"{plain[-80:]}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"

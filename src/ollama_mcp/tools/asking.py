@@ -14,11 +14,13 @@ from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import NotConfirmed, OllamaError, UnknownHandle
 from ollama_mcp.replies import Reply
+from ollama_mcp.replies.reply import Question
 from ollama_mcp.tools.caller import principal
 
 
@@ -37,6 +39,8 @@ def can_ask(ctx: Context[Any, Any] | None) -> bool:
     except ValueError:
         return False
     asking = capabilities.elicitation if capabilities is not None else None
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS and not ctx.session.can_send_request:
+        return False  # a connection on which the server can ask nothing
     return asking is not None and (asking.form is not None or asking.url is None)
 
 
@@ -69,8 +73,12 @@ def input_required(reply: Reply[Any]) -> InputRequiredResult:
     )
     return InputRequiredResult(
         input_requests={question.key: ElicitRequest(params=form)},
-        request_state=json.dumps([reply.handle, question.key]),
+        request_state=_state(reply, question),
     )
+
+
+def _state(reply: Reply[Any], question: Question) -> str:
+    return json.dumps([reply.handle, question.key])
 
 
 def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Reply[Any] | None:
@@ -83,8 +91,8 @@ def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Reply[Any]
     if state is None:
         return None
     try:
-        reply = app.replies.find(json.loads(state)[0], principal())
-    except UnknownHandle:
+        reply = app.replies.find(str(json.loads(state)[0]), principal())
+    except (UnknownHandle, ValueError, LookupError, TypeError):  # also a state that is not ours
         raise NotConfirmed(
             "that question was answered before, or is too old",
             "Call again without the answer; the user is asked anew.",
@@ -98,7 +106,7 @@ def take_answer(reply: Reply[Any], ctx: Context[Any, Any] | None) -> None:
     if ctx is None or ctx.request_state is None or question is None:
         return
     answer = (ctx.input_responses or {}).get(question.key)
-    if json.loads(ctx.request_state) == [reply.handle, question.key] and isinstance(answer, ElicitResult):
+    if ctx.request_state == _state(reply, question) and isinstance(answer, ElicitResult):
         reply.close_question(_refusal(answer))
 
 

@@ -113,7 +113,7 @@ def _declare(tool: Tool, bound: Callable[..., Awaitable[Result]]) -> SDKTool:
     )
     if made.fn_metadata.output_schema is not None:
         made.fn_metadata.output_schema = _described(made.fn_metadata.output_schema, outlives=tool.outlives)
-    return made.model_copy(update={"parameters": slim(made.parameters)})
+    return made.model_copy(update={"parameters": slim(made.parameters), "fn": _declare})  # not the App's
 
 
 def _described(output: dict[str, Any], *, outlives: bool) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ollama_mcp.plain import clean_text
 from ollama_mcp.replies import InputRequired, Reply, StillRunning
 from ollama_mcp.replies.answer import Vectors
 from ollama_mcp.replies.progress import Send, Series, reported
+from ollama_mcp.replies.reply import Question
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.addresses import vectors_uri
 from ollama_mcp.tools.asking import can_ask, elicit, resumed, take_answer
@@ -96,6 +97,7 @@ async def confirmed(
         except NotConfirmed as error:
             await reply.ask(str(error.details["question"]))
             yes = Confirmation.of(error)
+            reply.notes.clear()  # they are told anew
         try:
             return await work(reply, yes)
         except NotConfirmed as error:
@@ -153,6 +155,7 @@ async def _followed(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wi
     asks = reply.may_ask and can_ask(ctx)
     if asks:
         take_answer(reply, ctx)
+    asked: Question | None = None
     while True:
         left = None if ends is None else max(ends - time.monotonic(), 0)
         try:
@@ -160,6 +163,10 @@ async def _followed(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wi
         except InputRequired:
             if ctx is None or not ctx.session.can_send_request:
                 raise
+            if reply.question is asked:  # a session that broke: another call may ask
+                asks = False
+                continue
+            asked = reply.question
             reply.asked_by(app.replies.spawn(elicit(ctx, reply)))
 
 

@@ -42,7 +42,14 @@ def page_of(
 
 
 def text_page(
-    found: Any, whole: CallToolResult, number: int, page: Room, continue_as: str, *, more: str = ""
+    found: Any,
+    whole: CallToolResult,
+    number: int,
+    page: Room,
+    continue_as: str,
+    *,
+    more: str = "",
+    repeats: bool = False,
 ) -> CallToolResult:
     """One page of a long text instead of all of it, where a handle finds it again.
 
@@ -53,6 +60,7 @@ def text_page(
         page: How much a page may have, its first lines included.
         continue_as: Name of the tool that gives the others.
         more: Arguments of that tool beside the handle; then the text's first line is on every page.
+        repeats: Whether that is so also without such arguments.
 
     Raises:
         InvalidArgument: It has no such page.
@@ -62,7 +70,7 @@ def text_page(
     if not found.handle or (number == 1 and page.holds(text)):
         return whole
     head = ""
-    if more:
+    if more or repeats:
         head, _, text = text.partition("\n")
         head = f"{head}\n"
     which = f'handle="{found.handle}"{more}'
