@@ -7,7 +7,8 @@ is; type checkers want the model: `Options(seed=1)`, `Message(role="user", conte
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import pydantic_core
 from pydantic import AliasChoices, BeforeValidator, Field
@@ -193,6 +194,22 @@ class GenerateChunk(Chunk):
     def thoughts(self) -> str:
         """The new thinking."""
         return self.thinking
+
+
+ChunkT = TypeVar("ChunkT", bound=Chunk)
+
+
+def whole(chunks: Sequence[ChunkT]) -> ChunkT:
+    """All chunks of an answer as one: the last, with the text, the thinking and the calls of all."""
+    last, text = chunks[-1], "".join(chunk.text for chunk in chunks)
+    thoughts = "".join(chunk.thoughts for chunk in chunks)
+    fields: dict[str, Any] = {"logprobs": [row for chunk in chunks for row in chunk.logprobs or ()] or None}
+    if isinstance(last, ChatChunk):
+        calls = [call for chunk in chunks for call in chunk.calls]
+        fields["message"] = ChatMessage(role="assistant", content=text, thinking=thoughts, tool_calls=calls)
+    else:
+        fields |= {"response": text, "thinking": thoughts}
+    return last.model_copy(update=fields)
 
 
 # --- embeddings --------------------------------------------------------------------------------

@@ -62,7 +62,6 @@ async def heard(client, endpoint=CHAT, body=ASK) -> tuple[str, errors.OllamaErro
 
 async def test_a_row_goes_with_its_verb_and_its_request(fake, client):
     wrong = [
-        (lambda: client.call(CHAT, ASK), r"/api/chat is asked with stream\(\), not with call\(\)"),
         (lambda: ask(client, TAGS, None), r"/api/tags is asked with call\(\), not with stream\(\)"),
         (lambda: client.call(SHOW, {"model": "x"}), "/api/show takes a ShowRequest, not a dict"),
         (lambda: client.call("/api/tags"), "a row of ollama_mcp.endpoints, not a str"),
@@ -602,3 +601,19 @@ def recorded_wire(exchange: Exchange) -> bytes:
 
 def recorded_lines(exchange: Exchange) -> list[dict]:
     return [json.loads(line) for line in exchange.text.splitlines() if line]
+
+
+async def test_a_whole_answer_comes_in_one_call(fake, client):
+    tools = [{"name": "add", "arguments": {"a": 1}}]
+    fake.script(Script(thinking=["Hm", "."], tokens=["Hel", "lo"], tool_calls=tools), path="/api/chat")
+    answer = await client.call(CHAT, ASK)
+    assert (answer.message.content, answer.message.thinking, answer.done) == ("Hello", "Hm.", True)
+    assert answer.message.role == "assistant"
+    assert [call.function.name for call in answer.calls] == ["add"]
+    assert answer.eval_count > 0
+    fake.script(Script(tokens=["a", "b"]), path="/api/generate")
+    assert (await client.call(GENERATE, GenerateRequest(model="llama3.2:3b", prompt="x"))).response == "ab"
+    assert (await client.call(PULL, PullRequest(model="qwen3:0.6b"))).status == "success"
+    fake.script(Script(tokens=["a", "b"], cut_after_tokens=1), path="/api/chat")
+    with pytest.raises(errors.OllamaError):
+        await client.call(CHAT, ASK)

@@ -15,7 +15,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 from urllib.parse import quote
 
 import anyio
@@ -83,20 +83,34 @@ class OllamaClient:
         """The server's address, without any secret."""
         return self.backend.host.url
 
+    @overload
     async def call(
         self, endpoint: Call[RequestT, ResponseT], body: RequestT = None, **path: str
-    ) -> ResponseT:
-        """Make one request and read its answer.
+    ) -> ResponseT: ...
+    @overload
+    async def call(self, endpoint: Stream[RequestT, LineT], body: RequestT) -> LineT: ...
+    async def call(
+        self,
+        endpoint: Call[RequestT, ResponseT] | Stream[RequestT, LineT],
+        body: RequestT = None,
+        **path: str,
+    ) -> ResponseT | LineT:
+        """Make one request and read its whole answer.
 
         Args:
-            endpoint: A `Call` of `endpoints`.
+            endpoint: A row of `endpoints`. Of one that answers in a stream the chunks are put together:
+                `(await client.call(CHAT, request)).message.content` is all of the text.
             body: Its request.
             path: What the endpoint's path leaves open (`digest`).
 
         Raises:
             OllamaError: One of the tree in `errors`; nothing else.
-            TypeError: The endpoint answers in a stream, or its request is another one.
+            TypeError: Its request is another one.
         """
+        if isinstance(endpoint, Stream):
+            async with self.stream(endpoint, body) as chunks:
+                lines: list[Any] = [line async for line in chunks]
+            return wire.whole(lines) if issubclass(endpoint.response, wire.Chunk) else lines[-1]
         _check_row(endpoint, Call, body)
         clock = _clock(endpoint, body)
         async with self._exchange(endpoint, body, path, clock) as answer:
