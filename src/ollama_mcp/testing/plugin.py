@@ -82,7 +82,7 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("OLLAMA_HOST", fake.url)
         yield fake
         return
-    folder = Path(record or replay or "") / _folder_of(request.node.nodeid)
+    folder = Path(record or replay or "") / _folder_of(request.node)
     from ollama_mcp.settings import load  # noqa: PLC0415
     from ollama_mcp.testing.fake import FakeOllama  # noqa: PLC0415  (as above)
     from ollama_mcp.testing.recorder import Recorder  # noqa: PLC0415
@@ -101,7 +101,8 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         yield server
 
 
-def _folder_of(nodeid: str) -> str:
-    """A name that every file system takes, for each test its own."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", nodeid).strip("-.")
-    return f"{plain[-80:]}-{hashlib.sha256(nodeid.encode()).hexdigest()[:8]}"
+def _folder_of(test: pytest.Item) -> str:
+    """A name that every file system takes, for each test its own, whatever pytest's rootdir is."""
+    name = f"{test.path.parent.name}/{test.path.name}::{test.nodeid.partition('::')[2]}"
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
+    return f"{plain[-80:]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
