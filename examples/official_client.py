@@ -1,9 +1,6 @@
-# /// script
-# dependencies = ["ollama>=0.6", "ollama-mcp"]
-# ///
 """The official `ollama` package against the fake: a program of yours is tested without a model.
 
-Run it where both are installed: `python examples/foreign/official_client.py`.
+Run it: `python examples/official_client.py` (`pip install ollama`).
 """
 
 # pyright: basic
