@@ -52,7 +52,7 @@ def test_nor_need_the_model_be_known_to_think_where_nothing_else_can_be_meant(te
 def test_marks_that_the_caller_asked_for_are_a_part_of_the_answer():
     text = "<reasoning>He did it.</reasoning><verdict>guilty</verdict>"
     assert without_thinking(text)[0] == "<verdict>guilty</verdict>"
-    assert without_thinking(text, asked="Answer in <reasoning> and <verdict>.") == (text, "")
+    assert without_thinking(text, asked=lambda: "Answer in <reasoning> and <verdict>.") == (text, "")
 
 
 @pytest.mark.parametrize(

@@ -252,12 +252,13 @@ def test_parts_add_up_and_the_status_line_tells_which(virtually):
     virtually(work)
 
 
+async def asking(reply: Reply[str]) -> str:
+    await reply.ask("a?")
+    return "done"
+
+
 def test_of_two_who_wait_one_asks_and_both_get_what_comes_of_it(virtually):
     async def work() -> None:
-        async def asking(reply: Reply[str]) -> str:
-            await reply.ask("a?")
-            return "done"
-
         async with App.create(load({})) as app:
             reply = app.replies.start(asking)
             asked: list[str] = []
@@ -281,10 +282,6 @@ def test_of_two_who_wait_one_asks_and_both_get_what_comes_of_it(virtually):
 
 def test_where_asking_broke_off_the_next_one_may_ask(virtually):
     async def work() -> None:
-        async def asking(reply: Reply[str]) -> str:
-            await reply.ask("a?")
-            return "done"
-
         async with App.create(load({})) as app:
             reply = app.replies.start(asking)
             for _ in range(2):

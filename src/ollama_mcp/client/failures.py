@@ -331,7 +331,7 @@ def from_line(said: Any, asked: Asked, *, tells_in_stream: bool) -> OllamaError:
     """
     text, inner = _told(said)
     if "error parsing tool call" in (text or ""):
-        return broken_call(text or "")
+        return broken_call(said=text or "")
     if tells_in_stream:
         return _from_text(200, text or "", inner, asked)
     return errors.Upstream(
@@ -607,16 +607,16 @@ def _no_memory(text: str, found: re.Match[str], inner: dict[str, Any], asked: As
     return error
 
 
-def broken_call(said: str = "") -> OllamaError:
-    """A call of a tool that the model wrote, and nobody can read."""
+def broken_call(name: str = "a tool", said: str = "") -> OllamaError:
+    """A call of a tool that the model began and did not get right, with what was said of it."""
     return errors.Upstream(
-        _quoting("the model wrote a call of a tool that cannot be read", said),
+        _quoting(f"the model wrote a call of {name} whose arguments cannot be read", said),
         "Ask again, in other words or with fewer tools, or name a more capable model.",
     )
 
 
 def _broken_call(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
-    return broken_call(text)
+    return broken_call(said=text)
 
 
 _ANY_TEXT = ""

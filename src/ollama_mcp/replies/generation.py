@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -336,8 +335,8 @@ def _prompt_cut(truncated: dict[str, int]) -> str:
     return f"[the prompt was cut: the model saw only {truncated['seen']} tokens of it]"
 
 
-_MARKS = re.compile(r"</|\[/|◁/|<\||\|>")
-"""What a mark of thinking has in it; without one nobody looks at what was asked."""
+def _asked(run: _Run) -> str:
+    return run.request.to_json().decode(errors="replace")
 
 
 def _read_tolerantly(run: _Run, draft: _Draft) -> None:
@@ -350,8 +349,7 @@ def _read_tolerantly(run: _Run, draft: _Draft) -> None:
         return
     model = run.choice.model
     thinks = model.opens_thinking or "thinking" in model.capabilities
-    asked = run.request.to_json().decode(errors="replace") if _MARKS.search(draft.text) else ""
-    text, thinking = without_thinking(draft.text, thinks=thinks, asked=asked)
+    text, thinking = without_thinking(draft.text, thinks=thinks, asked=partial(_asked, run))
     if thinking or text != draft.text:
         draft.texts, draft.thoughts = [text], [*draft.thoughts, thinking]
     if draft.calls:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from ollama_mcp.errors import OllamaError, Upstream
+from ollama_mcp.client.failures import broken_call
 from ollama_mcp.wire import ToolCall, ToolFunction
 
 # --- thinking ------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ _ENDS = ("<|return|>", "<|END_RESPONSE|>", "<|eot_id|>", "<|im_end|>")
 _QUOTES = "`'\"“‘«"
 
 
-def without_thinking(text: str, *, thinks: bool = False, asked: str = "") -> tuple[str, str]:
+def without_thinking(text: str, *, thinks: bool = False, asked: Callable[[], str] = str) -> tuple[str, str]:
     r"""Part a text into answer and thinking.
 
     Thinking stands between marks at the beginning, or before a closing mark whose opening one was in the
@@ -54,20 +54,20 @@ def without_thinking(text: str, *, thinks: bool = False, asked: str = "") -> tup
         text: What the model wrote.
         thinks: Whether the model is known to think: then a closing mark need not end its line, and
             thinking may be all that there is.
-        asked: What the model was asked.
+        asked: Gives what the model was asked, where a mark stands in the text.
     """
     start = text.lstrip()
-    if start[:1] in ("{", "[", '"') and is_json(text):
-        return text, ""
     for opening, closing in _PAIRS:
-        if start.startswith(opening) and opening not in asked:
+        if start.startswith(opening) and opening not in asked():
             thinking, mark, answer = start.removeprefix(opening).partition(closing)
             if mark:
                 return _plain_answer(answer), thinking.lstrip("\n")
     for closing in _ALONE:
         at = text.find(closing)
-        if at < 0 or closing in asked or _is_quoted(text, at, closing):
+        if at < 0 or _is_quoted(text, at, closing) or closing in asked():
             continue
+        if start[:1] in ("{", "[", '"') and is_json(text):
+            return text, ""
         rest = text[at + len(closing) :]
         ends_line = rest.lstrip(" \t").startswith(("\n", "\r"))
         ends_sentence = text[:at][-1:] in tuple(".!?…") and rest[:1].isalnum()
@@ -270,12 +270,3 @@ def _refuse_broken(text: str, names: Collection[str]) -> None:
     found = re.search(r'"name" ?: ?"([^"\\]{1,200})"', text)
     if found and found[1] in names:
         raise broken_call(found[1])
-
-
-def broken_call(name: str = "") -> OllamaError:
-    """A call of a tool that the model began and did not get right."""
-    which = f" of {name}" if name else ""
-    return Upstream(
-        f"the model wrote a call{which} whose arguments cannot be read",
-        "Ask again, in other words or with fewer tools, or name a more capable model.",
-    )

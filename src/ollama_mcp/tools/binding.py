@@ -148,7 +148,7 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
                 app.limit.admit(tool.name, principal())
             found = await tool.function(app, **arguments)
             number, page = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
-            return page_of(found, tool.render(found), number, page, continue_as)
+            return page_of(found, lambda: tool.render(found), number, page, continue_as)
         except InputRequired as required:
             return input_required(required.reply)
         except StillRunning as running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from mcp_types import CallToolResult
 from pydantic import BaseModel
@@ -48,7 +49,7 @@ def ranking_report(found: Ranking, page: Room = Room()) -> CallToolResult:  # no
 @page_of.register
 def _only_page(
     found: Ranking,
-    whole: CallToolResult,
+    whole: Callable[[], CallToolResult],
     number: int,
     page: Room,
     continue_as: str,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import indent
 
 from mcp_types import CallToolResult
@@ -49,11 +49,13 @@ def _fits(found: Mapped, page: Room) -> bool:
 
 
 @page_of.register
-def _page(found: Mapped, whole: CallToolResult, number: int, page: Room, continue_as: str) -> CallToolResult:
+def _page(
+    found: Mapped, whole: Callable[[], CallToolResult], number: int, page: Room, continue_as: str
+) -> CallToolResult:
     """Whole rows, in the text and in the structured data."""
     groups = row_pages(found, page)
     if not found.handle or number == len(groups) == 1:
-        return whole
+        return whole()
     head = page_head(f'handle="{found.handle}"', number, len(groups), continue_as)
     return with_page(map_report(found, groups[number - 1], head), found.handle, number, len(groups))
 

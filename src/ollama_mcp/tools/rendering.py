@@ -5,6 +5,7 @@ A new kind of result registers its own functions beside its renderer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
@@ -32,18 +33,18 @@ def fits(found: Any, page: Room) -> bool:
 @singledispatch
 def page_of(
     found: Any,
-    whole: CallToolResult,
+    whole: Callable[[], CallToolResult],
     number: int,
     page: Room,
     continue_as: str,
 ) -> CallToolResult:
     """The page of a result that a call asked for; the arguments are those of `text_page`."""
-    return whole
+    return whole()
 
 
 def text_page(
     found: Any,
-    whole: CallToolResult,
+    whole: Callable[[], CallToolResult],
     number: int,
     page: Room,
     continue_as: str,
@@ -55,7 +56,7 @@ def text_page(
 
     Args:
         found: What the text is made of.
-        whole: All of it.
+        whole: Renders all of it.
         number: Which page, from 1.
         page: How much a page may have, its first lines included.
         continue_as: Name of the tool that gives the others.
@@ -65,10 +66,11 @@ def text_page(
     Raises:
         InvalidArgument: It has no such page.
     """
-    (block,) = whole.content
+    result = whole()
+    (block,) = result.content
     text = block.text if isinstance(block, TextContent) else ""
     if not found.handle or (number == 1 and page.holds(text)):
-        return whole
+        return result
     head = ""
     if more or repeats:
         head, _, text = text.partition("\n")
@@ -76,8 +78,8 @@ def text_page(
     which = f'handle="{found.handle}"{more}'
     cut = pages(text, page.beside(f"{head}{page_head(which, _LONGEST, _LONGEST + 1, continue_as)}\n"))
     head += page_head(which, number, len(cut), continue_as)
-    whole.content = [TextContent(type="text", text=clean_text(f"{head}\n{cut[number - 1]}"))]
-    return with_page(whole, found.handle, number, len(cut))
+    result.content = [TextContent(type="text", text=clean_text(f"{head}\n{cut[number - 1]}"))]
+    return with_page(result, found.handle, number, len(cut))
 
 
 _LONGEST = 999_998
