@@ -7,9 +7,9 @@ import asyncio
 import sys
 
 from ollama_mcp import OllamaClient, OllamaError
-from ollama_mcp.endpoints import CHAT, TAGS
+from ollama_mcp.ollama.api_models import ChatRequest, Message
+from ollama_mcp.ollama.endpoints import CHAT, TAGS
 from ollama_mcp.testing import FakeOllama, Script
-from ollama_mcp.wire import ChatRequest, Message
 
 
 async def ask(client: OllamaClient, model: str, question: str) -> str:

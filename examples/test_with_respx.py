@@ -11,10 +11,10 @@ import pytest
 import respx
 
 from ollama_mcp import App, OllamaClient, ollama_list_models
-from ollama_mcp.endpoints import CHAT, TAGS
 from ollama_mcp.errors import RateLimited, Unreachable
+from ollama_mcp.ollama.api_models import ChatRequest, Message, Options
+from ollama_mcp.ollama.endpoints import CHAT, TAGS
 from ollama_mcp.settings import load
-from ollama_mcp.wire import ChatRequest, Message, Options
 
 pytestmark = pytest.mark.anyio
 URL = "http://ollama.test:11434"

@@ -30,13 +30,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A group: the modules that are mutated, and the tests that have to notice.
 GROUPS = {
-    "ndjson": ("ndjson", "rings/test_ndjson"),
+    "ndjson": ("ollama/ndjson", "rings/test_ndjson"),
     "rate": ("guards/rate", "rings/test_guards"),
     "gate": ("guards/gate", "rings/test_gate_words rings/test_gate"),
     "errors": ("errors", "rings/test_errors rings/test_scrub"),
-    "host": ("host", "rings/test_host"),
+    "host": ("ollama/hosts", "rings/test_host"),
     "listening": ("listening", "rings/test_listening"),
-    "names": ("names", "rings/test_options management/test_names"),
+    "names": ("ollama/model_names", "rings/test_options management/test_names"),
     "confirmation": (
         "management/confirmation",
         "management/test_confirmation management/test_asked management/test_shelf",

@@ -16,7 +16,6 @@ import anyio
 
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import WITHOUT, is_missing, lacks, model_is_broken, model_not_found
-from ollama_mcp.endpoints import SHOW
 from ollama_mcp.errors import (
     BadUpstream,
     CallerError,
@@ -28,10 +27,11 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.loops import Shared
-from ollama_mcp.names import canonical, check_name, is_cloud_name, nearest
+from ollama_mcp.ollama.api_models import ModelInfo, RunningModel, ShowRequest, ShowResponse
+from ollama_mcp.ollama.endpoints import SHOW
+from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name, nearest
 from ollama_mcp.settings import Settings
 from ollama_mcp.snapshot import Snapshot
-from ollama_mcp.wire import ModelInfo, RunningModel, ShowRequest, ShowResponse
 
 _FRESH_S = 60.0
 """How long what is known of a model holds: it changes when somebody pulls or creates it anew."""

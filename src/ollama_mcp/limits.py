@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ollama_mcp.errors import InvalidArgument, TooLarge
-from ollama_mcp.images import Picture, look
-from ollama_mcp.wire import KeepAlive, Message
+from ollama_mcp.ollama.api_models import KeepAlive, Message
+from ollama_mcp.ollama.images import Picture, look
 
 KIB = 1024
 MIB = 1024 * KIB

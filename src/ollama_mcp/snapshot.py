@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from ollama_mcp.bodies import Response
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import is_missing
-from ollama_mcp.endpoints import PS, TAGS, VERSION, Call
 from ollama_mcp.errors import NotOllama
 from ollama_mcp.loops import Shared
-from ollama_mcp.wire import ModelInfo, RunningModel
+from ollama_mcp.ollama.api_models import ModelInfo, RunningModel
+from ollama_mcp.ollama.base_models import Response
+from ollama_mcp.ollama.endpoints import PS, TAGS, VERSION, Call
 
 T = TypeVar("T")
 ResponseT = TypeVar("ResponseT", bound=Response)

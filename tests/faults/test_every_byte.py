@@ -12,12 +12,12 @@ import pytest
 
 from ollama_mcp import errors
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.endpoints import CHAT, EMBED, PULL, Call, Stream
-from ollama_mcp.host import parse_host
+from ollama_mcp.ollama.api_models import ChatRequest, EmbedRequest, Message, PullRequest
+from ollama_mcp.ollama.endpoints import CHAT, EMBED, PULL, Call, Stream
+from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import Backend
 from ollama_mcp.testing import Exchange, FakeOllama, Script
 from ollama_mcp.testing.framing import read_answer
-from ollama_mcp.wire import ChatRequest, EmbedRequest, Message, PullRequest
 
 pytestmark = pytest.mark.anyio
 RECORDINGS = Path(__file__).parent.parent / "recordings"

@@ -17,8 +17,8 @@ import httpx
 from mcp_types import JSONRPCRequest
 
 from ollama_mcp.errors import BadUpstream, InvalidArgument
-from ollama_mcp.host import DEFAULT_PORT, Host, parse_host
-from ollama_mcp.names import (
+from ollama_mcp.ollama.hosts import DEFAULT_PORT, Host, parse_host
+from ollama_mcp.ollama.model_names import (
     canonical,
     check_name,
     is_cloud_name,
@@ -27,7 +27,7 @@ from ollama_mcp.names import (
     nearest,
     registry_of,
 )
-from ollama_mcp.ndjson import read_objects
+from ollama_mcp.ollama.ndjson import read_objects
 from ollama_mcp.transports.stdio.frames import Refused, decode, encode
 from ollama_mcp.transports.stdio.lines import EDGE, Line, LineSplitter, TooLong
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.management.layers import SPACING_S, Layers, Meter
-from ollama_mcp.ndjson import parse_object
+from ollama_mcp.ollama.api_models import ProgressLine
+from ollama_mcp.ollama.ndjson import parse_object
 from ollama_mcp.replies import Reply, State
 from ollama_mcp.testing import Exchange
-from ollama_mcp.wire import ProgressLine
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 ANY_NUMBER = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 30)

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, NotConfirmed
-from ollama_mcp.names import (
+from ollama_mcp.ollama.model_names import (
     canonical,
     check_name,
     is_cloud_name,

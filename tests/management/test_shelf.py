@@ -6,9 +6,9 @@ import pytest
 from ollama_mcp.errors import Forbidden, InvalidArgument, ModelNotFound, NotConfirmed
 from ollama_mcp.management import Confirmation
 from ollama_mcp.management.summary import InMemory
+from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
-from ollama_mcp.wire import RunningModel
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,12 @@ import anyio
 import pytest
 from pydantic import ValidationError
 
-from ollama_mcp import endpoints as rows
-from ollama_mcp import wire
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.endpoints import Call, Stream
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.host import parse_host
+from ollama_mcp.ollama import api_models as api
+from ollama_mcp.ollama import endpoints as rows
+from ollama_mcp.ollama.endpoints import Call, Stream
+from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import Backend
 from ollama_mcp.testing import Exchange, FakeOllama
 
@@ -24,10 +24,10 @@ RECORDINGS = sorted((Path(__file__).parent.parent / "recordings").glob("*.json")
 
 _ROWS = [row for row in vars(rows).values() if isinstance(row, Call | Stream)]
 _ODD_ROWS = [
-    Call("HEAD", "/", rows.Nothing, wire.Greeting),
-    Call("GET", "/api/chat", rows.Nothing, wire.Version),
-    Call("POST", "/api/nope", wire.Request, wire.Version),
-    Call("POST", "/api/experimental/web_search", wire.WebSearchRequest, wire.WebSearchResponse),
+    Call("HEAD", "/", rows.Nothing, api.Greeting),
+    Call("GET", "/api/chat", rows.Nothing, api.Version),
+    Call("POST", "/api/nope", api.Request, api.Version),
+    Call("POST", "/api/experimental/web_search", api.WebSearchRequest, api.WebSearchResponse),
 ]
 """What no row is for, because no server of ours has it."""
 
@@ -56,7 +56,7 @@ MENDED = {
 UNGREETED = {"root-head": "a HEAD has no greeting by which to know Ollama; our client never sends it"}
 
 
-class _Recorded(wire.Request):
+class _Recorded(api.Request):
     """Not checked: the bytes of the recording."""
 
     model: str = ""
@@ -82,7 +82,7 @@ def _request(row: Call[Any, Any] | Stream[Any, Any], exchange: Exchange) -> Any:
         return exchange.request.body
     if row.request is rows.Nothing:
         return None
-    if isinstance(body, dict) and row.request is wire.CreateRequest:
+    if isinstance(body, dict) and row.request is api.CreateRequest:
         body = {"from_" if name == "from" else name: value for name, value in body.items()}
     try:
         return row.request.model_validate(body)
@@ -130,7 +130,7 @@ class _Outcome:
 
     @property
     def vectors(self) -> list[list[float]]:
-        legacy = isinstance(self.answer, wire.LegacyEmbeddingsResponse)
+        legacy = isinstance(self.answer, api.LegacyEmbeddingsResponse)
         return [self.answer.embedding] if legacy else self.answer.embeddings
 
     @property
@@ -237,7 +237,7 @@ def test_our_model_of_a_request_says_what_was_recorded(subtests):
             assert isinstance(request, _Recorded) == (exchange.name in UNTYPED)
             if isinstance(request, _Recorded):
                 assert request.to_json() == exchange.request.body
-            elif isinstance(request, wire.Request):
+            elif isinstance(request, api.Request):
                 assert _plain(json.loads(request.to_json())) == _plain(exchange.request.json)
 
 

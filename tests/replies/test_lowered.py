@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.limits import Limits
-from ollama_mcp.options import Options
-from ollama_mcp.parameters import keep_alive_seconds, parse_keep_alive
+from ollama_mcp.ollama.api_models import ChatRequest
+from ollama_mcp.ollama.options import Options
+from ollama_mcp.ollama.parameters import keep_alive_seconds, parse_keep_alive
 from ollama_mcp.replies.lowered import Ceilings, ceilings, lowered
 from ollama_mcp.settings import ModelDefaults, Settings
 from ollama_mcp.testing import Model
-from ollama_mcp.wire import ChatRequest
 
 SMALL = Model("m", ("completion",), 8192)
 LARGE = Model("m", ("completion",), 131072)

@@ -12,9 +12,9 @@ import pytest
 
 from ollama_mcp.errors import StreamBroken, Unreachable
 from ollama_mcp.management.layers import Meter
+from ollama_mcp.ollama.api_models import ProgressLine
 from ollama_mcp.replies import Replies, Reply, State
 from ollama_mcp.replies.progress import reported
-from ollama_mcp.wire import ProgressLine
 
 EPS = 1e-6
 

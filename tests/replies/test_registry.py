@@ -10,11 +10,11 @@ from functools import partial
 import pytest
 
 from ollama_mcp.errors import Cancelled, OllamaError, StreamBroken, Timeout, UnknownHandle, Upstream
+from ollama_mcp.ollama.api_models import ToolCall
 from ollama_mcp.replies import Replies, Reply, Retention, State, StillRunning
 from ollama_mcp.replies.answer import Answer, EmbeddingStats, Stats, Unfinished, Vectors
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.testing import Script
-from ollama_mcp.wire import ToolCall
 
 HOUR = 3600.0
 

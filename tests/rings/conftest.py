@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.host import parse_host
+from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import Backend, Clocks
 from ollama_mcp.testing import Exchange, FakeOllama
 

@@ -26,11 +26,11 @@ from cryptography.x509.oid import NameOID
 
 from ollama_mcp import errors
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.endpoints import CHAT, TAGS, VERSION, WEB_FETCH, WEB_SEARCH
-from ollama_mcp.host import parse_host
+from ollama_mcp.ollama.api_models import ChatRequest, Message, WebFetchRequest, WebSearchRequest
+from ollama_mcp.ollama.endpoints import CHAT, TAGS, VERSION, WEB_FETCH, WEB_SEARCH
+from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import Backend
 from ollama_mcp.testing import FakeOllama, Script, Wait
-from ollama_mcp.wire import ChatRequest, Message, WebFetchRequest, WebSearchRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("stack", "in_time")]
 ASK = ChatRequest(model="llama3.2:3b", messages=[Message(role="user", content="hi")])

@@ -11,7 +11,17 @@ import pytest
 
 from ollama_mcp import errors
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.endpoints import (
+from ollama_mcp.ollama.api_models import (
+    ChatRequest,
+    CreateRequest,
+    DeleteRequest,
+    EmbedRequest,
+    GenerateRequest,
+    Message,
+    PullRequest,
+    ShowRequest,
+)
+from ollama_mcp.ollama.endpoints import (
     BLOB_EXISTS,
     CHAT,
     CREATE,
@@ -27,16 +37,6 @@ from ollama_mcp.endpoints import (
 from ollama_mcp.settings import Settings
 from ollama_mcp.testing import Exchange, Script, Wait
 from ollama_mcp.testing.framing import chunk, head_bytes
-from ollama_mcp.wire import (
-    ChatRequest,
-    CreateRequest,
-    DeleteRequest,
-    EmbedRequest,
-    GenerateRequest,
-    Message,
-    PullRequest,
-    ShowRequest,
-)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("stack", "in_time")]
 ASK = ChatRequest(model="llama3.2:3b", messages=[Message(role="user", content="hi")])
@@ -64,7 +64,7 @@ async def test_a_row_goes_with_its_verb_and_its_request(fake, client):
     wrong = [
         (lambda: ask(client, TAGS, None), r"/api/tags is asked with call\(\), not with stream\(\)"),
         (lambda: client.call(SHOW, {"model": "x"}), "/api/show takes a ShowRequest, not a dict"),
-        (lambda: client.call("/api/tags"), "a row of ollama_mcp.endpoints, not a str"),
+        (lambda: client.call("/api/tags"), "a row of ollama_mcp.ollama.endpoints, not a str"),
     ]
     for go, text in wrong:
         with pytest.raises(TypeError, match=text):

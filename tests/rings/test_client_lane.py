@@ -10,7 +10,7 @@ import pytest
 from ollama_mcp.client import lane as lane_module
 from ollama_mcp.client.lane import Lane
 from ollama_mcp.errors import Upstream
-from ollama_mcp.host import parse_host
+from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import Backend
 
 GPU = parse_host("gpu")

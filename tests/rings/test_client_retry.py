@@ -6,9 +6,7 @@ import pytest
 
 from ollama_mcp import errors
 from ollama_mcp.client.retry import Health, wait_before_next
-from ollama_mcp.endpoints import CHAT, COPY, CREATE, DELETE, PULL, PUSH, TAGS, WEB_SEARCH, Call
-from ollama_mcp.testing import Script
-from ollama_mcp.wire import (
+from ollama_mcp.ollama.api_models import (
     ChatRequest,
     CopyRequest,
     CreateRequest,
@@ -17,6 +15,8 @@ from ollama_mcp.wire import (
     PullRequest,
     WebSearchRequest,
 )
+from ollama_mcp.ollama.endpoints import CHAT, COPY, CREATE, DELETE, PULL, PUSH, TAGS, WEB_SEARCH, Call
+from ollama_mcp.testing import Script
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("stack", "in_time")]
 ASK = ChatRequest(model="llama3.2:3b", messages=[Message(role="user", content="hi")])

@@ -83,7 +83,7 @@ def test_importing_the_package_costs_nothing():
         "import ollama_mcp.client as c; c.OllamaClient()",
         "import ollama_mcp; ollama_mcp.OllamaClient",
         "import ollama_mcp.settings as s; s.load({})",
-        "import ollama_mcp.wire, ollama_mcp.endpoints, ollama_mcp.ndjson",
+        "import ollama_mcp.ollama.api_models, ollama_mcp.ollama.endpoints, ollama_mcp.ollama.ndjson",
     ],
 )
 @pytest.mark.gate
@@ -95,7 +95,7 @@ def test_a_client_without_mcp_imports_neither_mcp_nor_httpx(statement):
 def test_a_call_imports_httpx_and_never_mcp():
     program = (
         "import asyncio, ollama_mcp.errors\nfrom ollama_mcp.client import OllamaClient\n"
-        "from ollama_mcp.endpoints import TAGS\n"
+        "from ollama_mcp.ollama.endpoints import TAGS\n"
         "async def main():\n    async with OllamaClient('127.0.0.1:9') as client:\n"
         "        try: await client.call(TAGS)\n        except ollama_mcp.errors.Unreachable: pass\n"
         "asyncio.run(main())"
@@ -136,8 +136,8 @@ def test_the_examples_of_a_module_are_true(subtests):
 
 def test_the_examples_are_found():
     fiddly = [
-        importlib.import_module(f"ollama_mcp.{name}")
-        for name in ("host", "names", "options", "parameters", "bodies", "ndjson")
+        importlib.import_module(f"ollama_mcp.ollama.{name}")
+        for name in ("hosts", "model_names", "options", "parameters", "base_models", "ndjson")
     ]
     assert all(any(test.examples for test in doctest.DocTestFinder().find(module)) for module in fiddly)
 

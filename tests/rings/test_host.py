@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.host import Host, parse_host
+from ollama_mcp.ollama.hosts import Host, parse_host
 
 # Ollama's envconfig.Host (and ConnectableHost) was run on every value here.
 BY_OLLAMA = {

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.images import Picture, look
+from ollama_mcp.ollama.images import Picture, look
 
 SIDES = st.integers(1, 2**16 - 1)
 NARROW = st.integers(1, 2**14 - 1)

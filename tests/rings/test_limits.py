@@ -23,9 +23,9 @@ from ollama_mcp.limits import (
     setting_of,
     shown_size,
 )
-from ollama_mcp.parameters import keep_alive_seconds, parse_keep_alive
+from ollama_mcp.ollama.api_models import Message, ToolCall, ToolFunction
+from ollama_mcp.ollama.parameters import keep_alive_seconds, parse_keep_alive
 from ollama_mcp.settings import FIELDS
-from ollama_mcp.wire import Message, ToolCall, ToolFunction
 
 MIB = 2**20
 

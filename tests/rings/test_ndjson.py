@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import BadUpstream
-from ollama_mcp.ndjson import LINE_LIMIT, STREAM_LIMIT, parse_object, read_objects
+from ollama_mcp.ollama.ndjson import LINE_LIMIT, STREAM_LIMIT, parse_object, read_objects
 
 MIB = 1024 * 1024
 OBJECTS = st.lists(

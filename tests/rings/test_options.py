@@ -8,10 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, OllamaError, UnknownOption
-from ollama_mcp.names import canonical, check_name, is_cloud_name, nearest
-from ollama_mcp.options import ALIASES, RETIRED, Options, option_names, parse_options
-from ollama_mcp.parameters import check_image, parse_keep_alive, parse_think
-from ollama_mcp.wire import ChatRequest
+from ollama_mcp.ollama.api_models import ChatRequest
+from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name, nearest
+from ollama_mcp.ollama.options import ALIASES, RETIRED, Options, option_names, parse_options
+from ollama_mcp.ollama.parameters import check_image, parse_keep_alive, parse_think
 
 DOCUMENTED = [
     "num_keep",

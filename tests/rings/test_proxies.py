@@ -3,9 +3,9 @@
 import pytest
 
 from ollama_mcp import OllamaClient
-from ollama_mcp.endpoints import VERSION
 from ollama_mcp.errors import Unreachable
-from ollama_mcp.host import parse_host
+from ollama_mcp.ollama.endpoints import VERSION
+from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings.proxies import proxy_for
 
 PROXY = "http://proxy:3128"

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ollama_mcp import endpoints, wire
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.options import Options
+from ollama_mcp.ollama import api_models as api
+from ollama_mcp.ollama import endpoints
+from ollama_mcp.ollama.options import Options
 
 ROWS = [row for row in vars(endpoints).values() if isinstance(row, endpoints.Call | endpoints.Stream)]
 RESPONSES = sorted(
-    {model for model in vars(wire).values() if isinstance(model, type) and issubclass(model, wire.Response)},
+    {model for model in vars(api).values() if isinstance(model, type) and issubclass(model, api.Response)},
     key=lambda model: model.__name__,
 )
 GENERATION = "model options format keep_alive think truncate shift logprobs top_logprobs stream"
@@ -45,21 +46,21 @@ TABLE = {
     ("POST", "/api/web_fetch"): "url",
 }
 ANSWERS = {
-    wire.Version: "version",
-    wire.ModelList: "models",
-    wire.ModelInfo: "name model modified_at size digest details remote_model remote_host capabilities",
-    wire.ModelDetails: "parent_model format family families parameter_size quantization_level context_length"
+    api.Version: "version",
+    api.ModelList: "models",
+    api.ModelInfo: "name model modified_at size digest details remote_model remote_host capabilities",
+    api.ModelDetails: "parent_model format family families parameter_size quantization_level context_length"
     " embedding_length",
-    wire.ShowResponse: "license modelfile parameters template system details messages model_info"
+    api.ShowResponse: "license modelfile parameters template system details messages model_info"
     " projector_info tensors capabilities modified_at requires remote_model remote_host",
-    wire.RunningModel: "name model size digest details expires_at size_vram context_length",
-    wire.ChatChunk: "model created_at message done done_reason total_duration load_duration prompt_eval_count"
+    api.RunningModel: "name model size digest details expires_at size_vram context_length",
+    api.ChatChunk: "model created_at message done done_reason total_duration load_duration prompt_eval_count"
     " prompt_eval_duration eval_count eval_duration remote_model remote_host logprobs",
-    wire.GenerateChunk: "model created_at response thinking done done_reason context",
-    wire.ChatMessage: "role content thinking tool_calls",
-    wire.EmbedResponse: "model embeddings total_duration load_duration prompt_eval_count",
-    wire.LegacyEmbeddingsResponse: "embedding",
-    wire.ProgressLine: "status digest total completed",
+    api.GenerateChunk: "model created_at response thinking done done_reason context",
+    api.ChatMessage: "role content thinking tool_calls",
+    api.EmbedResponse: "model embeddings total_duration load_duration prompt_eval_count",
+    api.LegacyEmbeddingsResponse: "embedding",
+    api.ProgressLine: "status digest total completed",
 }
 
 
@@ -81,7 +82,7 @@ def test_a_row_has_every_field_of_its_request(row):
         assert row.request is (wanted or type(None))
     else:
         assert set(wanted.split()) <= names(row.request)
-    assert issubclass(row.response, wire.Response)
+    assert issubclass(row.response, api.Response)
 
 
 @pytest.mark.parametrize("model", ANSWERS, ids=lambda model: model.__name__)
@@ -102,23 +103,23 @@ def test_only_what_answers_with_lines_is_a_stream():
 # --- what is sent ------------------------------------------------------------------------------
 
 
-def sent(request: wire.Request):
+def sent(request: api.Request):
     return json.loads(request.to_json())
 
 
 def test_what_was_not_given_is_not_sent():
-    assert sent(wire.ChatRequest(model="m")) == {"model": "m", "messages": [], "stream": True}
-    assert sent(wire.GenerateRequest(model="m")) == {"model": "m", "prompt": "", "stream": True}
-    assert sent(wire.EmbedRequest(model="m", input="")) == {"model": "m", "input": ""}
-    assert sent(wire.ShowRequest(model="m")) == {"model": "m"}
-    assert sent(wire.PullRequest(model="m")) == {"model": "m", "stream": True}
-    request = wire.ChatRequest(model="m", options=Options(num_ctx=5), messages=[wire.Message(role="user")])
+    assert sent(api.ChatRequest(model="m")) == {"model": "m", "messages": [], "stream": True}
+    assert sent(api.GenerateRequest(model="m")) == {"model": "m", "prompt": "", "stream": True}
+    assert sent(api.EmbedRequest(model="m", input="")) == {"model": "m", "input": ""}
+    assert sent(api.ShowRequest(model="m")) == {"model": "m"}
+    assert sent(api.PullRequest(model="m")) == {"model": "m", "stream": True}
+    request = api.ChatRequest(model="m", options=Options(num_ctx=5), messages=[api.Message(role="user")])
     assert sent(request)["options"] == {"num_ctx": 5}
     assert sent(request)["messages"] == [{"role": "user", "content": ""}]
 
 
 def test_zeros_and_false_are_sent():
-    request = wire.ChatRequest(
+    request = api.ChatRequest(
         model="m", keep_alive=0, think=False, truncate=False, options=Options(temperature=0)
     )
     assert sent(request) == {
@@ -133,53 +134,53 @@ def test_zeros_and_false_are_sent():
 
 
 def test_a_null_inside_a_schema_or_a_tool_is_sent():
-    request = wire.ChatRequest(model="m", format={"enum": [None], "const": None}, tools=[{"default": None}])
+    request = api.ChatRequest(model="m", format={"enum": [None], "const": None}, tools=[{"default": None}])
     assert sent(request)["format"] == {"enum": [None], "const": None}
     assert sent(request)["tools"] == [{"default": None}]
 
 
 def test_create_sends_from_under_its_own_name():
-    assert sent(wire.CreateRequest(model="m", from_="base"))["from"] == "base"
-    assert sent(wire.CreateRequest.model_validate({"model": "m", "from": "base"}))["from"] == "base"
+    assert sent(api.CreateRequest(model="m", from_="base"))["from"] == "base"
+    assert sent(api.CreateRequest.model_validate({"model": "m", "from": "base"}))["from"] == "base"
 
 
 def test_a_field_that_ollama_does_not_have_is_refused():
     with pytest.raises(ValidationError):
-        wire.ChatRequest.model_validate({"model": "m", "mesages": []})
+        api.ChatRequest.model_validate({"model": "m", "mesages": []})
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_json_does_not_have_is_refused(number):
     with pytest.raises(ValidationError):
-        wire.ChatRequest(model="m", keep_alive=number)
+        api.ChatRequest(model="m", keep_alive=number)
     with pytest.raises(ValidationError):
         Options(temperature=number)
 
 
 def test_a_tool_call_whose_arguments_are_json_text_is_sent_with_an_object():
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    message = wire.Message.model_validate({"role": "assistant", "tool_calls": [call]})
+    message = api.Message.model_validate({"role": "assistant", "tool_calls": [call]})
     assert sent(message)["tool_calls"] == [{"id": "c1", "function": {"name": "add", "arguments": {"a": 1}}}]
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", "1", "", "[" * 5000, "\ud800", 5, [1]])
 def test_a_tool_call_whose_arguments_are_no_object_is_refused(arguments):
     with pytest.raises(ValidationError):
-        wire.Message.model_validate(
+        api.Message.model_validate(
             {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
         )
 
 
 def test_an_empty_set_of_arguments_is_still_sent():
-    message = wire.Message(role="assistant", tool_calls=[wire.ToolCall(function=wire.ToolFunction(name="f"))])
+    message = api.Message(role="assistant", tool_calls=[api.ToolCall(function=api.ToolFunction(name="f"))])
     assert sent(message)["tool_calls"] == [{"function": {"name": "f", "arguments": {}}}]
 
 
 def test_a_lone_surrogate_is_sent_as_the_replacement_character_and_a_pair_as_what_it_means():
-    message = wire.Message(role="user", content="a\ud800b")
-    assert sent(wire.ChatRequest(model="m", messages=[message]))["messages"][0]["content"] == "a\ufffdb"
+    message = api.Message(role="user", content="a\ud800b")
+    assert sent(api.ChatRequest(model="m", messages=[message]))["messages"][0]["content"] == "a\ufffdb"
     tools = [{"\udfff": ["\ud83d\ude00", "😀", None, 1]}]
-    assert sent(wire.ChatRequest(model="m", tools=tools))["tools"] == [{"\ufffd": ["😀", "😀", None, 1]}]
+    assert sent(api.ChatRequest(model="m", tools=tools))["tools"] == [{"\ufffd": ["😀", "😀", None, 1]}]
 
 
 def test_what_is_nested_beyond_reason_is_refused_and_not_a_crash():
@@ -187,9 +188,9 @@ def test_what_is_nested_beyond_reason_is_refused_and_not_a_crash():
     for _ in range(5000):
         deep = {"a": deep}
     with pytest.raises(InvalidArgument):
-        wire.ChatRequest(model="m", tools=[deep]).to_json()
+        api.ChatRequest(model="m", tools=[deep]).to_json()
     with pytest.raises(InvalidArgument):
-        wire.ChatRequest(model="m\ud800", tools=[deep]).to_json()
+        api.ChatRequest(model="m\ud800", tools=[deep]).to_json()
 
 
 # --- what comes back ---------------------------------------------------------------------------
@@ -252,21 +253,21 @@ def test_an_empty_object_has_go_s_zero_values(model):
 
 def test_an_essential_field_of_the_wrong_type_is_told_by_its_name():
     with pytest.raises(ValueError, match=r"message\.content"):
-        wire.ChatChunk.parse({"message": {"content": 5}})
+        api.ChatChunk.parse({"message": {"content": 5}})
     with pytest.raises(ValueError, match="response"):
-        wire.GenerateChunk.parse({"response": ["a"]})
+        api.GenerateChunk.parse({"response": ["a"]})
     with pytest.raises(ValueError, match="arguments"):
-        wire.ChatChunk.parse({"message": {"tool_calls": [{"function": {"arguments": [1]}}]}})
+        api.ChatChunk.parse({"message": {"tool_calls": [{"function": {"arguments": [1]}}]}})
     with pytest.raises(ValueError, match="embeddings"):
-        wire.EmbedResponse.parse({"embeddings": [[1.0, "x"]]})
+        api.EmbedResponse.parse({"embeddings": [[1.0, "x"]]})
     with pytest.raises(ValueError, match="embeddings"):
-        wire.EmbedResponse.parse({"embeddings": [[1.0, None]]})
+        api.EmbedResponse.parse({"embeddings": [[1.0, None]]})
     with pytest.raises(ValueError, match="done"):
-        wire.ChatChunk.parse({"done": "perhaps"})
+        api.ChatChunk.parse({"done": "perhaps"})
 
 
 def test_any_other_field_of_the_wrong_type_counts_as_missing():
-    chunk = wire.ChatChunk.parse(
+    chunk = api.ChatChunk.parse(
         {
             "message": {"content": "hi", "role": 5},
             "eval_count": "many",
@@ -276,31 +277,31 @@ def test_any_other_field_of_the_wrong_type_counts_as_missing():
     )
     assert (chunk.text, chunk.eval_count, chunk.model, chunk.message.role) == ("hi", 0, "", "")
     assert chunk.logprobs == [{"token": "a"}]
-    show = wire.ShowResponse.parse({"license": {"str": 1}, "capabilities": ["vision", 5], "model_info": []})
+    show = api.ShowResponse.parse({"license": {"str": 1}, "capabilities": ["vision", 5], "model_info": []})
     assert (show.license, show.capabilities, show.model_info) == ("", ["vision"], {})
-    assert wire.ShowResponse.parse({"license": ["a", "b"]}).license == ["a", "b"]
-    assert wire.ShowResponse.parse({"license": [1, "b"]}).license == ""
+    assert api.ShowResponse.parse({"license": ["a", "b"]}).license == ["a", "b"]
+    assert api.ShowResponse.parse({"license": [1, "b"]}).license == ""
 
 
 def test_one_odd_model_does_not_hide_the_others():
     raw = [5, {"name": "a", "size": "big", "details": {"families": [1, "llama"]}}, None, {"name": "b"}]
-    listed = wire.ModelList.parse({"models": raw}).models
+    listed = api.ModelList.parse({"models": raw}).models
     assert [model.name for model in listed] == ["a", "b"]
     assert listed[0].details.families == ["llama"]
 
 
 def test_a_number_beyond_64_bits_counts_as_missing():
-    chunk = wire.ChatChunk.parse({"eval_count": 10**400, "eval_duration": 2**63, "total_duration": 2**63 - 1})
+    chunk = api.ChatChunk.parse({"eval_count": 10**400, "eval_duration": 2**63, "total_duration": 2**63 - 1})
     assert (chunk.eval_count, chunk.eval_duration, chunk.total_duration) == (0, 0, 2**63 - 1)
-    assert wire.ShowResponse(model_info={"x.context_length": 10**400}).fact("context_length") == 0
-    assert wire.ShowResponse(model_info={"x.context_length": 2048}).fact("context_length") == 2048
-    assert wire.ShowResponse(model_info={"x.context_length": True}).fact("context_length") == 0
+    assert api.ShowResponse(model_info={"x.context_length": 10**400}).fact("context_length") == 0
+    assert api.ShowResponse(model_info={"x.context_length": 2048}).fact("context_length") == 2048
+    assert api.ShowResponse(model_info={"x.context_length": True}).fact("context_length") == 0
 
 
 def test_what_was_read_is_not_changed():
     raw = {"models": [{"name": "a", "size": "big"}], "more": {"kept": 1}}
     before = json.dumps(raw)
-    wire.ModelList.parse(raw)
+    api.ModelList.parse(raw)
     assert json.dumps(raw) == before
 
 
@@ -315,14 +316,14 @@ def test_what_was_read_is_not_changed():
     ],
 )
 def test_an_answer_is_complete_with_done_or_a_done_reason(raw, last):
-    assert wire.ChatChunk.parse(raw).is_last is last
-    assert wire.GenerateChunk.parse(raw).is_last is last
+    assert api.ChatChunk.parse(raw).is_last is last
+    assert api.GenerateChunk.parse(raw).is_last is last
 
 
 def test_a_legacy_vector_is_brought_to_length_1():
-    assert wire.LegacyEmbeddingsResponse(embedding=[3, 4]).normalised() == [0.6, 0.8]
-    assert wire.LegacyEmbeddingsResponse(embedding=[0, 0]).normalised() == [0, 0]
-    assert wire.LegacyEmbeddingsResponse(embedding=[3e200, 4e200]).normalised() == pytest.approx([0.6, 0.8])
+    assert api.LegacyEmbeddingsResponse(embedding=[3, 4]).normalised() == [0.6, 0.8]
+    assert api.LegacyEmbeddingsResponse(embedding=[0, 0]).normalised() == [0, 0]
+    assert api.LegacyEmbeddingsResponse(embedding=[3e200, 4e200]).normalised() == pytest.approx([0.6, 0.8])
 
 
 def recorded() -> list[Path]:
@@ -344,7 +345,7 @@ def test_every_recorded_object_parses(subtests):
             if (
                 row is None
                 or exchange["response"]["status"] >= 300
-                or row.response in {wire.Done, wire.Greeting}
+                or row.response in {api.Done, api.Greeting}
             ):
                 return
             whole = [line for line in exchange["response"]["body"].split("\n") if line.strip().endswith("}")]
@@ -358,8 +359,8 @@ def test_every_recorded_object_parses(subtests):
 
 BODIES = [
     kind
-    for kind in vars(wire).values()
-    if isinstance(kind, type) and issubclass(kind, wire.Request | wire.Response)
+    for kind in vars(api).values()
+    if isinstance(kind, type) and issubclass(kind, api.Request | api.Response)
 ]
 
 
@@ -374,6 +375,6 @@ def test_help_lists_every_field_with_its_kind(subtests):
 def test_help_shows_defaults_and_the_fields_of_all_requests():
     assert (
         "    model: str\n    stream: bool = True\n    options: Options | None = None\n"
-        in wire.ChatRequest.__doc__
+        in api.ChatRequest.__doc__
     )
-    assert "    messages: list[Message]" in wire.ChatRequest.__doc__
+    assert "    messages: list[Message]" in api.ChatRequest.__doc__

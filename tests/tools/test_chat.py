@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from ollama_mcp import App, ollama_chat
-from ollama_mcp.options import Options
+from ollama_mcp.ollama.api_models import Message
+from ollama_mcp.ollama.options import Options
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model, Script
-from ollama_mcp.wire import Message
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp_types import CallToolResult
 
-from ollama_mcp.plain import clean_text
+from ollama_mcp.ollama.sanitize import clean_text
 from ollama_mcp.testing import Script
 from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.rendering import pages

@@ -10,9 +10,9 @@ from mcp.client import Client
 
 from ollama_mcp import App, OllamaClient, create_server
 from ollama_mcp.client.failures import Asked, plain_words, unreachable
-from ollama_mcp.endpoints import TAGS
 from ollama_mcp.errors import InvalidArgument, NotOllama, OllamaError
-from ollama_mcp.names import check_name
+from ollama_mcp.ollama.endpoints import TAGS
+from ollama_mcp.ollama.model_names import check_name
 from ollama_mcp.settings import SettingsError, load
 from ollama_mcp.testing import FakeOllama, Model, Script
 

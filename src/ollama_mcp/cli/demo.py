@@ -19,12 +19,12 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.app import App
-from ollama_mcp.bodies import Response
 from ollama_mcp.cli.embedded import complain, download, find, require_extra
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable
-from ollama_mcp.endpoints import Call
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.ollama.base_models import Response
+from ollama_mcp.ollama.endpoints import Call
 from ollama_mcp.replies.embedding import similarity
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.following import FORM

@@ -16,10 +16,10 @@ import anyio
 
 from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed
-from ollama_mcp.endpoints import VERSION
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import written
 from ollama_mcp.listening import Authority
+from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import FIELDS, Http, Settings

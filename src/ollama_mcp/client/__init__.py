@@ -20,15 +20,16 @@ from urllib.parse import quote
 
 import anyio
 
-from ollama_mcp import endpoints, wire
-from ollama_mcp.bodies import Line, Request, Response, Upload
 from ollama_mcp.client import failures
 from ollama_mcp.client.retry import Health, wait_before_next
-from ollama_mcp.endpoints import Call, Stream
 from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
-from ollama_mcp.host import Host, parse_host
 from ollama_mcp.loops import PerLoop
-from ollama_mcp.ndjson import STREAM_LIMIT, NotJson, parse_object, read_objects
+from ollama_mcp.ollama import api_models as api
+from ollama_mcp.ollama import endpoints
+from ollama_mcp.ollama.base_models import Line, Request, Response, Upload
+from ollama_mcp.ollama.endpoints import Call, Stream
+from ollama_mcp.ollama.hosts import Host, parse_host
+from ollama_mcp.ollama.ndjson import STREAM_LIMIT, NotJson, parse_object, read_objects
 from ollama_mcp.settings import Backend, own
 from ollama_mcp.settings.proxies import proxy_for
 
@@ -110,7 +111,7 @@ class OllamaClient:
         if isinstance(endpoint, Stream):
             async with self.stream(endpoint, body) as chunks:
                 lines: list[Any] = [line async for line in chunks]
-            return wire.whole(lines) if issubclass(endpoint.response, wire.Chunk) else lines[-1]
+            return api.whole(lines) if issubclass(endpoint.response, api.Chunk) else lines[-1]
         _check_row(endpoint, Call, body)
         clock = _clock(endpoint, body)
         async with self._exchange(endpoint, body, path, clock) as answer:
@@ -252,10 +253,10 @@ class OllamaClient:
     def _parse(
         self, model: type[ResponseT], data: bytearray, answer: Answer, asked: failures.Asked
     ) -> ResponseT:
-        if model is wire.Greeting:
+        if model is api.Greeting:
             return cast("ResponseT", self._greeting(data, answer))
         _check_kind(answer, asked)
-        if model is wire.Done:
+        if model is api.Done:
             return model()
         raw = self._object(data)
         if (said := _error_in(raw)) is not None:
@@ -270,11 +271,11 @@ class OllamaClient:
             said = self._hidden(bytes(data).decode("utf-8", "surrogateescape"))
             raise failures.not_json(said.encode("utf-8", "surrogateescape")) from None
 
-    def _greeting(self, data: bytearray, answer: Answer) -> wire.Greeting:
+    def _greeting(self, data: bytearray, answer: Answer) -> api.Greeting:
         text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
         if "ollama" not in text.lower():
             raise failures.not_ollama(self._asked(None, endpoints.ROOT), answer.status)
-        return wire.Greeting(text=text)
+        return api.Greeting(text=text)
 
     async def _lines(
         self, endpoint: Stream[RequestT, LineT], answer: Answer, asked: failures.Asked
@@ -303,7 +304,9 @@ class OllamaClient:
 
 def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], body: object) -> None:
     if not isinstance(endpoint, Call | Stream):
-        raise TypeError(f"an endpoint is a row of ollama_mcp.endpoints, not a {type(endpoint).__name__}")
+        raise TypeError(
+            f"an endpoint is a row of ollama_mcp.ollama.endpoints, not a {type(endpoint).__name__}"
+        )
     row = cast("Call[Any, Any] | Stream[Any, Any]", endpoint)
     if not isinstance(row, kind):
         verb, other = ("stream", "call") if kind is Call else ("call", "stream")

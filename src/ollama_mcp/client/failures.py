@@ -14,9 +14,9 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from ollama_mcp import errors
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.host import DEFAULT_PORT, parse_host
-from ollama_mcp.names import is_cloud_name
-from ollama_mcp.ndjson import parse_object
+from ollama_mcp.ollama.hosts import DEFAULT_PORT, parse_host
+from ollama_mcp.ollama.model_names import is_cloud_name
+from ollama_mcp.ollama.ndjson import parse_object
 
 _TEXT_LIMIT = 200
 _READ_LIMIT = 2000

@@ -17,7 +17,7 @@ import httpx
 from ollama_mcp.client.failures import unusable_proxy
 from ollama_mcp.client.retry import Health
 from ollama_mcp.errors import OllamaError, StorageError
-from ollama_mcp.host import Host
+from ollama_mcp.ollama.hosts import Host
 from ollama_mcp.settings import Backend
 from ollama_mcp.settings.proxies import proxy_for
 

@@ -17,7 +17,7 @@ from itertools import count
 
 from ollama_mcp.errors import Busy
 from ollama_mcp.loops import PerLoop
-from ollama_mcp.names import canonical
+from ollama_mcp.ollama.model_names import canonical
 
 TRANSFERS = "(transfers)"
 """The line of pulls, pushes and creations, which share one; no model can have this name."""

@@ -8,8 +8,8 @@ from typing import Any, Self
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.management.amounts import told
-from ollama_mcp.names import canonical
-from ollama_mcp.wire import ModelInfo
+from ollama_mcp.ollama.api_models import ModelInfo
+from ollama_mcp.ollama.model_names import canonical
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import BinaryIO, TypeVar
 
 import anyio.to_thread
 
-from ollama_mcp.bodies import Upload
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.endpoints import BLOB_EXISTS, BLOB_UPLOAD
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StorageError
 from ollama_mcp.files.opening import open_inside
 from ollama_mcp.files.paths import told
+from ollama_mcp.ollama.base_models import Upload
+from ollama_mcp.ollama.endpoints import BLOB_EXISTS, BLOB_UPLOAD
 
 T = TypeVar("T")
 

@@ -8,11 +8,11 @@ import anyio
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.loops import Background
-from ollama_mcp.names import is_cloud_name
-from ollama_mcp.plain import clean_text
+from ollama_mcp.ollama.api_models import ModelInfo
+from ollama_mcp.ollama.model_names import is_cloud_name
+from ollama_mcp.ollama.sanitize import clean_text
 from ollama_mcp.replies import Replies
 from ollama_mcp.settings import Settings
-from ollama_mcp.wire import ModelInfo
 
 PATIENCE_S = 0.4
 """Seconds to wait for the server: the next key is pressed by then."""

@@ -8,16 +8,10 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ollama_mcp.catalog import Model, named
-from ollama_mcp.endpoints import COPY, DELETE, EMBED, GENERATE
 from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
 from ollama_mcp.management.summary import InMemory, Summary, summary
-from ollama_mcp.names import canonical, check_name, is_cloud_name
-from ollama_mcp.options import Options
-from ollama_mcp.replies.backend import OllamaBackend
-from ollama_mcp.replies.lowered import ceilings, lowered
-from ollama_mcp.replies.reply import Reply
-from ollama_mcp.wire import (
+from ollama_mcp.ollama.api_models import (
     CopyRequest,
     DeleteRequest,
     EmbedRequest,
@@ -26,6 +20,12 @@ from ollama_mcp.wire import (
     ModelInfo,
     RunningModel,
 )
+from ollama_mcp.ollama.endpoints import COPY, DELETE, EMBED, GENERATE
+from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name
+from ollama_mcp.ollama.options import Options
+from ollama_mcp.replies.backend import OllamaBackend
+from ollama_mcp.replies.lowered import ceilings, lowered
+from ollama_mcp.replies.reply import Reply
 
 _LOADER = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
 """Options that a model is loaded with: others than those of the next call would load it anew."""

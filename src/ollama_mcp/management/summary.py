@@ -9,10 +9,10 @@ from typing import Any, Self, cast
 
 from ollama_mcp.catalog import describe
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.endpoints import SHOW
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.names import is_name
-from ollama_mcp.wire import ModelInfo, RunningModel, ShowRequest, ShowResponse
+from ollama_mcp.ollama.api_models import ModelInfo, RunningModel, ShowRequest, ShowResponse
+from ollama_mcp.ollama.endpoints import SHOW
+from ollama_mcp.ollama.model_names import is_name
 
 
 @dataclass(frozen=True)

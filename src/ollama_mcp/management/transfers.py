@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ollama_mcp.catalog import Model
-from ollama_mcp.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.errors import (
     Forbidden,
     InvalidArgument,
@@ -28,12 +27,13 @@ from ollama_mcp.management.confirmation import Confirmation, Question, keep_othe
 from ollama_mcp.management.creation import Creation
 from ollama_mcp.management.files import ModelFile, send
 from ollama_mcp.management.layers import Layers, Meter
-from ollama_mcp.names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
-from ollama_mcp.options import Options
+from ollama_mcp.ollama.api_models import CreateRequest, GenerateRequest, ModelInfo, ProgressLine, PullRequest
+from ollama_mcp.ollama.endpoints import CREATE, PULL, PUSH, Stream
+from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
+from ollama_mcp.ollama.options import Options
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reply import Reply
-from ollama_mcp.wire import CreateRequest, GenerateRequest, ModelInfo, ProgressLine, PullRequest
 
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""

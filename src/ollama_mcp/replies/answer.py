@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.wire import ToolCall
+from ollama_mcp.ollama.api_models import ToolCall
 
 
 class _Numbers:

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ollama_mcp.endpoints import CHAT, GENERATE, Stream
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.limits import (
     USUAL,
@@ -23,10 +22,11 @@ from ollama_mcp.limits import (
     check_text,
     check_tools,
 )
-from ollama_mcp.options import Options, parse_options
-from ollama_mcp.parameters import check_image, check_kind, parse_keep_alive, parse_think
+from ollama_mcp.ollama.api_models import ChatRequest, GenerateRequest, Message
+from ollama_mcp.ollama.endpoints import CHAT, GENERATE, Stream
+from ollama_mcp.ollama.options import Options, parse_options
+from ollama_mcp.ollama.parameters import check_image, check_kind, parse_keep_alive, parse_think
 from ollama_mcp.settings import ModelDefaults
-from ollama_mcp.wire import ChatRequest, GenerateRequest, Message
 
 GenerationRequest = ChatRequest | GenerateRequest
 

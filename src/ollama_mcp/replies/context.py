@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from ollama_mcp.errors import ContextOverflow, Upstream
-from ollama_mcp.names import canonical
+from ollama_mcp.ollama.model_names import canonical
 
 _ANSWER_ROOM = 1024
 """Tokens kept for an answer whose length nobody limited."""

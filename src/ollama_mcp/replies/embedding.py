@@ -11,7 +11,6 @@ from itertools import zip_longest
 from typing import Any, get_args
 
 from ollama_mcp.catalog import Choice
-from ollama_mcp.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.errors import (
     BadUpstream,
     ContextOverflow,
@@ -21,15 +20,16 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.limits import USUAL, Limits, check_texts
-from ollama_mcp.options import Options
-from ollama_mcp.parameters import check_kind
+from ollama_mcp.ollama.api_models import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
+from ollama_mcp.ollama.endpoints import EMBED, EMBEDDINGS
+from ollama_mcp.ollama.options import Options
+from ollama_mcp.ollama.parameters import check_kind
 from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.context import Need
 from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.prefixes import Prefixes, prefixes_of
 from ollama_mcp.replies.reply import Reply, State
-from ollama_mcp.wire import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 
 BATCH = 32
 """Texts in one request: the server runs them one by one, so more gain nothing and risk more."""

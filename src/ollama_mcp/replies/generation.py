@@ -9,7 +9,8 @@ from typing import Any
 
 from ollama_mcp.catalog import Choice
 from ollama_mcp.errors import ContextOverflow, OllamaError
-from ollama_mcp.options import Options
+from ollama_mcp.ollama.api_models import ChatRequest, Chunk, Message, ToolCall
+from ollama_mcp.ollama.options import Options
 from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
 from ollama_mcp.replies.backend import OllamaBackend
@@ -25,7 +26,6 @@ from ollama_mcp.replies.reading import json_inside, printed_calls, without_think
 from ollama_mcp.replies.reply import Part, State
 from ollama_mcp.replies.schema import repair_request
 from ollama_mcp.replies.thinking import ThinkSplitter
-from ollama_mcp.wire import ChatRequest, Chunk, Message, ToolCall
 
 _NS = 1e9
 _BLANK = " \t\r\n\f\v\u00a0\u200b\u2060\ufeff"

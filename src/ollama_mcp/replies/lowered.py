@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_mcp.limits import Limits, setting_of
-from ollama_mcp.options import Options
-from ollama_mcp.parameters import keep_alive_seconds
+from ollama_mcp.ollama.api_models import KeepAlive
+from ollama_mcp.ollama.options import Options
+from ollama_mcp.ollama.parameters import keep_alive_seconds
 from ollama_mcp.replies.asks import GenerationRequest
 from ollama_mcp.settings import ModelDefaults, Settings
-from ollama_mcp.wire import KeepAlive
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from ollama_mcp.client.failures import broken_call
-from ollama_mcp.wire import ToolCall, ToolFunction
+from ollama_mcp.ollama.api_models import ToolCall, ToolFunction
 
 # --- thinking ------------------------------------------------------------------------------------
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ollama_mcp.guards import Rate
-from ollama_mcp.host import Host, parse_host
 from ollama_mcp.limits import USUAL, Limits
 from ollama_mcp.listening import AllowedHost, Origin
-from ollama_mcp.names import DEFAULT_REGISTRY, canonical
-from ollama_mcp.parameters import KeepAlive
-from ollama_mcp.wire import Think
+from ollama_mcp.ollama.api_models import Think
+from ollama_mcp.ollama.hosts import Host, parse_host
+from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical
+from ollama_mcp.ollama.parameters import KeepAlive
 
 
 class SettingsError(Exception):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
-from ollama_mcp.host import parse_host
 from ollama_mcp.limits import USUAL, Limits, setting_of, shown_size
-from ollama_mcp.names import DEFAULT_REGISTRY
-from ollama_mcp.parameters import parse_keep_alive, parse_think
+from ollama_mcp.ollama.hosts import parse_host
+from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY
+from ollama_mcp.ollama.parameters import parse_keep_alive, parse_think
 from ollama_mcp.settings.values import (
     read_allowed_hosts,
     read_allowed_origins,

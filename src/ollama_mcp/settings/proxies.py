@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from ollama_mcp.host import Host
+from ollama_mcp.ollama.hosts import Host
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Proxy:
 def proxy_for(host: Host, environment: Mapping[str, str] | None = None) -> Proxy | None:
     """The proxy through which a server is reached; None where it is reached directly.
 
-    >>> from ollama_mcp.host import parse_host
+    >>> from ollama_mcp.ollama.hosts import parse_host
     >>> box = parse_host("http://gpu-box:11434")
     >>> proxy_for(box, {"ALL_PROXY": "socks5://127.0.0.1:9"}).variable
     'ALL_PROXY'

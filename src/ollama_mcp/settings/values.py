@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.guards import Rate, parse_rates
-from ollama_mcp.host import parse_host
 from ollama_mcp.listening import (
     AllowedHost,
     Origin,
@@ -19,9 +18,10 @@ from ollama_mcp.listening import (
     parse_allowed_origin,
     parse_bind,
 )
-from ollama_mcp.names import check_name, is_registry
-from ollama_mcp.options import parse_options
-from ollama_mcp.parameters import KeepAlive, parse_keep_alive
+from ollama_mcp.ollama.hosts import parse_host
+from ollama_mcp.ollama.model_names import check_name, is_registry
+from ollama_mcp.ollama.options import parse_options
+from ollama_mcp.ollama.parameters import KeepAlive, parse_keep_alive
 
 
 def read_text(value: Any) -> str:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Collection
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from ollama_mcp.host import Host, parse_host
+from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.testing.answers import End, How, Step
 from ollama_mcp.testing.expectations import expectations
 from ollama_mcp.testing.framing import BadFraming, Request, read_answer, whole_bytes

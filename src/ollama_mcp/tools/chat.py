@@ -9,7 +9,8 @@ from mcp.server.mcpserver import Context
 from pydantic import WithJsonSchema
 
 from ollama_mcp.app import App
-from ollama_mcp.options import Options as OllamaOptions
+from ollama_mcp.ollama.api_models import Message
+from ollama_mcp.ollama.options import Options as OllamaOptions
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import chat_ask, generate_ask
 from ollama_mcp.replies.comparing import Comparison
@@ -21,7 +22,6 @@ from ollama_mcp.tools.handles import stopped
 from ollama_mcp.tools.rendering import render
 from ollama_mcp.tools.results import words
 from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
-from ollama_mcp.wire import Message
 
 chat: Toolset = Toolset("chat")
 

@@ -17,7 +17,7 @@ from mcp.server.mcpserver import Context
 from ollama_mcp.app import App
 from ollama_mcp.errors import NotConfirmed, OllamaError
 from ollama_mcp.management import Confirmation
-from ollama_mcp.plain import clean_text
+from ollama_mcp.ollama.sanitize import clean_text
 from ollama_mcp.replies import InputRequired, Reply, StillRunning
 from ollama_mcp.replies.answer import Vectors
 from ollama_mcp.replies.progress import Send, Series, reported

@@ -16,7 +16,7 @@ from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed, example
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.management import Loaded, Unloaded
-from ollama_mcp.parameters import check_kind, parse_keep_alive
+from ollama_mcp.ollama.parameters import check_kind, parse_keep_alive
 from ollama_mcp.replies.overview import Status
 from ollama_mcp.tools.caller import is_anybody, principal
 from ollama_mcp.tools.following import answered

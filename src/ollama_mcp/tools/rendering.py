@@ -12,7 +12,7 @@ from typing import Any
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.plain import clean_text
+from ollama_mcp.ollama.sanitize import clean_text
 from ollama_mcp.tools.clients import Room
 
 REPLY = "ollama-mcp/reply"

@@ -12,7 +12,7 @@ from typing import Any, cast
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.plain import clean, clean_text
+from ollama_mcp.ollama.sanitize import clean, clean_text
 from ollama_mcp.replies.answer import Answer
 from ollama_mcp.tally import OK
 from ollama_mcp.tools.clients import Room

@@ -10,11 +10,11 @@ from mcp_types import CallToolResult
 from pydantic import BaseModel
 
 from ollama_mcp.guards import LineStatistics
+from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.replies import Reply
 from ollama_mcp.replies.overview import LATE, Status
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.tables import columns, size_of
-from ollama_mcp.wire import RunningModel
 
 _RECENT_S = 10
 _FOREVER_S = 100 * 365 * 24 * 3600

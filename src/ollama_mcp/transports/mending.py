@@ -8,7 +8,7 @@ import re
 
 import pydantic_core
 
-from ollama_mcp.plain import clean
+from ollama_mcp.ollama.sanitize import clean
 
 _PARTS = 250_000
 """Texts, commas and opening brackets in one message: more than any call

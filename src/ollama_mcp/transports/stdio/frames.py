@@ -30,7 +30,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from ollama_mcp.plain import clean, clean_text
+from ollama_mcp.ollama.sanitize import clean, clean_text
 from ollama_mcp.transports.mending import TOO_MANY_PARTS, has_too_many_parts
 from ollama_mcp.transports.stdio.lines import EDGE, Line, TooLong
 

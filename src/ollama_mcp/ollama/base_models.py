@@ -17,7 +17,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.plain import clean
+from ollama_mcp.ollama.sanitize import clean
 
 
 class _Body(BaseModel):

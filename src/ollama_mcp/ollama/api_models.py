@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import pydantic_core
 from pydantic import AliasChoices, BeforeValidator, Field
 
-from ollama_mcp.bodies import Line, Request, Response
-from ollama_mcp.options import Options as Options  # noqa: PLC0414 - public here, too
+from ollama_mcp.ollama.base_models import Line, Request, Response
+from ollama_mcp.ollama.options import Options as Options  # noqa: PLC0414 - public here, too
 
 
 def _no_boolean(value: Any) -> Any:

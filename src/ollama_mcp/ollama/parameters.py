@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.wire import KeepAlive, Think
+from ollama_mcp.ollama.api_models import KeepAlive, Think
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _DURATION = re.compile(rf"[+-]?(?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+\Z", re.ASCII)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from ollama_mcp import wire
-from ollama_mcp.bodies import Line, Request, Response, Upload
+from ollama_mcp.ollama import api_models as api
+from ollama_mcp.ollama.base_models import Line, Request, Response, Upload
 
 RequestT = TypeVar("RequestT", bound="Request | Upload | bytes | None")
 ResponseT = TypeVar("ResponseT", bound=Response)
@@ -51,31 +51,33 @@ class Stream(Generic[RequestT, LineT]):
     clock: Literal["idle", "transfer"] = "idle"
 
 
-def _transfer(path: str, request: type[RequestT]) -> Stream[RequestT, wire.ProgressLine]:
-    return Stream("POST", path, request, wire.ProgressLine, tells_in_stream=True, once=True, clock="transfer")
+def _transfer(path: str, request: type[RequestT]) -> Stream[RequestT, api.ProgressLine]:
+    return Stream("POST", path, request, api.ProgressLine, tells_in_stream=True, once=True, clock="transfer")
 
 
 Nothing: type[None] = type(None)
 
-ROOT = Call("GET", "/", Nothing, wire.Greeting)
-VERSION = Call("GET", "/api/version", Nothing, wire.Version)
-TAGS = Call("GET", "/api/tags", Nothing, wire.ModelList)
-PS = Call("GET", "/api/ps", Nothing, wire.RunningList)
-SHOW = Call("POST", "/api/show", wire.ShowRequest, wire.ShowResponse)
-CHAT = Stream("POST", "/api/chat", wire.ChatRequest, wire.ChatChunk)
-GENERATE = Stream("POST", "/api/generate", wire.GenerateRequest, wire.GenerateChunk)
-EMBED = Call("POST", "/api/embed", wire.EmbedRequest, wire.EmbedResponse, loads_model=True)
+ROOT = Call("GET", "/", Nothing, api.Greeting)
+VERSION = Call("GET", "/api/version", Nothing, api.Version)
+TAGS = Call("GET", "/api/tags", Nothing, api.ModelList)
+PS = Call("GET", "/api/ps", Nothing, api.RunningList)
+SHOW = Call("POST", "/api/show", api.ShowRequest, api.ShowResponse)
+CHAT = Stream("POST", "/api/chat", api.ChatRequest, api.ChatChunk)
+GENERATE = Stream("POST", "/api/generate", api.GenerateRequest, api.GenerateChunk)
+EMBED = Call("POST", "/api/embed", api.EmbedRequest, api.EmbedResponse, loads_model=True)
 EMBEDDINGS = Call(
-    "POST", "/api/embeddings", wire.LegacyEmbeddingsRequest, wire.LegacyEmbeddingsResponse, loads_model=True
+    "POST",
+    "/api/embeddings",
+    api.LegacyEmbeddingsRequest,
+    api.LegacyEmbeddingsResponse,
+    loads_model=True,
 )
-PULL = _transfer("/api/pull", wire.PullRequest)
-PUSH = _transfer("/api/push", wire.PullRequest)
-CREATE = _transfer("/api/create", wire.CreateRequest)
-COPY = Call("POST", "/api/copy", wire.CopyRequest, wire.Done, once=True)
-DELETE = Call("DELETE", "/api/delete", wire.DeleteRequest, wire.Done, once=True)
-BLOB_EXISTS = Call("HEAD", "/api/blobs/{digest}", Nothing, wire.Done)
-BLOB_UPLOAD: Call[Upload | bytes, wire.Done] = Call(
-    "POST", "/api/blobs/{digest}", bytes, wire.Done, once=True
-)
-WEB_SEARCH = Call("POST", "/api/web_search", wire.WebSearchRequest, wire.WebSearchResponse, cloud=True)
-WEB_FETCH = Call("POST", "/api/web_fetch", wire.WebFetchRequest, wire.WebFetchResponse, cloud=True)
+PULL = _transfer("/api/pull", api.PullRequest)
+PUSH = _transfer("/api/push", api.PullRequest)
+CREATE = _transfer("/api/create", api.CreateRequest)
+COPY = Call("POST", "/api/copy", api.CopyRequest, api.Done, once=True)
+DELETE = Call("DELETE", "/api/delete", api.DeleteRequest, api.Done, once=True)
+BLOB_EXISTS = Call("HEAD", "/api/blobs/{digest}", Nothing, api.Done)
+BLOB_UPLOAD: Call[Upload | bytes, api.Done] = Call("POST", "/api/blobs/{digest}", bytes, api.Done, once=True)
+WEB_SEARCH = Call("POST", "/api/web_search", api.WebSearchRequest, api.WebSearchResponse, cloud=True)
+WEB_FETCH = Call("POST", "/api/web_fetch", api.WebFetchRequest, api.WebFetchResponse, cloud=True)
