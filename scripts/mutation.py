@@ -31,8 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A group: the modules that are mutated, and the tests that have to notice.
 GROUPS = {
     "ndjson": ("ollama/ndjson", "rings/test_ndjson"),
-    "rate": ("guards/rate", "rings/test_guards"),
-    "gate": ("guards/gate", "rings/test_gate_words rings/test_gate"),
+    "rate": ("jobs/rate_limit", "rings/test_guards"),
+    "gate": ("jobs/model_queue", "rings/test_gate_words rings/test_gate"),
     "errors": ("errors", "rings/test_errors rings/test_scrub"),
     "host": ("ollama/hosts", "rings/test_host"),
     "listening": ("listening", "rings/test_listening"),
@@ -41,14 +41,14 @@ GROUPS = {
         "management/confirmation",
         "management/test_confirmation management/test_asked management/test_shelf",
     ),
-    "reply": ("replies/reply", "replies/test_status_line replies/test_registry replies/test_reply"),
-    "kept": ("replies/kept", "replies/test_kept replies/test_registry"),
-    "registry": ("replies/registry", "replies/test_found replies/test_registry replies/test_reply"),
+    "reply": ("jobs/job", "replies/test_status_line replies/test_registry replies/test_reply"),
+    "kept": ("jobs/store", "replies/test_kept replies/test_registry"),
+    "registry": ("jobs/store", "replies/test_found replies/test_registry replies/test_reply"),
     "answer": (
-        "replies/answer",
+        "jobs/answers",
         "replies/test_answer replies/test_reply replies/test_thinking replies/test_context",
     ),
-    "progress": ("replies/progress", "replies/test_progress"),
+    "progress": ("jobs/progress", "replies/test_progress"),
     "growing": ("replies/growing", "replies/test_context replies/test_embedding"),
     "context": ("replies/context", "replies/test_context replies/test_embedding"),
     "generation": (

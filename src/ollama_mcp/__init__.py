@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ollama_mcp.app import App as App
     from ollama_mcp.client import OllamaClient as OllamaClient
     from ollama_mcp.errors import OllamaError as OllamaError
-    from ollama_mcp.replies.reply import StillRunning as StillRunning
+    from ollama_mcp.jobs.job import StillRunning as StillRunning
     from ollama_mcp.server import create_server as create_server
     from ollama_mcp.server import offer as offer
     from ollama_mcp.server import register as register
@@ -58,7 +58,7 @@ _ROOMS = {
     "OllamaClient": "client",
     "OllamaError": "errors",
     "Settings": "settings",
-    "StillRunning": "replies.reply",
+    "StillRunning": "jobs.job",
     "complete_models": "tools.completion",
     "create_server": "server",
     "http_app": "transports.http",

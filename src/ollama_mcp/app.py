@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.files.mapping import Mapper
-from ollama_mcp.guards import Gate, RateLimit
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.jobs.call_stats import Tally
+from ollama_mcp.jobs.model_queue import Gate
+from ollama_mcp.jobs.per_loop import PerLoop
+from ollama_mcp.jobs.rate_limit import RateLimit
+from ollama_mcp.jobs.store import Replies, Retention
 from ollama_mcp.management.installed import InstalledNames
 from ollama_mcp.management.shelf import Shelf
 from ollama_mcp.management.transfers import Transfers
 from ollama_mcp.management.warming import Warmer
-from ollama_mcp.replies import Replies, Retention
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.comparing import Comparer
 from ollama_mcp.replies.embedding import Embedder
@@ -26,7 +28,6 @@ from ollama_mcp.replies.overview import Overview
 from ollama_mcp.replies.ranking import Ranker
 from ollama_mcp.replies.web import Web
 from ollama_mcp.settings import Settings, own
-from ollama_mcp.tally import Tally
 
 if TYPE_CHECKING:
     import httpx

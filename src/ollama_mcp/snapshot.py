@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import is_missing
 from ollama_mcp.errors import NotOllama
-from ollama_mcp.loops import Shared
+from ollama_mcp.jobs.per_loop import Shared
 from ollama_mcp.ollama.api_models import ModelInfo, RunningModel
 from ollama_mcp.ollama.base_models import Response
 from ollama_mcp.ollama.endpoints import PS, TAGS, VERSION, Call

@@ -16,9 +16,9 @@ from ollama_mcp.errors import (
     UnknownOption,
     Upstream,
 )
+from ollama_mcp.jobs.job import State
 from ollama_mcp.limits import Limits
 from ollama_mcp.management import Confirmation, creation
-from ollama_mcp.replies import State
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio

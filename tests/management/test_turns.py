@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import ModelNotFound, NotConfirmed
+from ollama_mcp.jobs.job import Reply
 from ollama_mcp.management import Confirmation, creation
-from ollama_mcp.replies import Reply
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio

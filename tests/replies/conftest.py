@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ollama_mcp.app import App
+from ollama_mcp.jobs.job import Reply
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.replies import Reply
 from ollama_mcp.replies.asks import chat_ask, generate_ask
 from ollama_mcp.replies.embedding import EmbeddingAsk
 from ollama_mcp.settings import Backend, Settings

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ollama_mcp.jobs.answers import Answer, EmbeddingStats, Stats, Vectors
 from ollama_mcp.ollama.api_models import ToolCall
-from ollama_mcp.replies.answer import Answer, EmbeddingStats, Stats, Vectors
 
 
 def test_an_answer_is_its_text_with_what_belongs_to_it():

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument, ModelNotFound
-from ollama_mcp.replies import State
+from ollama_mcp.jobs.job import State
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.replies.comparing import Compared, Comparer, Comparison
 from ollama_mcp.testing import Model, Script

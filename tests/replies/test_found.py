@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ollama_mcp.errors import Timeout, UnknownHandle
-from ollama_mcp.replies import Replies, Reply, Retention, State
-from ollama_mcp.replies.answer import Answer, EmbeddingStats, Stats, Unfinished, Vectors
+from ollama_mcp.jobs.answers import Answer, EmbeddingStats, Stats, Unfinished, Vectors
+from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.store import Replies, Retention
 
 MINUTE = 60.0
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_mcp.replies.kept import Kept, Retention
-from ollama_mcp.replies.reply import Reply, State
+from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.store import Kept, Retention
 
 
 def ended(principal: str = "", size: int = 1) -> Reply[Any]:

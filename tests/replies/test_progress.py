@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from ollama_mcp.errors import StreamBroken, Unreachable
+from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.progress import reported
+from ollama_mcp.jobs.store import Replies
 from ollama_mcp.management.layers import Meter
 from ollama_mcp.ollama.api_models import ProgressLine
-from ollama_mcp.replies import Replies, Reply, State
-from ollama_mcp.replies.progress import reported
 
 EPS = 1e-6
 

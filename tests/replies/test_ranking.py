@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.replies import Reply
+from ollama_mcp.jobs.job import Reply
 from ollama_mcp.replies.embedding import EmbeddingAsk
 from ollama_mcp.replies.ranking import Ranked, Ranker, Ranking
 from ollama_mcp.settings import ModelDefaults

@@ -10,9 +10,10 @@ from functools import partial
 import pytest
 
 from ollama_mcp.errors import Cancelled, OllamaError, StreamBroken, Timeout, UnknownHandle, Upstream
+from ollama_mcp.jobs.answers import Answer, EmbeddingStats, Stats, Unfinished, Vectors
+from ollama_mcp.jobs.job import Reply, State, StillRunning
+from ollama_mcp.jobs.store import Replies, Retention
 from ollama_mcp.ollama.api_models import ToolCall
-from ollama_mcp.replies import Replies, Reply, Retention, State, StillRunning
-from ollama_mcp.replies.answer import Answer, EmbeddingStats, Stats, Unfinished, Vectors
 from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.testing import Script
 

@@ -17,8 +17,9 @@ from ollama_mcp.errors import (
     Unreachable,
     Upstream,
 )
+from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.store import Replies
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.replies import Replies, Reply, State
 from ollama_mcp.settings import Backend, Clocks, ModelDefaults
 from ollama_mcp.testing import FakeOllama, Model, Script
 

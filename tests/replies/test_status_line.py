@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ollama_mcp.errors import Cancelled, StreamBroken, Upstream
-from ollama_mcp.guards import TRANSFERS
-from ollama_mcp.replies import Replies, Reply, State, StillRunning
-from ollama_mcp.replies.answer import Unfinished
-from ollama_mcp.replies.reply import ordinal
+from ollama_mcp.jobs.answers import Unfinished
+from ollama_mcp.jobs.job import Reply, State, StillRunning, ordinal
+from ollama_mcp.jobs.model_queue import TRANSFERS
+from ollama_mcp.jobs.store import Replies
 
 
 async def written(reply: Reply[Any], tokens: int, pause: float = 1.0, state: State = State.WRITING) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import Busy
-from ollama_mcp.guards import Gate, Ticket
+from ollama_mcp.jobs.model_queue import Gate, Ticket
 
 MODEL = "qwen3:8b"
 
@@ -202,7 +202,7 @@ def test_statistics_cannot_be_changed(gate, virtually):
 
 
 def test_models_where_nothing_runs_are_forgotten_once_there_are_too_many(gate, virtually, monkeypatch):
-    monkeypatch.setattr("ollama_mcp.guards.gate._MOST_LINES", 10)
+    monkeypatch.setattr("ollama_mcp.jobs.model_queue._MOST_LINES", 10)
 
     async def run() -> None:
         one = gate(1, 0)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ollama_mcp.errors import Busy
-from ollama_mcp.guards import TRANSFERS, Gate, LineStatistics, Ticket
+from ollama_mcp.jobs.model_queue import TRANSFERS, Gate, LineStatistics, Ticket
 
 
 def made(parallel: int = 1, queue: int = 64) -> Gate:

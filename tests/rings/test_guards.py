@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import RateLimited
-from ollama_mcp.guards import Rate, RateLimit, parse_rates, written
+from ollama_mcp.jobs.rate_limit import Rate, RateLimit, parse_rates, written
 
 
 class Clock:
@@ -79,7 +79,7 @@ def test_a_caller_who_is_not_named_is_the_one_without_a_name(clock):
 
 
 def test_what_is_owed_no_more_is_forgotten(clock, monkeypatch):
-    monkeypatch.setattr("ollama_mcp.guards.rate._MOST_REMEMBERED", 10)
+    monkeypatch.setattr("ollama_mcp.jobs.rate_limit._MOST_REMEMBERED", 10)
     limit = RateLimit(parse_rates("1/s"), 1, clock)
     for caller in range(100):
         limit.admit("ollama_chat", str(caller))
@@ -88,7 +88,7 @@ def test_what_is_owed_no_more_is_forgotten(clock, monkeypatch):
 
 
 def test_however_many_callers_there_are_those_remembered_are_bounded(clock, monkeypatch):
-    monkeypatch.setattr("ollama_mcp.guards.rate._MOST_REMEMBERED", 2000)
+    monkeypatch.setattr("ollama_mcp.jobs.rate_limit._MOST_REMEMBERED", 2000)
     limit = RateLimit(parse_rates("1/h, ollama_chat=1/h"), 1, clock)
     for caller in range(10_000):
         limit.admit("ollama_chat", str(caller))

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InternalError, Upstream
-from ollama_mcp.loops import Background, PerLoop, Shared
+from ollama_mcp.jobs.per_loop import Background, PerLoop, Shared
 
 pytestmark = pytest.mark.anyio
 

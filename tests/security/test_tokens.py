@@ -11,7 +11,7 @@ import pytest
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 
-from ollama_mcp.guards import Rate, RateLimit
+from ollama_mcp.jobs.rate_limit import Rate, RateLimit
 from ollama_mcp.transports.http import callers, refusals
 
 ANNE, BERT = "Anne-has-this-token-of-32-characters", "0123456789-abcdef-BERTs-token-is-this"

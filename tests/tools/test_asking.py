@@ -14,7 +14,7 @@ from mcp_types import ElicitResult
 
 from ollama_mcp import App, create_server
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.replies import InputRequired, Reply
+from ollama_mcp.jobs.job import InputRequired, Reply
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult
 
-from ollama_mcp.replies.kept import Retention
+from ollama_mcp.jobs.store import Retention
 from ollama_mcp.testing import Script
 
 REPLY = "ollama-mcp/reply"

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
-from ollama_mcp.replies import progress
+from ollama_mcp.jobs import progress
 from ollama_mcp.testing import Script
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
 from ollama_mcp import App, create_server
-from ollama_mcp.replies import Retention
+from ollama_mcp.jobs.store import Retention
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model, Script
 from ollama_mcp.tools.addresses import VECTORS

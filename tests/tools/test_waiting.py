@@ -10,7 +10,7 @@ from mcp.server.mcpserver import Context, MCPServer
 
 from ollama_mcp import App, ollama_chat, register
 from ollama_mcp.errors import StreamBroken
-from ollama_mcp.replies import StillRunning
+from ollama_mcp.jobs.job import StillRunning
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools.clients import CLIENTS, UNKNOWN, client_named

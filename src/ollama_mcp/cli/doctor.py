@@ -17,7 +17,7 @@ import anyio
 from ollama_mcp.app import App
 from ollama_mcp.catalog import Listed
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.guards import written
+from ollama_mcp.jobs.rate_limit import written
 from ollama_mcp.listening import Authority
 from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.replies.asks import chat_ask

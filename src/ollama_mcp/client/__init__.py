@@ -23,7 +23,7 @@ import anyio
 from ollama_mcp.client import failures
 from ollama_mcp.client.retry import Health, wait_before_next
 from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.ollama import api_models as api
 from ollama_mcp.ollama import endpoints
 from ollama_mcp.ollama.base_models import Line, Request, Response, Upload

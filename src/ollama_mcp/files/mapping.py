@@ -21,10 +21,10 @@ from ollama_mcp.files.attaching import attached
 from ollama_mcp.files.finding import find_files
 from ollama_mcp.files.paths import Place, told
 from ollama_mcp.files.reading import Content, read_file
-from ollama_mcp.replies.answer import Answer
+from ollama_mcp.jobs.answers import Answer
+from ollama_mcp.jobs.job import Reply, State
 from ollama_mcp.replies.asks import Ask, chat_ask
 from ollama_mcp.replies.generation import Generator
-from ollama_mcp.replies.reply import Reply, State
 from ollama_mcp.settings import Settings
 
 _TRIES = 10

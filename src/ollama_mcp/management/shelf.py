@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ollama_mcp.catalog import Model, named
 from ollama_mcp.errors import InvalidArgument, OllamaError
+from ollama_mcp.jobs.job import Reply
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others
 from ollama_mcp.management.summary import InMemory, Summary, summary
 from ollama_mcp.ollama.api_models import (
@@ -25,7 +26,6 @@ from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.lowered import ceilings, lowered
-from ollama_mcp.replies.reply import Reply
 
 _LOADER = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
 """Options that a model is loaded with: others than those of the next call would load it anew."""

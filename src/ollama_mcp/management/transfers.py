@@ -20,8 +20,9 @@ from ollama_mcp.errors import (
     Timeout,
     Truncated,
 )
-from ollama_mcp.guards import TRANSFERS
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.jobs.job import Reply
+from ollama_mcp.jobs.model_queue import TRANSFERS
+from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.management.amounts import part_told
 from ollama_mcp.management.confirmation import Confirmation, Question, keep_others, meant
 from ollama_mcp.management.creation import Creation
@@ -33,7 +34,6 @@ from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical, check_nam
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.lowered import ceilings, lowered
-from ollama_mcp.replies.reply import Reply
 
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""

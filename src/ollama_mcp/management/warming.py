@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.jobs.per_loop import PerLoop
+from ollama_mcp.jobs.store import Replies
 from ollama_mcp.management.shelf import Shelf
-from ollama_mcp.replies import Replies
 
 PAUSE_S = 0.2
 """Seconds before the first load: the answer in which it was begun has left by then."""

@@ -7,7 +7,7 @@ from typing import Self
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.guards import Gate
+from ollama_mcp.jobs.model_queue import Gate
 from ollama_mcp.replies.context import Windows
 from ollama_mcp.settings import Settings
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from ollama_mcp.catalog import Catalog
 from ollama_mcp.errors import CallerError, InvalidArgument, OllamaError
-from ollama_mcp.replies.answer import Answer
+from ollama_mcp.jobs.answers import Answer
+from ollama_mcp.jobs.job import Part, Reply
 from ollama_mcp.replies.asks import Ask
 from ollama_mcp.replies.generation import Generator
-from ollama_mcp.replies.reply import Part, Reply
 
 _MOST = 8
 

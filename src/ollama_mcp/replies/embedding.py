@@ -19,17 +19,17 @@ from ollama_mcp.errors import (
     OllamaError,
     Upstream,
 )
+from ollama_mcp.jobs.answers import EmbeddingStats, Form, Vectors
+from ollama_mcp.jobs.job import Reply, State
 from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.ollama.api_models import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 from ollama_mcp.ollama.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.ollama.parameters import check_kind
-from ollama_mcp.replies.answer import EmbeddingStats, Form, Vectors
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.context import Need
 from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.prefixes import Prefixes, prefixes_of
-from ollama_mcp.replies.reply import Reply, State
 
 BATCH = 32
 """Texts in one request: the server runs them one by one, so more gain nothing and risk more."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from ollama_mcp.catalog import Choice
 from ollama_mcp.errors import ContextOverflow, OllamaError
+from ollama_mcp.jobs.answers import Answer, Stats
+from ollama_mcp.jobs.job import Part, State
 from ollama_mcp.ollama.api_models import ChatRequest, Chunk, Message, ToolCall
 from ollama_mcp.ollama.options import Options
-from ollama_mcp.replies.answer import Answer, Stats
 from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
 from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.context import (
@@ -23,7 +24,6 @@ from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.judge import Judge
 from ollama_mcp.replies.lowered import ceilings, lowered
 from ollama_mcp.replies.reading import json_inside, printed_calls, without_thinking
-from ollama_mcp.replies.reply import Part, State
 from ollama_mcp.replies.schema import repair_request
 from ollama_mcp.replies.thinking import ThinkSplitter
 

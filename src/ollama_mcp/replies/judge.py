@@ -20,7 +20,7 @@ from typing import Any, cast
 import anyio
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.replies.schema import check_schema, violations
 
 _LIMIT_S = 5.0

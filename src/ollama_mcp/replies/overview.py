@@ -14,13 +14,13 @@ import anyio
 
 from ollama_mcp.client.failures import clock_ran_out
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.guards import TRANSFERS, LineStatistics
-from ollama_mcp.loops import Background
+from ollama_mcp.jobs.job import Reply
+from ollama_mcp.jobs.model_queue import TRANSFERS, LineStatistics
+from ollama_mcp.jobs.per_loop import Background
+from ollama_mcp.jobs.store import Replies
 from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.replies.backend import OllamaBackend
-from ollama_mcp.replies.registry import Replies
-from ollama_mcp.replies.reply import Reply
 
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""

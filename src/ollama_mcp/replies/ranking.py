@@ -10,9 +10,9 @@ from typing import Any
 import anyio.to_thread
 
 from ollama_mcp.errors import InvalidArgument, Upstream
-from ollama_mcp.replies.answer import EmbeddingStats, Vectors
+from ollama_mcp.jobs.answers import EmbeddingStats, Vectors
+from ollama_mcp.jobs.job import Reply
 from ollama_mcp.replies.embedding import Embedder, EmbeddingAsk, similarity
-from ollama_mcp.replies.reply import Reply
 
 _MANY = 100_000
 """Numbers that are worked through on the event loop; more would hold everybody else up."""

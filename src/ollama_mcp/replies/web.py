@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError
+from ollama_mcp.jobs.job import Reply, State
 from ollama_mcp.ollama.api_models import WebFetchRequest, WebSearchRequest
 from ollama_mcp.ollama.endpoints import WEB_FETCH, WEB_SEARCH
 from ollama_mcp.ollama.hosts import is_public, parse_host
 from ollama_mcp.ollama.sanitize import visible
-from ollama_mcp.replies.reply import Reply, State
 
 MOST_RESULTS = 10
 """What the service gives at most."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ollama_mcp.guards import Rate
+from ollama_mcp.jobs.rate_limit import Rate
 from ollama_mcp.limits import USUAL, Limits
 from ollama_mcp.listening import AllowedHost, Origin
 from ollama_mcp.ollama.api_models import Think

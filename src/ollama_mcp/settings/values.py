@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.guards import Rate, parse_rates
+from ollama_mcp.jobs.rate_limit import Rate, parse_rates
 from ollama_mcp.listening import (
     AllowedHost,
     Origin,

@@ -19,8 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import NotConfirmed, OllamaError, UnknownHandle
-from ollama_mcp.replies import Reply
-from ollama_mcp.replies.reply import Question
+from ollama_mcp.jobs.job import Question, Reply
 from ollama_mcp.tools.caller import principal
 
 

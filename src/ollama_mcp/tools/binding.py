@@ -17,9 +17,9 @@ from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import ARGUMENTS, InternalError, OllamaError
-from ollama_mcp.replies import InputRequired, StillRunning
+from ollama_mcp.jobs.call_stats import Tally
+from ollama_mcp.jobs.job import InputRequired, StillRunning
 from ollama_mcp.settings import Settings
-from ollama_mcp.tally import Tally
 from ollama_mcp.tools.arguments import ArgumentCheck
 from ollama_mcp.tools.asking import input_required
 from ollama_mcp.tools.caller import caller_of, principal

@@ -9,9 +9,9 @@ from mcp.server.mcpserver import Context
 from pydantic import WithJsonSchema
 
 from ollama_mcp.app import App
+from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.ollama.api_models import Message
 from ollama_mcp.ollama.options import Options as OllamaOptions
-from ollama_mcp.replies.answer import Answer
 from ollama_mcp.replies.asks import chat_ask, generate_ask
 from ollama_mcp.replies.comparing import Comparison
 from ollama_mcp.tools.attaching import with_files

@@ -10,7 +10,7 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult
 
 from ollama_mcp.app import App
-from ollama_mcp.replies.answer import Form, Vectors
+from ollama_mcp.jobs.answers import Form, Vectors
 from ollama_mcp.replies.embedding import embedding_ask
 from ollama_mcp.replies.ranking import Ranking
 from ollama_mcp.tools.compared import RankReport, ranking_report

@@ -16,12 +16,11 @@ from mcp.server.mcpserver import Context
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import NotConfirmed, OllamaError
+from ollama_mcp.jobs.answers import Vectors
+from ollama_mcp.jobs.job import InputRequired, Question, Reply, StillRunning
+from ollama_mcp.jobs.progress import Send, Series, reported
 from ollama_mcp.management import Confirmation
 from ollama_mcp.ollama.sanitize import clean_text
-from ollama_mcp.replies import InputRequired, Reply, StillRunning
-from ollama_mcp.replies.answer import Vectors
-from ollama_mcp.replies.progress import Send, Series, reported
-from ollama_mcp.replies.reply import Question
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.addresses import vectors_uri
 from ollama_mcp.tools.asking import can_ask, elicit, resumed, take_answer

@@ -14,8 +14,8 @@ from typing import Any
 from mcp_types import CallToolResult
 
 from ollama_mcp.errors import Cancelled, OllamaError
-from ollama_mcp.replies import Reply, StillRunning
-from ollama_mcp.replies.answer import Unfinished
+from ollama_mcp.jobs.answers import Unfinished
+from ollama_mcp.jobs.job import Reply, StillRunning
 from ollama_mcp.tools.rendering import REPLY, page_of, render, text_page
 from ollama_mcp.tools.results import failure, said
 

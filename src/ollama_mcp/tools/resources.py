@@ -15,8 +15,8 @@ from pydantic_core import to_json
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import InvalidArgument, ModelNotFound, OllamaError, UnknownHandle
+from ollama_mcp.jobs.answers import Vectors
 from ollama_mcp.ollama.sanitize import clean, clean_text
-from ollama_mcp.replies.answer import Vectors
 from ollama_mcp.tools import AT_ONCE
 from ollama_mcp.tools.addresses import JSON, VECTORS, PublishedTemplate, template
 from ollama_mcp.tools.binding import internal

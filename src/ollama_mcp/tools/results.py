@@ -12,9 +12,9 @@ from typing import Any, cast
 from mcp_types import CallToolResult, TextContent
 
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.jobs.answers import Answer
+from ollama_mcp.jobs.call_stats import OK
 from ollama_mcp.ollama.sanitize import clean, clean_text
-from ollama_mcp.replies.answer import Answer
-from ollama_mcp.tally import OK
 from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.rendering import fits, page_of, render, text_page
 

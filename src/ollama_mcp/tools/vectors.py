@@ -9,7 +9,7 @@ from typing import Any
 from mcp_types import CallToolResult
 from pydantic import BaseModel
 
-from ollama_mcp.replies.answer import MOST_NUMBERS, Vectors
+from ollama_mcp.jobs.answers import MOST_NUMBERS, Vectors
 from ollama_mcp.replies.embedding import similarity
 from ollama_mcp.tools.rendering import render
 from ollama_mcp.tools.results import NOTES, STATS, facts

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.errors import RateLimited
-from ollama_mcp.guards import RateLimit
+from ollama_mcp.jobs.rate_limit import RateLimit
 from ollama_mcp.tools.caller import WITHOUT_TOKEN
 from ollama_mcp.transports.http.refusals import logged, refusal
 

@@ -8,7 +8,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.responses import JSONResponse
 
 from ollama_mcp.errors import RateLimited
-from ollama_mcp.guards import Rate, RateLimit
+from ollama_mcp.jobs.rate_limit import Rate, RateLimit
 
 _log = logging.getLogger(__name__)
 _lines = RateLimit({"lines": Rate(6, 60.0)}, burst=6)

@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.replies.reply import Reply
+from ollama_mcp.jobs.job import Reply
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from ollama_mcp.errors import Busy
-from ollama_mcp.loops import PerLoop
+from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.ollama.model_names import canonical
 
 TRANSFERS = "(transfers)"

@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar, cast
 import anyio
 
 from ollama_mcp.errors import Cancelled, NotConfirmed, OllamaError, StreamBroken
-from ollama_mcp.guards import TRANSFERS, Ticket
-from ollama_mcp.loops import own_copy
-from ollama_mcp.replies.answer import Unfinished
+from ollama_mcp.jobs.answers import Unfinished
+from ollama_mcp.jobs.model_queue import TRANSFERS, Ticket
+from ollama_mcp.jobs.per_loop import own_copy
 
 T = TypeVar("T")
 
