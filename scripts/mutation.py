@@ -35,7 +35,7 @@ GROUPS = {
     "gate": ("jobs/model_queue", "rings/test_gate_words rings/test_gate"),
     "errors": ("errors", "rings/test_errors rings/test_scrub"),
     "host": ("ollama/hosts", "rings/test_host"),
-    "listening": ("listening", "rings/test_listening"),
+    "listening": ("settings/listening", "rings/test_listening"),
     "names": ("ollama/model_names", "rings/test_options management/test_names"),
     "confirmation": (
         "management/confirmation",

@@ -261,7 +261,7 @@ MAY_BLOCK = (
     # asyncio begins each child process on its event loop, and has no other way.
     ("asyncio/unix_events.py", {"_start"}),
     # Once, before anything is served; tests do it within their event loop.
-    ("ollama_mcp/settings/reading.py", {"load"}),
+    ("ollama_mcp/settings/loading.py", {"load"}),
     ("ollama_mcp/testing/recorder.py", {"__init__"}),
     ("ollama_mcp/testing/cassette.py", {"__init__"}),
     # The name that is to be served is looked up before anything is.

@@ -12,7 +12,7 @@ from ollama_mcp.errors import Forbidden, InvalidArgument, TooLarge
 from ollama_mcp.files import finding
 from ollama_mcp.files.finding import find_files
 from ollama_mcp.files.paths import Place
-from ollama_mcp.limits import USUAL, Limits
+from ollama_mcp.settings.limits import USUAL, Limits
 
 pytestmark = pytest.mark.skipif(
     os.name == "nt", reason="links and pipes want rights or do not exist on Windows"

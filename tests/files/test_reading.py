@@ -16,9 +16,9 @@ from ollama_mcp.errors import InvalidArgument, StorageError, TooLarge
 from ollama_mcp.files.attaching import attached
 from ollama_mcp.files.fence import fenced
 from ollama_mcp.files.reading import Content, read_file, read_files
-from ollama_mcp.limits import USUAL, Limits
 from ollama_mcp.ollama.sanitize import visible
 from ollama_mcp.replies.asks import chat_ask, generate_ask
+from ollama_mcp.settings.limits import USUAL, Limits
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ import pytest
 from mcp import Client
 
 from ollama_mcp.app import App
-from ollama_mcp.limits import Limits
 from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import Backend, Settings
+from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Exchange, FakeOllama
 
 pytestmark = pytest.mark.anyio

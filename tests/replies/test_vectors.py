@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import BadUpstream, ContextOverflow, InvalidArgument, TooLarge
-from ollama_mcp.limits import Limits
 from ollama_mcp.replies.embedding import BATCH, EmbeddingAsk, embedding_ask, similarity
 from ollama_mcp.settings import ModelDefaults
+from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from ollama_mcp.client import lane as lane_module
-from ollama_mcp.client.lane import Lane
+from ollama_mcp.client import pool as pool_module
+from ollama_mcp.client.pool import Lane
 from ollama_mcp.errors import Upstream
 from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import Backend
@@ -40,11 +40,11 @@ async def test_one_after_another_gets_the_same_pool(lane):
     [("", True), ("[::1]", True), ("localhost/ollama", True), ("gpu", False), ("https://localhost", False)],
 )
 def test_the_extra_speed_is_for_plain_http_on_this_machine(host, is_swift):
-    assert bool(lane_module._swift(Backend(host=parse_host(host), swift=True))) is is_swift
+    assert bool(pool_module._swift(Backend(host=parse_host(host), swift=True))) is is_swift
 
 
 def test_a_library_takes_httpx_unless_it_is_told_otherwise():
-    assert lane_module._swift(Backend()) is None
+    assert pool_module._swift(Backend()) is None
 
 
 async def test_two_at_once_never_share_one(lane):
@@ -81,7 +81,7 @@ async def test_pools_of_a_burst_are_closed_when_they_were_not_used_for_long(lane
     async with lane.pool("first_byte", GPU) as one, lane.pool("first_byte", GPU):
         pass
     later = time.monotonic() + 31
-    monkeypatch.setattr(lane_module, "time", SimpleNamespace(monotonic=lambda: later))
+    monkeypatch.setattr(pool_module, "time", SimpleNamespace(monotonic=lambda: later))
     kept = await taken(lane)
     assert kept is one  # the last that was given back
     pools = list(lane._pools)

@@ -114,7 +114,7 @@ def test_the_public_names_are_these():
 
 
 def test_help_of_the_package_is_true():
-    rows = re.findall(r"^    (ollama_mcp\.\w+) +(.+)$", ollama_mcp.__doc__, re.MULTILINE)
+    rows = re.findall(r"^    (ollama_mcp\.[\w.]+) +(.+)$", ollama_mcp.__doc__, re.MULTILINE)
     assert len(rows) == 5
     for module, what in rows:
         found = importlib.import_module(module)

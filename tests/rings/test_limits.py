@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, OllamaError, TooLarge
-from ollama_mcp.limits import (
+from ollama_mcp.ollama.api_models import Message, ToolCall, ToolFunction
+from ollama_mcp.ollama.parameters import keep_alive_seconds, parse_keep_alive
+from ollama_mcp.settings import FIELDS
+from ollama_mcp.settings.limits import (
     USUAL,
     Limits,
     check_calls,
@@ -23,9 +26,6 @@ from ollama_mcp.limits import (
     setting_of,
     shown_size,
 )
-from ollama_mcp.ollama.api_models import Message, ToolCall, ToolFunction
-from ollama_mcp.ollama.parameters import keep_alive_seconds, parse_keep_alive
-from ollama_mcp.settings import FIELDS
 
 MIB = 2**20
 

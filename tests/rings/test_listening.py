@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_mcp.listening import (
+from ollama_mcp.settings.listening import (
     AllowedHost,
     Authority,
     Names,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ollama_mcp.app import App
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.rate_limit import Rate
-from ollama_mcp.limits import Limits
 from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import FIELDS, Backend, Clocks, ModelDefaults, Settings, SettingsError, load
+from ollama_mcp.settings.limits import Limits
 
 SECRET = "hunter2-secret"
 VARIABLES = [field.variable for field in FIELDS]

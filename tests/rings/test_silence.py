@@ -5,7 +5,7 @@ import asyncio
 import anyio
 import pytest
 
-from ollama_mcp.client.connection import Silence
+from ollama_mcp.client.exchange import Silence
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
 SHORT = 0.02

@@ -3,7 +3,7 @@
 import pytest
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 
-from ollama_mcp.listening import Names
+from ollama_mcp.settings.listening import Names
 
 PORT, OTHER = "{port}", "{other}"
 OWN = [

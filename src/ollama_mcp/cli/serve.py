@@ -12,9 +12,9 @@ from typing import Any
 from mcp.server import MCPServer
 
 from ollama_mcp.app import App
-from ollama_mcp.listening import Authority
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import Settings
+from ollama_mcp.settings.listening import Authority
 from ollama_mcp.tools import AT_ONCE
 from ollama_mcp.transports.claiming import Wires
 from ollama_mcp.transports.stdio import run_stdio

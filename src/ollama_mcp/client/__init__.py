@@ -36,8 +36,8 @@ from ollama_mcp.settings.proxies import proxy_for
 if TYPE_CHECKING:
     import httpx
 
-    from ollama_mcp.client.connection import Answer
-    from ollama_mcp.client.lane import Between, Clock, Lane
+    from ollama_mcp.client.exchange import Answer
+    from ollama_mcp.client.pool import Between, Clock, Lane
 
 __all__ = ["OllamaClient"]
 
@@ -157,7 +157,7 @@ class OllamaClient:
         path: Mapping[str, str],
         clock: Clock,
     ) -> AsyncGenerator[Answer]:
-        from ollama_mcp.client import connection  # noqa: PLC0415 - see there
+        from ollama_mcp.client.exchange import exchange, new_request  # noqa: PLC0415 - it imports httpx
 
         asked = self._asked(body, endpoint)
         host = _CLOUD if asked.in_cloud else self.backend.host
@@ -172,10 +172,8 @@ class OllamaClient:
         @asynccontextmanager
         async def attempt() -> AsyncGenerator[Answer]:
             async with lane.pool(clock, host) as pool:
-                request = connection.new_request(
-                    pool, self.backend, clock, endpoint.method, url, content, headers
-                )
-                async with connection.exchange(pool, self.backend, clock, request, asked, between) as answer:
+                request = new_request(pool, self.backend, clock, endpoint.method, url, content, headers)
+                async with exchange(pool, self.backend, clock, request, asked, between) as answer:
                     await self._check_status(answer, asked)
                     yield answer
 
@@ -197,7 +195,7 @@ class OllamaClient:
             return said.encode("utf-8", "surrogateescape")
 
     def _new_lane(self) -> Lane:
-        from ollama_mcp.client.lane import Lane  # noqa: PLC0415 - imports httpx, at the first call
+        from ollama_mcp.client.pool import Lane  # noqa: PLC0415 - imports httpx, at the first call
 
         return Lane(self.backend, self._transport, self._http)
 

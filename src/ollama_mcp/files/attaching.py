@@ -8,9 +8,9 @@ from typing import Any
 
 from ollama_mcp.files.fence import fenced
 from ollama_mcp.files.reading import Content
-from ollama_mcp.limits import Limits, check_images
 from ollama_mcp.ollama.api_models import GenerateRequest, Message
 from ollama_mcp.replies.asks import Ask, GenerationRequest
+from ollama_mcp.settings.limits import Limits, check_images
 
 
 def attached(ask: Ask, contents: Sequence[Content], limits: Limits) -> Ask:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.files.paths import Place, place_of, readings
-from ollama_mcp.limits import Limits, check_length
+from ollama_mcp.settings.limits import Limits, check_length
 
 MOST_LOOKED_AT = 200_000
 """Names that one call looks through, each as often as a pattern of it does."""

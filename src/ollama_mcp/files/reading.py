@@ -15,9 +15,15 @@ import anyio.to_thread
 from ollama_mcp.errors import InvalidArgument, OllamaError, StorageError
 from ollama_mcp.files.opening import open_place
 from ollama_mcp.files.paths import Place, place_of, told
-from ollama_mcp.limits import Limits, check_file_size, check_file_sizes, check_image_size, check_length
 from ollama_mcp.ollama.images import is_picture
 from ollama_mcp.ollama.sanitize import visible
+from ollama_mcp.settings.limits import (
+    Limits,
+    check_file_size,
+    check_file_sizes,
+    check_image_size,
+    check_length,
+)
 
 _HEAD = 512
 """Bytes by which a picture is known."""

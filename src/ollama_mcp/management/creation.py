@@ -14,11 +14,11 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.limits import USUAL, Limits, check_length, check_messages, check_options, check_text
 from ollama_mcp.management.files import ModelFile, model_file
 from ollama_mcp.ollama.api_models import CreateRequest, Message
 from ollama_mcp.ollama.model_names import check_name
 from ollama_mcp.ollama.options import parse_options
+from ollama_mcp.settings.limits import USUAL, Limits, check_length, check_messages, check_options, check_text
 
 _QUANTIZATION = re.compile(r"[A-Za-z0-9_]{1,16}\Z")
 _ROLES = ("system", "user", "assistant")

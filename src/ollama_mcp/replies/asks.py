@@ -10,7 +10,12 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.limits import (
+from ollama_mcp.ollama.api_models import ChatRequest, GenerateRequest, Message
+from ollama_mcp.ollama.endpoints import CHAT, GENERATE, Stream
+from ollama_mcp.ollama.options import Options, parse_options
+from ollama_mcp.ollama.parameters import check_image, check_kind, parse_keep_alive, parse_think
+from ollama_mcp.settings import ModelDefaults
+from ollama_mcp.settings.limits import (
     USUAL,
     Limits,
     check_calls,
@@ -22,11 +27,6 @@ from ollama_mcp.limits import (
     check_text,
     check_tools,
 )
-from ollama_mcp.ollama.api_models import ChatRequest, GenerateRequest, Message
-from ollama_mcp.ollama.endpoints import CHAT, GENERATE, Stream
-from ollama_mcp.ollama.options import Options, parse_options
-from ollama_mcp.ollama.parameters import check_image, check_kind, parse_keep_alive, parse_think
-from ollama_mcp.settings import ModelDefaults
 
 GenerationRequest = ChatRequest | GenerateRequest
 

@@ -21,7 +21,6 @@ from ollama_mcp.errors import (
 )
 from ollama_mcp.jobs.answers import EmbeddingStats, Form, Vectors
 from ollama_mcp.jobs.job import Reply, State
-from ollama_mcp.limits import USUAL, Limits, check_texts
 from ollama_mcp.ollama.api_models import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 from ollama_mcp.ollama.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.ollama.options import Options
@@ -30,6 +29,7 @@ from ollama_mcp.replies.backend import OllamaBackend
 from ollama_mcp.replies.context import Need
 from ollama_mcp.replies.growing import Attempt, Growing
 from ollama_mcp.replies.prefixes import Prefixes, prefixes_of
+from ollama_mcp.settings.limits import USUAL, Limits, check_texts
 
 BATCH = 32
 """Texts in one request: the server runs them one by one, so more gain nothing and risk more."""

@@ -6,9 +6,9 @@ named at once, with what is allowed. README's table of settings is generated fro
 
 from __future__ import annotations
 
-from ollama_mcp.settings.data import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
 from ollama_mcp.settings.fields import FIELDS, Field
-from ollama_mcp.settings.reading import load, own
+from ollama_mcp.settings.loading import load, own
+from ollama_mcp.settings.model import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
 
 __all__ = [
     "FIELDS",

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
-from ollama_mcp.limits import USUAL, Limits, setting_of, shown_size
 from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY
 from ollama_mcp.ollama.parameters import parse_keep_alive, parse_think
-from ollama_mcp.settings.values import (
+from ollama_mcp.settings.limits import USUAL, Limits, setting_of, shown_size
+from ollama_mcp.settings.readers import (
     read_allowed_hosts,
     read_allowed_origins,
     read_bind,

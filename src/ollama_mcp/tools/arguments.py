@@ -18,9 +18,9 @@ from types import UnionType
 from typing import Any, Literal, cast, get_args, get_origin
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.limits import USUAL, Limits, check_length
 from ollama_mcp.ollama.options import option_names
 from ollama_mcp.settings import Settings
+from ollama_mcp.settings.limits import USUAL, Limits, check_length
 from ollama_mcp.tools.toolset import Tool
 
 _INJECTED = frozenset({"wait_for_previous", "toolCallId", "sessionId"})

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from ollama_mcp.errors import TooLarge
 from ollama_mcp.files.fence import mark_for
-from ollama_mcp.limits import Limits, check_text
 from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.settings.limits import Limits, check_text
 
 NAMES = ("delegate", "summarise", "second_opinion", "commit_message")
 """Those of `add_prompts`, without a prefix."""

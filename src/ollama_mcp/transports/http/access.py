@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 
-from ollama_mcp.limits import USUAL
-from ollama_mcp.listening import AllowedHost, Authority, Names, is_loopback, parse_authority
 from ollama_mcp.settings import Http, Settings
+from ollama_mcp.settings.limits import USUAL
+from ollama_mcp.settings.listening import AllowedHost, Authority, Names, is_loopback, parse_authority
 from ollama_mcp.transports.http.tokens import StaticTokens, auth_settings_of, load_verifier
 
 

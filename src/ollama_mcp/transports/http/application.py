@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import Timeout
-from ollama_mcp.listening import Origin
+from ollama_mcp.settings.listening import Origin
 from ollama_mcp.transports.http.access import Access, access_of, refuse_strangers
 from ollama_mcp.transports.http.bodies import Bodies
 from ollama_mcp.transports.http.callers import requiring, with_callers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ollama_mcp.listening import is_loopback
+from ollama_mcp.settings.listening import is_loopback
 from ollama_mcp.transports.http.access import Access
 from ollama_mcp.transports.http.refusals import logged, refusal
 from ollama_mcp.transports.http.traffic import Traffic

@@ -16,7 +16,7 @@ import anyio
 import httpx
 
 from ollama_mcp.client import failures
-from ollama_mcp.client.lane import Between, Clock
+from ollama_mcp.client.pool import Between, Clock
 from ollama_mcp.errors import BadUpstream, OllamaError
 from ollama_mcp.settings import Backend
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.limits import Limits
 from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.model_names import is_name
-from ollama_mcp.settings.data import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
 from ollama_mcp.settings.fields import FIELDS, PER_MODEL, REMOVED, Field
-from ollama_mcp.settings.values import read_text
+from ollama_mcp.settings.limits import Limits
+from ollama_mcp.settings.model import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
+from ollama_mcp.settings.readers import read_text
 
 _log = logging.getLogger("ollama_mcp")
 

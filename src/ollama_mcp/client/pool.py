@@ -143,7 +143,7 @@ def _swift(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
     is_here = backend.host.is_loopback and backend.host.scheme == "http"
     if not backend.swift or not is_here or find_spec("aiohttp") is None:
         return None
-    from ollama_mcp.client.swift import SwiftTransport  # noqa: PLC0415 - an extra, and slow to import
+    from ollama_mcp.client.aiohttp_transport import SwiftTransport  # noqa: PLC0415 - an extra, and slow to import
 
     return {backend.host.url: SwiftTransport(_KEPT_S)}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ollama_mcp.jobs.rate_limit import Rate
-from ollama_mcp.limits import USUAL, Limits
-from ollama_mcp.listening import AllowedHost, Origin
 from ollama_mcp.ollama.api_models import Think
 from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical
 from ollama_mcp.ollama.parameters import KeepAlive
+from ollama_mcp.settings.limits import USUAL, Limits
+from ollama_mcp.settings.listening import AllowedHost, Origin
 
 
 class SettingsError(Exception):

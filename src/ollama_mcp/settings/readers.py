@@ -11,17 +11,17 @@ from typing import Any, cast
 
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.rate_limit import Rate, parse_rates
-from ollama_mcp.listening import (
+from ollama_mcp.ollama.hosts import parse_host
+from ollama_mcp.ollama.model_names import check_name, is_registry
+from ollama_mcp.ollama.options import parse_options
+from ollama_mcp.ollama.parameters import KeepAlive, parse_keep_alive
+from ollama_mcp.settings.listening import (
     AllowedHost,
     Origin,
     parse_allowed_host,
     parse_allowed_origin,
     parse_bind,
 )
-from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.ollama.model_names import check_name, is_registry
-from ollama_mcp.ollama.options import parse_options
-from ollama_mcp.ollama.parameters import KeepAlive, parse_keep_alive
 
 
 def read_text(value: Any) -> str:
