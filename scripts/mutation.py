@@ -38,7 +38,7 @@ GROUPS = {
     "listening": ("settings/listening", "rings/test_listening"),
     "names": ("ollama/model_names", "rings/test_options management/test_names"),
     "confirmation": (
-        "management/confirmation",
+        "services/confirmation",
         "management/test_confirmation management/test_asked management/test_shelf",
     ),
     "reply": ("jobs/job", "replies/test_status_line replies/test_registry replies/test_reply"),
@@ -49,22 +49,22 @@ GROUPS = {
         "replies/test_answer replies/test_reply replies/test_thinking replies/test_context",
     ),
     "progress": ("jobs/progress", "replies/test_progress"),
-    "growing": ("replies/growing", "replies/test_context replies/test_embedding"),
-    "context": ("replies/context", "replies/test_context replies/test_embedding"),
+    "growing": ("services/context_window_growth", "replies/test_context replies/test_embedding"),
+    "context": ("services/context_window", "replies/test_context replies/test_embedding"),
     "generation": (
-        "replies/generation",
+        "services/generation",
         (
             "replies/test_numbers replies/test_reply replies/test_context replies/test_schema "
             "replies/test_lowered"
         ),
     ),
-    "embedding": ("replies/embedding", "replies/test_vectors replies/test_embedding"),
-    "ranking": ("replies/ranking", "replies/test_ranking"),
-    "comparing": ("replies/comparing", "replies/test_comparing"),
-    "judge": ("replies/judge", "replies/test_judge replies/test_schema"),
-    "schema": ("replies/schema", "replies/test_schema"),
-    "thinking": ("replies/thinking", "replies/test_thinking"),
-    "lowered": ("replies/lowered", "replies/test_lowered"),
+    "embedding": ("services/embedding", "replies/test_vectors replies/test_embedding"),
+    "ranking": ("services/embedding", "replies/test_ranking"),
+    "comparing": ("services/compare", "replies/test_comparing"),
+    "judge": ("services/schema_check", "replies/test_judge replies/test_schema"),
+    "schema": ("services/schema", "replies/test_schema"),
+    "thinking": ("services/model_output", "replies/test_thinking"),
+    "lowered": ("services/clamp", "replies/test_lowered"),
 }
 
 

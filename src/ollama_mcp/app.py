@@ -7,26 +7,24 @@ from contextlib import asynccontextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.files.mapping import Mapper
 from ollama_mcp.jobs.call_stats import Tally
 from ollama_mcp.jobs.model_queue import Gate
 from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.jobs.rate_limit import RateLimit
 from ollama_mcp.jobs.store import Replies, Retention
-from ollama_mcp.management.installed import InstalledNames
-from ollama_mcp.management.shelf import Shelf
-from ollama_mcp.management.transfers import Transfers
-from ollama_mcp.management.warming import Warmer
-from ollama_mcp.replies.backend import OllamaBackend
-from ollama_mcp.replies.comparing import Comparer
-from ollama_mcp.replies.embedding import Embedder
-from ollama_mcp.replies.generation import Generator
-from ollama_mcp.replies.judge import Judge
-from ollama_mcp.replies.overview import Overview
-from ollama_mcp.replies.ranking import Ranker
-from ollama_mcp.replies.web import Web
+from ollama_mcp.services.backend import OllamaBackend
+from ollama_mcp.services.catalog import Catalog
+from ollama_mcp.services.compare import Comparer
+from ollama_mcp.services.embedding import Embedder, Ranker
+from ollama_mcp.services.files.batch import Mapper
+from ollama_mcp.services.generation import Generator
+from ollama_mcp.services.installed_names import InstalledNames
+from ollama_mcp.services.model_manager import Shelf, Warmer
+from ollama_mcp.services.schema_check import Judge
+from ollama_mcp.services.server_status import Overview
+from ollama_mcp.services.transfers import Transfers
+from ollama_mcp.services.web_search import Web
 from ollama_mcp.settings import Settings, own
 
 if TYPE_CHECKING:

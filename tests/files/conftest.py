@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ollama_mcp.app import App
-from ollama_mcp.files.mapping import Mapped, map_ask
 from ollama_mcp.jobs.job import Reply
+from ollama_mcp.services.files.batch import Mapped, map_ask
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, TooLarge
-from ollama_mcp.files import finding
-from ollama_mcp.files.finding import find_files
-from ollama_mcp.files.paths import Place
+from ollama_mcp.services.file_access import Place
+from ollama_mcp.services.files import batch
+from ollama_mcp.services.files.batch import find_files
 from ollama_mcp.settings.limits import USUAL, Limits
 
 pytestmark = pytest.mark.skipif(
@@ -106,13 +106,13 @@ def test_no_file_at_all_is_told_with_what_to_send(tree, patterns):
 def test_too_many_files_are_refused(tree, monkeypatch):
     with pytest.raises(TooLarge, match="OLLAMA_MCP_MAX_FILES"):
         names("**/*", root=tree, limits=Limits(files=3))
-    monkeypatch.setattr(finding, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(batch, "MOST_LOOKED_AT", 3)
     with pytest.raises(InvalidArgument, match="narrower"):
         names("**/*", root=tree)
 
 
 def test_many_patterns_together_look_at_no_more_than_one_may(tree, monkeypatch):
-    monkeypatch.setattr(finding, "MOST_LOOKED_AT", 60)
+    monkeypatch.setattr(batch, "MOST_LOOKED_AT", 60)
     assert names("**/a.md", root=tree)
     with pytest.raises(InvalidArgument, match="fewer"):
         names(*[f"**/a{number}.md" for number in range(100)], root=tree)

@@ -7,9 +7,9 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import CapabilityMissing, Forbidden, InvalidArgument, ModelNotFound, OllamaError
-from ollama_mcp.files import answers
-from ollama_mcp.files.answers import Memory, Output, output_folders
-from ollama_mcp.files.mapping import map_ask
+from ollama_mcp.services.files import batch_answers as answers
+from ollama_mcp.services.files.batch import map_ask
+from ollama_mcp.services.files.batch_answers import Memory, Output, output_folders
 from ollama_mcp.settings import Settings
 from ollama_mcp.testing import Model, Script
 

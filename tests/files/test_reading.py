@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, StorageError, TooLarge
-from ollama_mcp.files.attaching import attached
-from ollama_mcp.files.fence import fenced
-from ollama_mcp.files.reading import Content, read_file, read_files
 from ollama_mcp.ollama.sanitize import visible
-from ollama_mcp.replies.asks import chat_ask, generate_ask
+from ollama_mcp.services.files.read import Content, attached, read_file, read_files
+from ollama_mcp.services.specs import chat_ask, generate_ask
+from ollama_mcp.services.untrusted import fenced
 from ollama_mcp.settings.limits import USUAL, Limits
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +111,7 @@ async def test_a_disk_that_fails_is_an_error_of_this_machine(root, monkeypatch):
     def broken(*_: object) -> bytes:
         raise OSError(5, "I/O error")
 
-    monkeypatch.setattr("ollama_mcp.files.reading._exactly", broken)
+    monkeypatch.setattr("ollama_mcp.services.files.read._exactly", broken)
     with pytest.raises(StorageError, match="to its end"):
         await read_file("a.txt", [root], USUAL)
 
@@ -129,7 +128,7 @@ async def test_reading_is_done_in_a_thread_and_a_cancelled_call_does_not_wait_fo
         go.wait(10)
         return b"x"
 
-    monkeypatch.setattr("ollama_mcp.files.reading._bytes", slow)
+    monkeypatch.setattr("ollama_mcp.services.files.read._bytes", slow)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             group.start_soon(read_file, "a.txt", [root], USUAL)

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError, StorageError
-from ollama_mcp.files import opening
-from ollama_mcp.files.opening import open_inside
-from ollama_mcp.files.paths import check_name
+from ollama_mcp.services import file_access
+from ollama_mcp.services.file_access import check_name, open_inside
 
 pytestmark = pytest.mark.skipif(
     os.name == "nt", reason="links and pipes want rights or do not exist on Windows"
@@ -292,7 +291,7 @@ def test_what_is_turned_at_any_step_is_refused_or_was_opened_before(
 
         return call
 
-    monkeypatch.setattr(opening, "CAN_WALK", can_walk)
+    monkeypatch.setattr(file_access, "CAN_WALK", can_walk)
     for owner, name in ((os, "open"), (os, "stat"), (os, "lstat"), (Path, "lstat")):
         monkeypatch.setattr(owner, name, turning(getattr(owner, name)))
     found = tried(str(ground / "root/sub/deep/a.txt"), ground / "root")

@@ -7,8 +7,8 @@ import pytest
 
 from ollama_mcp.app import App
 from ollama_mcp.jobs.job import Reply
-from ollama_mcp.management import Creation, creation
 from ollama_mcp.ollama.hosts import parse_host
+from ollama_mcp.services.create import Creation, creation
 from ollama_mcp.settings import Backend, Clocks, Settings
 from ollama_mcp.testing import FakeOllama
 

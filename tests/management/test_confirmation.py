@@ -3,8 +3,8 @@
 import pytest
 
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.management.confirmation import Confirmation, Question, keep_others, meant
 from ollama_mcp.ollama.api_models import ModelInfo
+from ollama_mcp.services.confirmation import Confirmation, Question, keep_others, meant
 
 WHY = "it cannot be undone"
 QUESTION = Question("delete", "m", "sha256:1", 1_200_000_000, WHY)

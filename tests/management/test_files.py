@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, NotConfirmed, StorageError
-from ollama_mcp.management import creation, transfers
-from ollama_mcp.management.files import ModelFile, open_file, send
+from ollama_mcp.services import transfers
+from ollama_mcp.services.create import ModelFile, creation, open_file, send
 from ollama_mcp.testing import Exchange, Model, Script
 
 pytestmark = pytest.mark.anyio

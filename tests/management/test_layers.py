@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.jobs.job import Reply, State
-from ollama_mcp.management.layers import SPACING_S, Layers, Meter
 from ollama_mcp.ollama.api_models import ProgressLine
 from ollama_mcp.ollama.ndjson import parse_object
+from ollama_mcp.services.transfer_progress import SPACING_S, Layers, Meter
 from ollama_mcp.testing import Exchange
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"

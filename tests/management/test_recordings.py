@@ -7,7 +7,7 @@ import pytest
 
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.job import State
-from ollama_mcp.management import Confirmation
+from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.testing import Exchange, Model
 
 pytestmark = pytest.mark.anyio

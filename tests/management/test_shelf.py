@@ -4,9 +4,9 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, ModelNotFound, NotConfirmed
-from ollama_mcp.management import Confirmation
-from ollama_mcp.management.summary import InMemory
 from ollama_mcp.ollama.api_models import RunningModel
+from ollama_mcp.services.confirmation import Confirmation
+from ollama_mcp.services.model_summary import InMemory
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 

@@ -17,7 +17,8 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.jobs.job import State
-from ollama_mcp.management import Confirmation, creation
+from ollama_mcp.services.confirmation import Confirmation
+from ollama_mcp.services.create import creation
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Model, Script
 

@@ -9,7 +9,8 @@ import pytest
 
 from ollama_mcp.errors import ModelNotFound, NotConfirmed
 from ollama_mcp.jobs.job import Reply
-from ollama_mcp.management import Confirmation, creation
+from ollama_mcp.services.confirmation import Confirmation
+from ollama_mcp.services.create import creation
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio

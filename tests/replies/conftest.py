@@ -8,8 +8,8 @@ import pytest
 from ollama_mcp.app import App
 from ollama_mcp.jobs.job import Reply
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.replies.asks import chat_ask, generate_ask
-from ollama_mcp.replies.embedding import EmbeddingAsk
+from ollama_mcp.services.embedding import EmbeddingAsk
+from ollama_mcp.services.specs import chat_ask, generate_ask
 from ollama_mcp.settings import Backend, Settings
 from ollama_mcp.testing import FakeOllama
 

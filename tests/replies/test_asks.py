@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, UnknownOption
-from ollama_mcp.replies.asks import chat_ask, generate_ask
+from ollama_mcp.services.specs import chat_ask, generate_ask
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ollama_mcp.errors import Upstream
-from ollama_mcp.replies.prefixes import prefixes_of
+from ollama_mcp.services.embedding_prefixes import prefixes_of
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio

@@ -3,8 +3,8 @@
 import anyio
 import pytest
 
-from ollama_mcp.catalog import version_numbers
 from ollama_mcp.errors import CapabilityMissing, Forbidden, InvalidArgument, ModelNotFound, Unreachable
+from ollama_mcp.services.catalog import version_numbers
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio
@@ -313,7 +313,7 @@ async def test_every_spelling_of_a_name_is_the_same_model(bench):
 
 
 async def test_a_model_is_looked_up_again_after_a_minute(bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ollama_mcp.catalog._FRESH_S", 0.0)
+    monkeypatch.setattr("ollama_mcp.services.catalog._FRESH_S", 0.0)
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",))) as b:
             await b.chat(model="m")

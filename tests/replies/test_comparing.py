@@ -7,8 +7,8 @@ import pytest
 
 from ollama_mcp.errors import InvalidArgument, ModelNotFound
 from ollama_mcp.jobs.job import State
-from ollama_mcp.replies.asks import chat_ask
-from ollama_mcp.replies.comparing import Compared, Comparer, Comparison
+from ollama_mcp.services.compare import Compared, Comparer, Comparison
+from ollama_mcp.services.specs import chat_ask
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio

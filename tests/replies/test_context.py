@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import ContextOverflow, StreamBroken, Upstream
-from ollama_mcp.replies.context import Need, Windows, cut_window, grown_window, overflow, window_limit
+from ollama_mcp.services.context_window import Need, Windows, cut_window, grown_window, overflow, window_limit
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 

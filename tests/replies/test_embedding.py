@@ -14,7 +14,7 @@ from ollama_mcp.errors import (
     OllamaError,
     Upstream,
 )
-from ollama_mcp.replies.embedding import BATCH, similarity
+from ollama_mcp.services.embedding import BATCH, similarity
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 from ollama_mcp.testing import vector as fake_vector

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.replies.judge import Judge, is_plain
-from ollama_mcp.replies.schema import violations
+from ollama_mcp.services.schema import violations
+from ollama_mcp.services.schema_check import Judge, is_plain
 from ollama_mcp.testing import Script
 
 ENDLESS = {"type": "string", "pattern": "^(a+)+$"}

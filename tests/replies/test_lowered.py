@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ollama_mcp.ollama.api_models import ChatRequest
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.ollama.parameters import keep_alive_seconds, parse_keep_alive
-from ollama_mcp.replies.lowered import Ceilings, ceilings, lowered
+from ollama_mcp.services.clamp import Ceilings, ceilings, lowered
 from ollama_mcp.settings import ModelDefaults, Settings
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Model

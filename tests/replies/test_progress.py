@@ -14,8 +14,8 @@ from ollama_mcp.errors import StreamBroken, Unreachable
 from ollama_mcp.jobs.job import Reply, State
 from ollama_mcp.jobs.progress import reported
 from ollama_mcp.jobs.store import Replies
-from ollama_mcp.management.layers import Meter
 from ollama_mcp.ollama.api_models import ProgressLine
+from ollama_mcp.services.transfer_progress import Meter
 
 EPS = 1e-6
 

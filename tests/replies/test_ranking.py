@@ -7,8 +7,7 @@ import pytest
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.jobs.job import Reply
-from ollama_mcp.replies.embedding import EmbeddingAsk
-from ollama_mcp.replies.ranking import Ranked, Ranker, Ranking
+from ollama_mcp.services.embedding import EmbeddingAsk, Ranked, Ranker, Ranking
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 

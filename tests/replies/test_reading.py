@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import Upstream
-from ollama_mcp.replies.reading import _PAIRS, is_json, json_inside, printed_calls, without_thinking
+from ollama_mcp.services.model_output import _PAIRS, is_json, json_inside, printed_calls, without_thinking
 from ollama_mcp.testing import Model, Script
 
 NAMES = ["write_file", "get_weather"]

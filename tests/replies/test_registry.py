@@ -14,7 +14,7 @@ from ollama_mcp.jobs.answers import Answer, EmbeddingStats, Stats, Unfinished, V
 from ollama_mcp.jobs.job import Reply, State, StillRunning
 from ollama_mcp.jobs.store import Replies, Retention
 from ollama_mcp.ollama.api_models import ToolCall
-from ollama_mcp.replies.asks import chat_ask
+from ollama_mcp.services.specs import chat_ask
 from ollama_mcp.testing import Script
 
 HOUR = 3600.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ollama_mcp.replies.thinking import ThinkSplitter
+from ollama_mcp.services.model_output import ThinkSplitter
 
 _TAGS = ["<think>", "</think>", "<thi", "nk>", "</", "<", ">", "<b>", "think"]
 _PARTS = st.sampled_from([*_TAGS, "\n", "\n\n", " ", "4", "Hm, ", "ok"])

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import BadUpstream, ContextOverflow, InvalidArgument, TooLarge
-from ollama_mcp.replies.embedding import BATCH, EmbeddingAsk, embedding_ask, similarity
+from ollama_mcp.services.embedding import BATCH, EmbeddingAsk, embedding_ask, similarity
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Model, Script

@@ -6,7 +6,7 @@ import pytest
 
 from ollama_mcp import OllamaClient
 from ollama_mcp.errors import Upstream
-from ollama_mcp.snapshot import Fact, Snapshot
+from ollama_mcp.services.snapshot import Fact, Snapshot
 from ollama_mcp.testing import FakeOllama, Script
 
 

@@ -14,7 +14,7 @@ from mcp_types import (
 )
 
 from ollama_mcp import App, complete_models, offer, register
-from ollama_mcp.management import installed
+from ollama_mcp.services import installed_names
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Model, Script
 
@@ -107,7 +107,7 @@ async def test_an_ollama_that_is_not_there_is_no_names_and_no_error(connect):
 async def test_an_ollama_that_is_slow_is_not_waited_for_and_its_answer_serves_the_next_key(
     client, fake, monkeypatch
 ):
-    monkeypatch.setattr(installed, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(installed_names, "PATIENCE_S", 0.05)
     fake.script(Script(hold_after_tokens=0), path="/api/tags")
     assert await typed(client, "") == []
     fake.release()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ollama_mcp.files.mapping import Mapped, Row
+from ollama_mcp.services.files.batch import Mapped, Row
 from ollama_mcp.tools.mapped import map_report
 
 

@@ -15,7 +15,7 @@ from mcp_types import CallToolResult
 
 from ollama_mcp import App, create_server
 from ollama_mcp.errors import Busy
-from ollama_mcp.replies.overview import PATIENCE_S
+from ollama_mcp.services.server_status import PATIENCE_S
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import caller

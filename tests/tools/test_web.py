@@ -14,7 +14,7 @@ from mcp.client import Client
 
 from ollama_mcp import App, create_server
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.replies.web import check_url
+from ollama_mcp.services.web_search import check_url
 from ollama_mcp.settings import load
 
 pytestmark = pytest.mark.anyio

@@ -25,7 +25,7 @@ from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.ollama.base_models import Response
 from ollama_mcp.ollama.endpoints import Call
-from ollama_mcp.replies.embedding import similarity
+from ollama_mcp.services.embedding import similarity
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.following import FORM
 from ollama_mcp.tools.results import STATS

@@ -15,12 +15,12 @@ from typing import Any, cast
 import anyio
 
 from ollama_mcp.app import App
-from ollama_mcp.catalog import Listed
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.rate_limit import written
 from ollama_mcp.ollama.endpoints import VERSION
-from ollama_mcp.replies.asks import chat_ask
 from ollama_mcp.server import create_server
+from ollama_mcp.services.catalog import Listed
+from ollama_mcp.services.specs import chat_ask
 from ollama_mcp.settings import FIELDS, Http, Settings
 from ollama_mcp.settings.listening import Authority
 

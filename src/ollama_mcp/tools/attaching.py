@@ -16,9 +16,8 @@ from pydantic import ValidationError
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import Forbidden
-from ollama_mcp.files.attaching import attached
-from ollama_mcp.files.reading import read_files
-from ollama_mcp.replies.asks import Ask
+from ollama_mcp.services.files.read import attached, read_files
+from ollama_mcp.services.specs import Ask
 
 _PATIENCE_S = 2.0
 _MOST = 20

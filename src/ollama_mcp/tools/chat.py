@@ -12,8 +12,8 @@ from ollama_mcp.app import App
 from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.ollama.api_models import Message
 from ollama_mcp.ollama.options import Options as OllamaOptions
-from ollama_mcp.replies.asks import chat_ask, generate_ask
-from ollama_mcp.replies.comparing import Comparison
+from ollama_mcp.services.compare import Comparison
+from ollama_mcp.services.specs import chat_ask, generate_ask
 from ollama_mcp.tools.attaching import with_files
 from ollama_mcp.tools.caller import principal
 from ollama_mcp.tools.compared import comparison

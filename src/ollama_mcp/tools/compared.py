@@ -8,8 +8,8 @@ from collections.abc import Callable
 from mcp_types import CallToolResult
 from pydantic import BaseModel
 
-from ollama_mcp.replies.comparing import Compared, Comparison
-from ollama_mcp.replies.ranking import Ranked, Ranking
+from ollama_mcp.services.compare import Compared, Comparison
+from ollama_mcp.services.embedding import Ranked, Ranking
 from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.rendering import fits, page_of, render, text_page
 from ollama_mcp.tools.results import NOTES, STATS, facts, said, text_of

@@ -11,8 +11,7 @@ from mcp_types import CallToolResult
 
 from ollama_mcp.app import App
 from ollama_mcp.jobs.answers import Form, Vectors
-from ollama_mcp.replies.embedding import embedding_ask
-from ollama_mcp.replies.ranking import Ranking
+from ollama_mcp.services.embedding import Ranking, embedding_ask
 from ollama_mcp.tools.compared import RankReport, ranking_report
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.toolset import Toolset, WaitS, says

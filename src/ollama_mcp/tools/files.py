@@ -9,7 +9,7 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.files.mapping import Mapped, map_ask
+from ollama_mcp.services.files.batch import Mapped, map_ask
 from ollama_mcp.tools.attaching import allowed_folders
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.mapped import MapReport, map_report

@@ -19,8 +19,8 @@ from ollama_mcp.errors import NotConfirmed, OllamaError
 from ollama_mcp.jobs.answers import Vectors
 from ollama_mcp.jobs.job import InputRequired, Question, Reply, StillRunning
 from ollama_mcp.jobs.progress import Send, Series, reported
-from ollama_mcp.management import Confirmation
 from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.addresses import vectors_uri
 from ollama_mcp.tools.asking import can_ask, elicit, resumed, take_answer

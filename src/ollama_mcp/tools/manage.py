@@ -8,7 +8,9 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.management import Copied, Deleted, Transferred, creation
+from ollama_mcp.services.create import creation
+from ollama_mcp.services.model_manager import Copied, Deleted
+from ollama_mcp.services.transfers import Transferred
 from ollama_mcp.tools.following import confirmed
 from ollama_mcp.tools.stock import done
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says

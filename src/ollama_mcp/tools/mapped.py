@@ -9,7 +9,7 @@ from textwrap import indent
 from mcp_types import CallToolResult
 from pydantic import BaseModel
 
-from ollama_mcp.files.mapping import Mapped, Row
+from ollama_mcp.services.files.batch import Mapped, Row
 from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.rendering import fits, page_head, page_of, render, with_page
 from ollama_mcp.tools.results import facts

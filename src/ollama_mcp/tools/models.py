@@ -13,11 +13,11 @@ from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel
 
 from ollama_mcp.app import App
-from ollama_mcp.catalog import Listed, example
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.management import Loaded, Unloaded
 from ollama_mcp.ollama.parameters import check_kind, parse_keep_alive
-from ollama_mcp.replies.overview import Status
+from ollama_mcp.services.catalog import Listed, example
+from ollama_mcp.services.model_manager import Loaded, Unloaded
+from ollama_mcp.services.server_status import Status
 from ollama_mcp.tools.caller import is_anybody, principal
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.results import facts

@@ -17,8 +17,8 @@ from mcp_types import INVALID_PARAMS
 from pydantic import Field
 
 from ollama_mcp.errors import TooLarge
-from ollama_mcp.files.fence import mark_for
 from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.services.untrusted import mark_for
 from ollama_mcp.settings.limits import Limits, check_text
 
 NAMES = ("delegate", "summarise", "second_opinion", "commit_message")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ollama_mcp.jobs.job import Reply
 from ollama_mcp.jobs.model_queue import LineStatistics
 from ollama_mcp.ollama.api_models import RunningModel
-from ollama_mcp.replies.overview import LATE, Status
+from ollama_mcp.services.server_status import LATE, Status
 from ollama_mcp.tools.results import facts
 from ollama_mcp.tools.tables import columns, size_of
 

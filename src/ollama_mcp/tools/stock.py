@@ -10,9 +10,10 @@ from typing import Any
 from mcp_types import CallToolResult
 from pydantic import BaseModel
 
-from ollama_mcp.management import Copied, Deleted, Loaded, Summary, Transferred, Unloaded
-from ollama_mcp.management.amounts import told
-from ollama_mcp.management.summary import InMemory
+from ollama_mcp.services.model_manager import Copied, Deleted, Loaded, Unloaded
+from ollama_mcp.services.model_summary import InMemory, Summary
+from ollama_mcp.services.transfers import Transferred
+from ollama_mcp.services.units import told
 from ollama_mcp.tools.rendering import render
 from ollama_mcp.tools.results import NOTES, facts
 

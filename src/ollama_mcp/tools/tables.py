@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ollama_mcp.management.amounts import told
+from ollama_mcp.services.units import told
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from mcp_types import CallToolResult
 from pydantic import BaseModel
 
 from ollama_mcp.jobs.answers import MOST_NUMBERS, Vectors
-from ollama_mcp.replies.embedding import similarity
+from ollama_mcp.services.embedding import similarity
 from ollama_mcp.tools.rendering import render
 from ollama_mcp.tools.results import NOTES, STATS, facts
 

@@ -9,7 +9,7 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.replies.web import WebPages, WebText
+from ollama_mcp.services.web_search import WebPages, WebText
 from ollama_mcp.tools.clients import Room
 from ollama_mcp.tools.following import answered
 from ollama_mcp.tools.rendering import fits, page_of, render, text_page

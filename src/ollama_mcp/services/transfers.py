@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
-from ollama_mcp.catalog import Model
 from ollama_mcp.errors import (
     Forbidden,
     InvalidArgument,
@@ -23,17 +22,17 @@ from ollama_mcp.errors import (
 from ollama_mcp.jobs.job import Reply
 from ollama_mcp.jobs.model_queue import TRANSFERS
 from ollama_mcp.jobs.per_loop import PerLoop
-from ollama_mcp.management.amounts import part_told
-from ollama_mcp.management.confirmation import Confirmation, Question, keep_others, meant
-from ollama_mcp.management.creation import Creation
-from ollama_mcp.management.files import ModelFile, send
-from ollama_mcp.management.layers import Layers, Meter
 from ollama_mcp.ollama.api_models import CreateRequest, GenerateRequest, ModelInfo, ProgressLine, PullRequest
 from ollama_mcp.ollama.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
 from ollama_mcp.ollama.options import Options
-from ollama_mcp.replies.backend import OllamaBackend
-from ollama_mcp.replies.lowered import ceilings, lowered
+from ollama_mcp.services.backend import OllamaBackend
+from ollama_mcp.services.catalog import Model
+from ollama_mcp.services.clamp import ceilings, lowered
+from ollama_mcp.services.confirmation import Confirmation, Question, keep_others, meant
+from ollama_mcp.services.create import Creation, ModelFile, send
+from ollama_mcp.services.transfer_progress import Layers, Meter
+from ollama_mcp.services.units import part_told
 
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""

@@ -1,3 +1,1 @@
 """Files of this machine: which may be read, how a model gets to read them, where answers are written."""
-
-from __future__ import annotations

@@ -30,8 +30,8 @@ from ollama_mcp.jobs.per_loop import Shared
 from ollama_mcp.ollama.api_models import ModelInfo, RunningModel, ShowRequest, ShowResponse
 from ollama_mcp.ollama.endpoints import SHOW
 from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name, nearest
+from ollama_mcp.services.snapshot import Snapshot
 from ollama_mcp.settings import Settings
-from ollama_mcp.snapshot import Snapshot
 
 _FRESH_S = 60.0
 """How long what is known of a model holds: it changes when somebody pulls or creates it anew."""

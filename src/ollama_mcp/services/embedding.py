@@ -1,4 +1,4 @@
-"""Embeddings: many texts in batches, in order, each vector checked; old servers one text at a time."""
+"""Embeddings: texts into vectors, in batches that are one job; and texts in the order of their meaning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any, get_args
 
-from ollama_mcp.catalog import Choice
+import anyio.to_thread
+
 from ollama_mcp.errors import (
     BadUpstream,
     ContextOverflow,
@@ -25,10 +26,11 @@ from ollama_mcp.ollama.api_models import EmbedRequest, EmbedResponse, LegacyEmbe
 from ollama_mcp.ollama.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.ollama.parameters import check_kind
-from ollama_mcp.replies.backend import OllamaBackend
-from ollama_mcp.replies.context import Need
-from ollama_mcp.replies.growing import Attempt, Growing
-from ollama_mcp.replies.prefixes import Prefixes, prefixes_of
+from ollama_mcp.services.backend import OllamaBackend
+from ollama_mcp.services.catalog import Choice
+from ollama_mcp.services.context_window import Need
+from ollama_mcp.services.context_window_growth import Attempt, Growing
+from ollama_mcp.services.embedding_prefixes import Prefixes, prefixes_of
 from ollama_mcp.settings.limits import USUAL, Limits, check_texts
 
 BATCH = 32
@@ -356,3 +358,75 @@ def similarity(a: Sequence[float], b: Sequence[float]) -> float:
         return 0.0
     lengths = math.hypot(*a) * math.hypot(*b)
     return round(sum(x * y for x, y in zip(a, b, strict=True)) / lengths, 6) if lengths else 0.0
+
+
+_MANY = 100_000
+"""Numbers that are worked through on the event loop; more would hold everybody else up."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One text: its place among the candidates, from 0, and its cosine similarity to the query."""
+
+    index: int
+    score: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best candidates, the best first."""
+
+    rows: list[Ranked]
+    stats: EmbeddingStats
+    notes: list[str] = field(default_factory=list[str])
+
+    @property
+    def size(self) -> int:
+        """Bytes, about, that it takes."""
+        return sum(len(row.text) for row in self.rows) + 200 * len(self.rows)
+
+
+class Ranker:
+    """Ranks by what an Embedder makes of the texts."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    async def run(self, ask: EmbeddingAsk, top: int, reply: Reply[Any]) -> Ranking:
+        """Rank the texts of an ask behind its first one, which is the query.
+
+        Args:
+            ask: The query, and the candidates.
+            top: How many to return; 0 is all.
+            reply: Counts the texts.
+
+        Raises:
+            InvalidArgument: The query or a candidate is empty, or there are none.
+            OllamaError: Any of the tree.
+        """
+        if len(ask.texts) < 2 or not all(ask.texts):
+            raise InvalidArgument(
+                "there is nothing to rank", 'Send "query" and "candidates", none of them empty.'
+            )
+        found = await self._embedder.run(replace(ask, label=_label), reply)
+        if 0 in found.failed:
+            raise Upstream(f"the model fails of the query: {found.notes[0]}", "Send another query.")
+        rank = partial(_ranked, found, ask.texts[1:])
+        is_long = found.count > _MANY
+        rows = await anyio.to_thread.run_sync(rank, abandon_on_cancel=True) if is_long else rank()
+        return Ranking(rows[:top] if top else rows, found.stats, found.notes)
+
+
+def _label(place: int) -> str:
+    return f"candidates[{place - 1}]" if place else "query"
+
+
+def _ranked(found: Vectors, candidates: Sequence[str]) -> list[Ranked]:
+    query, *vectors = found.vectors
+    rows = [
+        Ranked(index, similarity(query, vector), text)
+        for index, (vector, text) in enumerate(zip(vectors, candidates, strict=True))
+        if vector
+    ]
+    return sorted(rows, key=lambda row: -row.score)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
-from ollama_mcp.catalog import describe
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.ollama.api_models import ModelInfo, RunningModel, ShowRequest, ShowResponse
 from ollama_mcp.ollama.endpoints import SHOW
 from ollama_mcp.ollama.model_names import is_name
+from ollama_mcp.services.catalog import describe
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 from ollama_mcp.client.failures import scrub
 from ollama_mcp.jobs.job import Reply, State
-from ollama_mcp.management.amounts import part_told, time_told, told
 from ollama_mcp.ollama.api_models import ProgressLine
+from ollama_mcp.services.units import part_told, time_told, told
 
 SPACING_S = 0.25
 """Between two counts that a Reply shows: a pull has seventeen lines a second."""

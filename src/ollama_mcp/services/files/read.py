@@ -6,22 +6,25 @@ import base64
 import codecs
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import anyio.to_thread
 
 from ollama_mcp.errors import InvalidArgument, OllamaError, StorageError
-from ollama_mcp.files.opening import open_place
-from ollama_mcp.files.paths import Place, place_of, told
+from ollama_mcp.ollama.api_models import GenerateRequest, Message
 from ollama_mcp.ollama.images import is_picture
 from ollama_mcp.ollama.sanitize import visible
+from ollama_mcp.services.file_access import Place, open_place, place_of, told
+from ollama_mcp.services.specs import Ask, GenerationRequest
+from ollama_mcp.services.untrusted import fenced
 from ollama_mcp.settings.limits import (
     Limits,
     check_file_size,
     check_file_sizes,
     check_image_size,
+    check_images,
     check_length,
 )
 
@@ -130,3 +133,50 @@ def _not_text(name: str) -> OllamaError:
     return InvalidArgument(
         f"{name} is neither text in UTF-8 nor a picture", "Name a text file, or PNG, JPEG, GIF, WebP or BMP."
     )
+
+
+def attached(ask: Ask, contents: Sequence[Content], limits: Limits) -> Ask:
+    """The same Ask with files: before the prompt, or the last message of the user.
+
+    Raises:
+        TooLarge: The images are over one of their limits, with those that were there.
+        InvalidArgument: A picture's header makes no sense.
+    """
+    images = [content.image for content in contents if content.image]
+    text = fenced([(content.name, content.text) for content in contents if not content.image])
+    request = _with(ask.request, text, images)
+    if images:
+        check_images(limits, _images(request))
+    needs = ask.needs if not images or "vision" in ask.needs else (*ask.needs, "vision")
+    return replace(ask, request=request, needs=needs, notes=(*ask.notes, *_notes(contents)))
+
+
+def _with(request: GenerationRequest, text: str, images: list[str]) -> GenerationRequest:
+    if isinstance(request, GenerateRequest):
+        return request.model_copy(update=_before(text, request.prompt, request.images, images, "prompt"))
+    messages = list(request.messages)
+    place = next((n for n in range(len(messages) - 1, -1, -1) if messages[n].role == "user"), None)
+    if place is None:
+        messages.append(Message(role="user"))
+        place = len(messages) - 1
+    last = messages[place]
+    messages[place] = last.model_copy(update=_before(text, last.content, last.images, images, "content"))
+    return request.model_copy(update={"messages": messages})
+
+
+def _before(text: str, prompt: str, old: list[str] | None, new: list[str], name: str) -> dict[str, Any]:
+    return {name: text + prompt, "images": [*(old or []), *new] or None}
+
+
+def _images(request: GenerationRequest) -> list[str]:
+    if isinstance(request, GenerateRequest):
+        return request.images or []
+    return [image for message in request.messages for image in message.images or ()]
+
+
+def _notes(contents: Sequence[Content]) -> list[str]:
+    return [
+        f"{content.removed} invisible characters were left out of {content.name[:80]}"
+        for content in contents
+        if content.removed
+    ]

@@ -20,7 +20,7 @@ from ollama_mcp.jobs.per_loop import Background
 from ollama_mcp.jobs.store import Replies
 from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.ollama.endpoints import VERSION
-from ollama_mcp.replies.backend import OllamaBackend
+from ollama_mcp.services.backend import OllamaBackend
 
 PATIENCE_S = 0.15
 """Seconds to wait for the server before what it said last is told."""

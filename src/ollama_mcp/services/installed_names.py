@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import anyio
 
-from ollama_mcp.catalog import Catalog
 from ollama_mcp.jobs.per_loop import Background
 from ollama_mcp.jobs.store import Replies
 from ollama_mcp.ollama.api_models import ModelInfo
 from ollama_mcp.ollama.model_names import is_cloud_name
 from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.settings import Settings
 
 PATIENCE_S = 0.4

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from ollama_mcp.catalog import Catalog
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.jobs.model_queue import Gate
-from ollama_mcp.replies.context import Windows
+from ollama_mcp.services.catalog import Catalog
+from ollama_mcp.services.context_window import Windows
 from ollama_mcp.settings import Settings
 
 

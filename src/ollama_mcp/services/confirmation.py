@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from ollama_mcp.catalog import Catalog
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.management.amounts import told
 from ollama_mcp.ollama.api_models import ModelInfo
 from ollama_mcp.ollama.model_names import canonical
+from ollama_mcp.services.catalog import Catalog
+from ollama_mcp.services.units import told
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 
 from ollama_mcp.errors import InvalidArgument, StorageError
-from ollama_mcp.files.opening import CAN_WALK, FOLDER, open_root
+from ollama_mcp.services.file_access import CAN_WALK, FOLDER, open_root
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ollama_mcp.catalog import Catalog
 from ollama_mcp.errors import CallerError, InvalidArgument, OllamaError
 from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.jobs.job import Part, Reply
-from ollama_mcp.replies.asks import Ask
-from ollama_mcp.replies.generation import Generator
+from ollama_mcp.services.catalog import Catalog
+from ollama_mcp.services.generation import Generator
+from ollama_mcp.services.specs import Ask
 
 _MOST = 8
 

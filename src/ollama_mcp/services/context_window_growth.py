@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ollama_mcp.catalog import Model
 from ollama_mcp.errors import ContextOverflow, Upstream
 from ollama_mcp.jobs.job import Part
-from ollama_mcp.replies.backend import OllamaBackend
-from ollama_mcp.replies.context import Need, did_not_load, grown_window, overflow, window_limit
+from ollama_mcp.services.backend import OllamaBackend
+from ollama_mcp.services.catalog import Model
+from ollama_mcp.services.context_window import Need, did_not_load, grown_window, overflow, window_limit
 
 T = TypeVar("T")
 

@@ -7,25 +7,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ollama_mcp.catalog import Choice
 from ollama_mcp.errors import ContextOverflow, OllamaError
 from ollama_mcp.jobs.answers import Answer, Stats
 from ollama_mcp.jobs.job import Part, State
 from ollama_mcp.ollama.api_models import ChatRequest, Chunk, Message, ToolCall
 from ollama_mcp.ollama.options import Options
-from ollama_mcp.replies.asks import Ask, GenerationRequest, prompt_bytes, with_defaults
-from ollama_mcp.replies.backend import OllamaBackend
-from ollama_mcp.replies.context import (
+from ollama_mcp.services.answer_check import Ending, cut_json, does_not_fit, is_closed, no_answer
+from ollama_mcp.services.backend import OllamaBackend
+from ollama_mcp.services.catalog import Choice
+from ollama_mcp.services.clamp import ceilings, lowered
+from ollama_mcp.services.context_window import (
     Need,
     cut_window,
 )
-from ollama_mcp.replies.finished import Ending, cut_json, does_not_fit, is_closed, no_answer
-from ollama_mcp.replies.growing import Attempt, Growing
-from ollama_mcp.replies.judge import Judge
-from ollama_mcp.replies.lowered import ceilings, lowered
-from ollama_mcp.replies.reading import json_inside, printed_calls, without_thinking
-from ollama_mcp.replies.schema import repair_request
-from ollama_mcp.replies.thinking import ThinkSplitter
+from ollama_mcp.services.context_window_growth import Attempt, Growing
+from ollama_mcp.services.model_output import ThinkSplitter, json_inside, printed_calls, without_thinking
+from ollama_mcp.services.schema import repair_request
+from ollama_mcp.services.schema_check import Judge
+from ollama_mcp.services.specs import Ask, GenerationRequest, prompt_bytes, with_defaults
 
 _NS = 1e9
 _BLANK = " \t\r\n\f\v\u00a0\u200b\u2060\ufeff"

@@ -9,7 +9,7 @@ from typing import Any
 from ollama_mcp.ollama.api_models import KeepAlive
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.ollama.parameters import keep_alive_seconds
-from ollama_mcp.replies.asks import GenerationRequest
+from ollama_mcp.services.specs import GenerationRequest
 from ollama_mcp.settings import ModelDefaults, Settings
 from ollama_mcp.settings.limits import Limits, setting_of
 

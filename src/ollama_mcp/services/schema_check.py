@@ -21,7 +21,7 @@ import anyio
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.jobs.per_loop import PerLoop
-from ollama_mcp.replies.schema import check_schema, violations
+from ollama_mcp.services.schema import check_schema, violations
 
 _LIMIT_S = 5.0
 _START_S = 20.0

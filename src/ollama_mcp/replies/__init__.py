@@ -1,1 +1,0 @@
-"""Services: what happens around a model call."""
