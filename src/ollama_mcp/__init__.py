@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.chat import ollama_compare as ollama_compare
     from ollama_mcp.tools.chat import ollama_continue as ollama_continue
     from ollama_mcp.tools.chat import ollama_generate as ollama_generate
-    from ollama_mcp.tools.completion import complete_models as complete_models
     from ollama_mcp.tools.embeddings import ollama_embeddings as ollama_embeddings
     from ollama_mcp.tools.embeddings import ollama_rank as ollama_rank
     from ollama_mcp.tools.files import ollama_map_files as ollama_map_files
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.models import ollama_show_model as ollama_show_model
     from ollama_mcp.tools.models import ollama_status as ollama_status
     from ollama_mcp.tools.models import ollama_unload_model as ollama_unload_model
+    from ollama_mcp.tools.resources import complete_models as complete_models
     from ollama_mcp.tools.web import ollama_web_fetch as ollama_web_fetch
     from ollama_mcp.tools.web import ollama_web_search as ollama_web_search
     from ollama_mcp.transports.http import http_app as http_app
@@ -59,7 +59,7 @@ _ROOMS = {
     "OllamaError": "errors",
     "Settings": "settings",
     "StillRunning": "jobs.job",
-    "complete_models": "tools.completion",
+    "complete_models": "tools.resources",
     "create_server": "server",
     "http_app": "transports.http",
     "offer": "server",

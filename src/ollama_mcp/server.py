@@ -15,9 +15,9 @@ from ollama_mcp.app import App
 from ollama_mcp.errors import Forbidden
 from ollama_mcp.tools import AT_ONCE, TOOLSETS
 from ollama_mcp.tools.binding import publish
-from ollama_mcp.tools.completion import complete
 from ollama_mcp.tools.offering import add_offers, refuse_taken, tools_of
 from ollama_mcp.tools.prompts import check_requests
+from ollama_mcp.tools.resources import complete
 from ollama_mcp.tools.results import failure
 from ollama_mcp.tools.toolset import Tool
 

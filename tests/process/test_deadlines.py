@@ -17,7 +17,7 @@ from mcp_types import Implementation
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Script
 from ollama_mcp.tools.caller import Caller, caller_of
-from ollama_mcp.tools.clients import CLIENTS, UNKNOWN, Client
+from ollama_mcp.tools.client_profiles import CLIENTS, UNKNOWN, Client
 
 FULL_NAMES = {
     "": "pipes",

@@ -18,7 +18,7 @@ from ollama_mcp import App, create_server, ollama_chat
 from ollama_mcp.errors import Forbidden
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Model, Script
-from ollama_mcp.tools.attaching import client_folders
+from ollama_mcp.tools.attachments import client_folders
 
 pytestmark = pytest.mark.anyio
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 2, 3) + b"\x08\x02\0\0\0"

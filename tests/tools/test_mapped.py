@@ -3,7 +3,7 @@
 import pytest
 
 from ollama_mcp.services.files.batch import Mapped, Row
-from ollama_mcp.tools.mapped import map_report
+from ollama_mcp.tools.files import map_report
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x0b", "\u2028", "\x85"])

@@ -12,8 +12,8 @@ from mcp_types import CallToolResult
 
 from ollama_mcp.ollama.sanitize import clean_text
 from ollama_mcp.testing import Script
-from ollama_mcp.tools.clients import Room
-from ollama_mcp.tools.rendering import pages
+from ollama_mcp.tools.client_profiles import Room
+from ollama_mcp.tools.results import pages
 
 REPLY = "ollama-mcp/reply"
 WORDS = [f"word{n} " for n in range(10)]

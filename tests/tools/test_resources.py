@@ -12,7 +12,7 @@ from ollama_mcp import App, create_server
 from ollama_mcp.jobs.store import Retention
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model, Script
-from ollama_mcp.tools.addresses import VECTORS
+from ollama_mcp.tools.resource_uris import VECTORS
 
 pytestmark = pytest.mark.anyio
 

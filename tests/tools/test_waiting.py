@@ -13,7 +13,7 @@ from ollama_mcp.errors import StreamBroken
 from ollama_mcp.jobs.job import StillRunning
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
-from ollama_mcp.tools.clients import CLIENTS, UNKNOWN, client_named
+from ollama_mcp.tools.client_profiles import CLIENTS, UNKNOWN, client_named
 
 REPLY = "ollama-mcp/reply"
 in_legacy_mode = pytest.mark.parametrize("mode", ["legacy"])

@@ -27,7 +27,7 @@ from ollama_mcp.ollama.base_models import Response
 from ollama_mcp.ollama.endpoints import Call
 from ollama_mcp.services.embedding import similarity
 from ollama_mcp.settings import Settings
-from ollama_mcp.tools.following import FORM
+from ollama_mcp.tools.calls import FORM
 from ollama_mcp.tools.results import STATS
 
 _LIMIT_S = 300

@@ -21,11 +21,10 @@ from ollama_mcp.jobs.call_stats import Tally
 from ollama_mcp.jobs.job import InputRequired, StillRunning
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
-from ollama_mcp.tools.asking import input_required
 from ollama_mcp.tools.caller import caller_of, principal
-from ollama_mcp.tools.handles import offered, still_running
-from ollama_mcp.tools.rendering import page_of
-from ollama_mcp.tools.results import code_of, failure, noted
+from ollama_mcp.tools.calls import offered, still_running
+from ollama_mcp.tools.elicitation import input_required
+from ollama_mcp.tools.results import code_of, failure, noted, page_of
 from ollama_mcp.tools.toolset import Tool, slim, slim_output
 
 Result = CallToolResult | InputRequiredResult

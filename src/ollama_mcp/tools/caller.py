@@ -14,7 +14,7 @@ from mcp.server.mcpserver import Context
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.settings import Settings
-from ollama_mcp.tools.clients import UNKNOWN, Client, Room, client_named
+from ollama_mcp.tools.client_profiles import UNKNOWN, Client, Room, client_named
 
 
 @dataclass(frozen=True)

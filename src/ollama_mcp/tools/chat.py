@@ -6,22 +6,65 @@ from functools import partial
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
+from mcp_types import CallToolResult
 from pydantic import WithJsonSchema
 
 from ollama_mcp.app import App
 from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.ollama.api_models import Message
 from ollama_mcp.ollama.options import Options as OllamaOptions
-from ollama_mcp.services.compare import Comparison
+from ollama_mcp.services.compare import Compared, Comparison
 from ollama_mcp.services.specs import chat_ask, generate_ask
-from ollama_mcp.tools.attaching import with_files
+from ollama_mcp.tools.attachments import with_files
 from ollama_mcp.tools.caller import principal
-from ollama_mcp.tools.compared import comparison
-from ollama_mcp.tools.following import answered, watched
-from ollama_mcp.tools.handles import stopped
-from ollama_mcp.tools.rendering import render
-from ollama_mcp.tools.results import words
+from ollama_mcp.tools.calls import answered, stopped, watched
+from ollama_mcp.tools.client_profiles import Room
+from ollama_mcp.tools.results import STATS, fits, page_of, render, said, text_of, text_page, words
 from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
+
+
+@render.register
+def comparison(found: Comparison) -> CallToolResult:
+    """Every answer under its model's name, with the numbers side by side at the end."""
+    stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
+    result = said(compared_text(found), {STATS: stats})
+    result.is_error = not stats  # nobody answered
+    return result
+
+
+def compared_text(found: Comparison) -> str:
+    """All of it as one text; that a model failed is its first line."""
+    failed = [row.model for row in found.rows if row.answer is None]
+    parts = [f"FAILED: no answer from {', '.join(failed)}."] if failed else []
+    parts += [f"## {row.model}\n\n{_answer_of(row)}" for row in found.rows]
+    numbers = "\n".join(["## numbers", "", *map(_numbers, found.rows)])
+    return "\n\n".join([*parts, numbers])
+
+
+@fits.register
+def _comparison_fits(found: Comparison, page: Room) -> bool:
+    return page.holds(compared_text(found))
+
+
+page_of.register(Comparison, text_page)
+
+
+def _answer_of(row: Compared) -> str:
+    return str(row.failure) if row.answer is None else text_of(row.answer)
+
+
+def _numbers(row: Compared) -> str:
+    if row.answer is None:
+        return f"{row.model}: failed"
+    stats = row.answer.stats
+    told = [
+        f"{stats.output_tokens} tok" if stats.output_tokens else "",
+        f"{stats.tokens_per_s:.0f} tok/s" if stats.tokens_per_s else "",
+        f"{stats.total_s:.1f} s" if stats.total_s is not None else "",
+        stats.done_reason,
+    ]
+    return f"{row.model}: {' · '.join(filter(None, told))}"
+
 
 chat: Toolset = Toolset("chat")
 

@@ -2,18 +2,116 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from functools import partial
+from textwrap import indent
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
+from pydantic import BaseModel
 
 from ollama_mcp.app import App
-from ollama_mcp.services.files.batch import Mapped, map_ask
-from ollama_mcp.tools.attaching import allowed_folders
-from ollama_mcp.tools.following import answered
-from ollama_mcp.tools.mapped import MapReport, map_report
+from ollama_mcp.services.files.batch import Mapped, Row, map_ask
+from ollama_mcp.tools.attachments import allowed_folders
+from ollama_mcp.tools.calls import answered
+from ollama_mcp.tools.client_profiles import Room
+from ollama_mcp.tools.results import columns, facts, fits, page_head, page_of, render, with_page
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
+
+_SHORT = 200
+"""Characters of an answer that has room in a line of a table."""
+
+
+class MapReport(BaseModel):
+    """A row for each file, in their order."""
+
+    model: str
+    files: list[Row]
+    counts: dict[str, int] = {}
+    seconds: float = 0
+
+
+def map_report(found: Mapped, rows: Sequence[Row] | None = None, head: str = "") -> CallToolResult:
+    """All rows, or some with a line that says which."""
+    rows = found.rows if rows is None else rows
+    data = {
+        "model": found.model,
+        "files": [row.as_data() for row in rows],
+        "counts": found.counts,
+        "seconds": found.seconds,
+    }
+    return facts("\n".join(filter(None, [head, _summary(found), _row_table(rows)])), data)
+
+
+render.register(Mapped, map_report)
+
+
+@fits.register
+def _map_fits(found: Mapped, page: Room) -> bool:
+    return len(row_pages(found, page)) == 1
+
+
+@page_of.register
+def _page(
+    found: Mapped, whole: Callable[[], CallToolResult], number: int, page: Room, continue_as: str
+) -> CallToolResult:
+    """Whole rows, in the text and in the structured data."""
+    groups = row_pages(found, page)
+    if not found.handle or number == len(groups) == 1:
+        return whole()
+    head = page_head(f'handle="{found.handle}"', number, len(groups), continue_as)
+    return with_page(map_report(found, groups[number - 1], head), found.handle, number, len(groups))
+
+
+def row_pages(found: Mapped, page: Room) -> list[list[Row]]:
+    """The rows in groups that fit a page; a longer row is a group of its own.
+
+    A row counts as text and as data: some clients show their model both.
+    """
+    full = page.beside(" " * _HEAD)
+    widest = max((len(row.file) for row in found.rows), default=0)
+    groups: list[list[Row]] = [[]]
+    room = full
+    for row in found.rows:
+        text = _as_shown(row, widest)
+        if groups[-1] and not room.holds(text):
+            groups.append([])
+            room = full
+        groups[-1].append(row)
+        room = room.beside(text)
+    return groups
+
+
+_HEAD = 400
+"""Characters that stand before the rows: which page it is, and the counts."""
+
+
+def _as_shown(row: Row, widest: int) -> str:
+    """A row as text, as wide as its table, and as data."""
+    return f"--- {row.file.ljust(widest)} ({row.status})\n{indent(_cell(row), '  ')}\n" + json.dumps(
+        row.as_data()
+    )
+
+
+def _summary(found: Mapped) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(found.counts.items()))
+    many = "1 file" if len(found.rows) == 1 else f"{len(found.rows)} files"
+    return f"{many} by {found.model}: {counts}"
+
+
+def _row_table(rows: Sequence[Row]) -> str:
+    cells = [(row.file, row.status, _cell(row)) for row in rows]
+    if all(len(cell) <= _SHORT and len(cell.splitlines()) < 2 for _, _, cell in cells):
+        return columns([("file", "status", "answer"), *cells])
+    # Indented, so that no answer can write what looks like the row of another file.
+    return "\n\n".join(f"--- {file} ({status})\n{indent(cell, '  ')}" for file, status, cell in cells)
+
+
+def _cell(row: Row) -> str:
+    return f"{row.told.strip()} ({row.note})" if row.note else row.told.strip()
+
 
 files: Toolset = Toolset("files")
 

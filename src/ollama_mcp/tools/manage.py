@@ -11,8 +11,8 @@ from ollama_mcp.app import App
 from ollama_mcp.services.create import creation
 from ollama_mcp.services.model_manager import Copied, Deleted
 from ollama_mcp.services.transfers import Transferred
-from ollama_mcp.tools.following import confirmed
-from ollama_mcp.tools.stock import done
+from ollama_mcp.tools.calls import confirmed
+from ollama_mcp.tools.model_reports import done
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
 
 manage: Toolset = Toolset("manage")

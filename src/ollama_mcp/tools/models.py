@@ -19,11 +19,9 @@ from ollama_mcp.services.catalog import Listed, example
 from ollama_mcp.services.model_manager import Loaded, Unloaded
 from ollama_mcp.services.server_status import Status
 from ollama_mcp.tools.caller import is_anybody, principal
-from ollama_mcp.tools.following import answered
-from ollama_mcp.tools.results import facts
-from ollama_mcp.tools.status import StatusReport, status_report
-from ollama_mcp.tools.stock import ModelCard, Shown, done, shown
-from ollama_mcp.tools.tables import columns, size_of
+from ollama_mcp.tools.calls import answered
+from ollama_mcp.tools.model_reports import ModelCard, Shown, StatusReport, done, shown, status_report
+from ollama_mcp.tools.results import columns, facts, size_of
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 models: Toolset = Toolset("models")

@@ -1,4 +1,4 @@
-"""Resources: what is installed, what goes on, and vectors that no model has to read, as JSON text."""
+"""Resources and the completion of their arguments."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import anyio
+from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import FunctionResource
-from mcp_types import CallToolResult
+from mcp_types import (
+    CallToolResult,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    PromptReference,
+    ResourceTemplateReference,
+)
 from pydantic_core import to_json
 
 from ollama_mcp.app import App
@@ -18,12 +27,11 @@ from ollama_mcp.errors import InvalidArgument, ModelNotFound, OllamaError, Unkno
 from ollama_mcp.jobs.answers import Vectors
 from ollama_mcp.ollama.sanitize import clean, clean_text
 from ollama_mcp.tools import AT_ONCE
-from ollama_mcp.tools.addresses import JSON, VECTORS, PublishedTemplate, template
 from ollama_mcp.tools.binding import internal
 from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.model_reports import shown, status_report
 from ollama_mcp.tools.models import having, status_for_caller, table
-from ollama_mcp.tools.status import status_report
-from ollama_mcp.tools.stock import shown
+from ollama_mcp.tools.resource_uris import JSON, VECTORS, PublishedTemplate, template
 
 SCHEME = "ollama://"
 
@@ -135,3 +143,48 @@ def vectors_json(found: Vectors) -> str:
     head = {"model": stats.model, "count": stats.count, "dimensions": stats.dimensions}
     rows = (to_json(vector, inf_nan_mode="null").decode() for vector in found.vectors)
     return json.dumps(clean(head), ensure_ascii=False)[:-1] + ', "vectors": [\n' + ",\n".join(rows) + "\n]}"
+
+
+MOST = 100
+"""Values in one answer; the protocol allows no more."""
+
+
+async def complete_models(
+    app: App, ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument
+) -> Completion | None:
+    """Complete the name of a model; a server's one completion handler can delegate to it.
+
+    Args:
+        app: Whose models.
+        ref: What is filled in: any prompt, or our template of a model.
+        argument: `model` of a prompt, or `name` of the template, and what is typed of it.
+
+    Returns:
+        Installed models that begin with it, then those that have it in their names; nothing where Ollama
+        does not answer at once. None where it is not the name of a model that is asked for.
+    """
+    if isinstance(ref, PromptReference):
+        is_ours, capability = argument.name == "model", "completion"
+    else:
+        is_ours, capability = _is_models(ref.uri) and argument.name == "name", ""
+    if not is_ours:
+        return None
+    names = await app.names.like(argument.value, capability)
+    return Completion(values=names[:MOST], total=len(names), has_more=len(names) > MOST)
+
+
+def complete(host: MCPServer[Any], app: App) -> None:
+    """Let a server of ours complete; on somebody else's the handler is theirs, as there is only one."""
+
+    @host.completion()
+    async def handle(  # pyright: ignore[reportUnusedFunction]
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        _: CompletionContext | None,
+    ) -> Completion | None:
+        return await complete_models(app, ref, argument)
+
+
+def _is_models(uri: str) -> bool:
+    """Whether that is our template, with a prefix or without."""
+    return uri.startswith("ollama://") and uri.endswith("models/{name}")

@@ -10,10 +10,9 @@ from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
 from ollama_mcp.services.web_search import WebPages, WebText
-from ollama_mcp.tools.clients import Room
-from ollama_mcp.tools.following import answered
-from ollama_mcp.tools.rendering import fits, page_of, render, text_page
-from ollama_mcp.tools.results import said
+from ollama_mcp.tools.calls import answered
+from ollama_mcp.tools.client_profiles import Room
+from ollama_mcp.tools.results import fits, page_of, render, said, text_page
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 web: Toolset = Toolset("web")
