@@ -265,7 +265,7 @@ MAY_BLOCK = (
     ("ollama_mcp/testing/recorder.py", {"__init__"}),
     ("ollama_mcp/testing/cassette.py", {"__init__"}),
     # The name that is to be served is looked up before anything is.
-    ("ollama_mcp/transports/http/serving.py", {"resolved"}),
+    ("ollama_mcp/transports/http/serve_http.py", {"resolved"}),
     # One who records writes each exchange in one go, also when its client leaves, which would end an await.
     ("ollama_mcp/testing/recorder.py", {"_write"}),
     # What the engine's child wrote is read by tests, and once it has died.

@@ -28,8 +28,7 @@ from ollama_mcp.ollama.model_names import (
     registry_of,
 )
 from ollama_mcp.ollama.ndjson import read_objects
-from ollama_mcp.transports.stdio.frames import Refused, decode, encode
-from ollama_mcp.transports.stdio.lines import EDGE, Line, LineSplitter, TooLong
+from ollama_mcp.transports.stdio.framing import EDGE, Line, LineSplitter, Refused, TooLong, decode, encode
 
 _CUTS = 4
 

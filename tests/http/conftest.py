@@ -20,7 +20,7 @@ from ollama_mcp import App, create_server
 from ollama_mcp.settings import Settings, load
 from ollama_mcp.testing import FakeOllama
 from ollama_mcp.transports.http import access_of, addresses_of, http_app, open_sockets
-from ollama_mcp.transports.http.serving import serve_http
+from ollama_mcp.transports.http.serve_http import serve_http
 from ollama_mcp.transports.process import Stop
 
 COMMAND = Path(sys.executable).with_name("ollama-mcp")

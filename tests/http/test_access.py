@@ -19,7 +19,7 @@ from starlette.routing import Mount
 from ollama_mcp import App, create_server, register
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Script
-from ollama_mcp.transports.http import access_of, http_app, listen, serving
+from ollama_mcp.transports.http import access_of, http_app, listen, serve_http
 
 ANNE, BERT = "anne-has-this-token-of-32-characters", "bert-has-this-token-of-32-characters"
 
@@ -133,7 +133,7 @@ def test_what_is_contrary_or_cannot_be_made_is_a_bad_setting(variables, said):
 
 
 def test_there_are_as_many_connections_as_the_system_has_room_for(monkeypatch):
-    monkeypatch.setattr(serving.resource, "getrlimit", lambda _: (300, 300))
+    monkeypatch.setattr(serve_http.resource, "getrlimit", lambda _: (300, 300))
     access = listening(OLLAMA_MCP_TOKEN=ANNE)
     assert access.connections == 44
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from ollama_mcp.transports.http import application, bodies
+from ollama_mcp.transports.http import application, middleware
 
 LIMIT = 65536
 MODERN = "2026-07-28"
@@ -179,7 +179,7 @@ def test_a_body_that_is_no_message_is_refused_as_such(ask, served, body, headers
 @pytest.fixture
 def hasty(monkeypatch, serve):
     """A server that waits a fifth of a second where others wait for a minute."""
-    monkeypatch.setattr(application, "Bodies", partial(bodies.Bodies, seconds=0.2))
+    monkeypatch.setattr(application, "Bodies", partial(middleware.Bodies, seconds=0.2))
     return serve(OLLAMA_MCP_MAX_LINE=str(LIMIT))
 
 

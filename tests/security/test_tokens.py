@@ -12,7 +12,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 
 from ollama_mcp.jobs.rate_limit import Rate, RateLimit
-from ollama_mcp.transports.http import callers, refusals
+from ollama_mcp.transports.http import auth, refusals
 
 ANNE, BERT = "Anne-has-this-token-of-32-characters", "0123456789-abcdef-BERTs-token-is-this"
 RIGHT = "Authorization: Bearer " + ANNE
@@ -363,5 +363,5 @@ def test_a_verifier_that_fails_lets_nobody_in_and_does_not_tell_why(ask, issued,
 
 
 def test_a_verifier_that_hangs_is_not_waited_for(ask, issued, monkeypatch):
-    monkeypatch.setattr(callers, "_VERIFIER_S", 0.1)
+    monkeypatch.setattr(auth, "_VERIFIER_S", 0.1)
     assert got(ask, issued, "Authorization: Bearer hangs").status == 503

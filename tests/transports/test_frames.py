@@ -15,8 +15,7 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
-from ollama_mcp.transports.stdio.frames import Refused, decode, encode
-from ollama_mcp.transports.stdio.lines import TooLong
+from ollama_mcp.transports.stdio.framing import Refused, TooLong, decode, encode
 
 any_text = st.text(st.characters(codec=None, exclude_categories=()))
 any_json = st.recursive(

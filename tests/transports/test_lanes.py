@@ -2,8 +2,8 @@
 
 import json
 
-from ollama_mcp.transports.stdio.lanes import _CROWD, Lanes
-from ollama_mcp.transports.stdio.lines import TooLong
+from ollama_mcp.transports.stdio.framing import TooLong
+from ollama_mcp.transports.stdio.inbox import _CROWD, Lanes
 
 OPENING = [b'{"jsonrpc":"2.0","id":0,"method":"initialize"}', b'{"method":"notifications/initialized"}']
 

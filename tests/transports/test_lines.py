@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_mcp.transports.stdio.lines import EDGE, Line, LineSplitter, TooLong
+from ollama_mcp.transports.stdio.framing import EDGE, Line, LineSplitter, TooLong
 
 text_with_lines = st.lists(st.sampled_from([b"\n", b"a", b"\r", b"\xff", b"{}", b"x" * 40])).map(b"".join)
 

@@ -115,7 +115,7 @@ def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     gc.disable()  # what is loaded now is not garbage, and to find that out is a seventh of the start
-    from ollama_mcp.transports.claiming import claim_stdio  # noqa: PLC0415 - each command imports its own
+    from ollama_mcp.transports.standard_streams import claim_stdio  # noqa: PLC0415 - each command imports its own
 
     # Before the SDK is imported: what it brings may print.
     wires = claim_stdio() if settings.http.bind is None else None

@@ -16,7 +16,7 @@ from ollama_mcp.server import create_server
 from ollama_mcp.settings import Settings
 from ollama_mcp.settings.listening import Authority
 from ollama_mcp.tools import AT_ONCE
-from ollama_mcp.transports.claiming import Wires
+from ollama_mcp.transports.standard_streams import Wires
 from ollama_mcp.transports.stdio import run_stdio
 
 _log = logging.getLogger("ollama_mcp")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ollama_mcp.transports.http.access import Access, access_of, refuse_exposure
 from ollama_mcp.transports.http.application import HttpServer, http_app
-from ollama_mcp.transports.http.serving import addresses_of, listen, open_sockets, run_http
+from ollama_mcp.transports.http.auth import Access, access_of, refuse_exposure
+from ollama_mcp.transports.http.serve_http import addresses_of, listen, open_sockets, run_http
 
 __all__ = [
     "Access",

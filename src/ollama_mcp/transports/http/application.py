@@ -22,12 +22,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ollama_mcp.app import App
 from ollama_mcp.errors import Timeout
 from ollama_mcp.settings.listening import Origin
-from ollama_mcp.transports.http.access import Access, access_of, refuse_strangers
-from ollama_mcp.transports.http.bodies import Bodies
-from ollama_mcp.transports.http.callers import requiring, with_callers
-from ollama_mcp.transports.http.doors import Doors
+from ollama_mcp.transports.http.auth import Access, access_of, refuse_strangers, requiring, with_callers
+from ollama_mcp.transports.http.middleware import Bodies, Doors, Tracked, Traffic
 from ollama_mcp.transports.http.probes import Probes
-from ollama_mcp.transports.http.traffic import Tracked, Traffic
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

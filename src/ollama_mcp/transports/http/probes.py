@@ -1,14 +1,93 @@
-"""What asks whether all is well, and need not say who it is: nothing is told but a status."""
+"""Health and metrics: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import anyio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ollama_mcp.app import App
-from ollama_mcp.transports.http import metrics
-from ollama_mcp.transports.http.traffic import Traffic
+from ollama_mcp.transports.http.middleware import Traffic
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One number, and of what it is."""
+
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def written(self, name: str) -> str:
+        """A line of the format."""
+        labels = ",".join(f'{label}="{_escaped(text)}"' for label, text in self.labels)
+        return f"{name}{{{labels}}} {self.value!r}" if labels else f"{name} {self.value!r}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A name, its kind (`counter` or `gauge`), what it says, and its samples."""
+
+    name: str
+    kind: str
+    says: str
+    samples: tuple[Sample, ...]
+
+    def lines(self) -> Iterator[str]:
+        """It in the format."""
+        yield f"# HELP {self.name} {self.says}"
+        yield f"# TYPE {self.name} {self.kind}"
+        yield from (sample.written(self.name) for sample in self.samples)
+
+
+def exposition(app: App, traffic: Traffic) -> str:
+    """All of it, as a scraper reads it."""
+    metrics = [*_of_http(traffic), *_of_calls(app), *_of_lines(app), *_of_replies(app)]
+    return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"
+
+
+def _of_http(traffic: Traffic) -> Iterator[Metric]:
+    statuses = [Sample(n, (("status", str(status)),)) for status, n in sorted(traffic.statuses.items())]
+    yield _metric("http_responses_total", "counter", "Answers over HTTP that began.", statuses)
+    yield _metric("http_in_flight", "gauge", "Requests over HTTP in flight.", [Sample(traffic.in_flight)])
+
+
+def _of_calls(app: App) -> Iterator[Metric]:
+    calls = sorted(app.calls.ended.items())
+    ended = [Sample(n, (("tool", tool), ("code", code))) for (tool, code), n in calls]
+    yield _metric("calls_total", "counter", "Calls of tools that ended; code is OK or the error's.", ended)
+    yield _metric("calls_running", "gauge", "Calls of tools that go on.", [Sample(app.calls.running)])
+    took = [Sample(seconds, (("tool", tool),)) for tool, seconds in sorted(app.calls.seconds.items())]
+    yield _metric("call_seconds_total", "counter", "Seconds that calls of tools took together.", took)
+
+
+def _of_lines(app: App) -> Iterator[Metric]:
+    lines = app.gate.statistics()
+    for name, kind, says, values in (
+        ("model_running", "gauge", "Calls of a model that run.", [line.running for line in lines]),
+        ("model_waiting", "gauge", "Calls of a model that wait.", [line.waiting for line in lines]),
+        ("model_admitted_total", "counter", "Calls of a model that ran.", [line.admitted for line in lines]),
+        ("model_refused_total", "counter", "Calls that were BUSY.", [line.refused for line in lines]),
+    ):
+        by_model = zip(lines, values, strict=True)
+        yield _metric(name, kind, says, [Sample(n, (("model", line.model),)) for line, n in by_model])
+
+
+def _of_replies(app: App) -> Iterator[Metric]:
+    yield _metric("replies_in_flight", "gauge", "Answers being generated.", [Sample(app.replies.in_flight)])
+
+
+def _metric(name: str, kind: str, says: str, samples: Iterable[Sample]) -> Metric:
+    return Metric(f"ollama_mcp_{name}", kind, says, tuple(samples))
+
 
 _ANSWER_S = 0.8
 """Seconds in which Ollama must answer: Kubernetes waits one."""
@@ -40,7 +119,7 @@ class Probes:
 
     async def metrics(self, _: Request) -> Response:
         """Numbers; behind the same tokens as the calls."""
-        return Response(metrics.exposition(self._app, self._traffic), media_type=metrics.CONTENT_TYPE)
+        return Response(exposition(self._app, self._traffic), media_type=CONTENT_TYPE)
 
 
 def _bare(status: int) -> Response:

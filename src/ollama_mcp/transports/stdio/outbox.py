@@ -13,7 +13,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCNotification, JSONRPCResponse, RequestId
 
 from ollama_mcp.transports.pipes import CHUNK, Stream, post, write_some
-from ollama_mcp.transports.stdio.frames import encode
+from ollama_mcp.transports.stdio.framing import encode
 
 _BACKLOG_LIMIT = 64 * 1024
 """Bytes that wait for the writing thread before `send` waits. Small, so that a client which reads

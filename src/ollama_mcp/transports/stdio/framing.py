@@ -1,8 +1,9 @@
-"""One line and one JSON-RPC message, both ways; nothing that comes in or goes out ends the loop.
+"""Lines and JSON-RPC messages, both ways; nothing that comes in or goes out ends the loop.
 
-In: a line that is no message raises `Refused`, which carries the answer to send (the SDK drops such
-lines without a word). Lone surrogates are mended, because clients that cut text in the middle of an
-emoji send them, and so is a byte order mark, because PowerShell writes one.
+In: bytes are split into lines, of which none is held beyond its limit. A line that is no message raises
+`Refused`, which carries the answer to send (the SDK drops such lines without a word). Lone surrogates are
+replaced, because clients that cut text in the middle of an emoji send them, and so is a byte order mark,
+because PowerShell writes one.
 
 Out: `encode` always returns a line. What JSON cannot say is replaced, and what cannot be replaced
 becomes an error with the same id.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pydantic_core
@@ -31,8 +33,60 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from ollama_mcp.ollama.sanitize import clean, clean_text
-from ollama_mcp.transports.mending import TOO_MANY_PARTS, has_too_many_parts
-from ollama_mcp.transports.stdio.lines import EDGE, Line, TooLong
+from ollama_mcp.transports.messages import TOO_MANY_PARTS, has_too_many_parts
+
+LINE_LIMIT = 16 * 1024 * 1024
+"""Bytes of one message in."""
+
+EDGE = 512
+"""Bytes kept of either end of a line that is too long: enough to find whom to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """What is left of a line over the limit."""
+
+    head: bytes
+    tail: bytes
+    limit: int
+    """Bytes that it could have had."""
+
+
+Line = bytes | TooLong
+
+
+class LineSplitter:
+    """Cuts a stream of bytes at every LF, wherever its chunks end."""
+
+    def __init__(self, limit: int = LINE_LIMIT) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._head: bytes | None = None  # of the line that is being skipped
+
+    def feed(self, chunk: bytes) -> list[Line]:
+        """Take a chunk and return the lines that it completes, without their LF."""
+        *pieces, rest = chunk.split(b"\n")
+        lines = [self._complete(piece) for piece in pieces]
+        self._keep(rest)
+        return lines
+
+    def finish(self) -> list[Line]:
+        """Return the last line, if the stream ended without a LF."""
+        return [self._complete(b"")] if self._buffer else []
+
+    def _complete(self, piece: bytes) -> Line:
+        self._keep(piece)
+        rest, self._buffer = bytes(self._buffer), bytearray()
+        head, self._head = self._head, None
+        return rest if head is None else TooLong(head, rest, self._limit)
+
+    def _keep(self, piece: bytes) -> None:
+        self._buffer += piece
+        if self._head is None and len(self._buffer) > self._limit:
+            self._head = bytes(self._buffer[:EDGE])
+        if self._head is not None:
+            del self._buffer[:-EDGE]
+
 
 _logger = logging.getLogger(__name__)
 

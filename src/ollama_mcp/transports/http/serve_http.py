@@ -24,8 +24,8 @@ import uvicorn
 
 from ollama_mcp.settings import Settings
 from ollama_mcp.settings.listening import Authority, Names
-from ollama_mcp.transports.http.access import Access, access_of, refuse_exposure
 from ollama_mcp.transports.http.application import MCP_PATH, HttpServer
+from ollama_mcp.transports.http.auth import Access, access_of, refuse_exposure
 from ollama_mcp.transports.process import Stop
 
 if sys.platform != "win32":
