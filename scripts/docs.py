@@ -1,4 +1,4 @@
-"""Write the generated parts of README.md, or check that they are what the code says.
+"""Write the generated tables of docs/*.md, or check that they are what the code says.
 
 python scripts/docs.py            # write
 python scripts/docs.py --check    # exit 1 if they differ
@@ -8,61 +8,137 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import re
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ollama_mcp import App, create_server
 from ollama_mcp.settings import FIELDS, Settings
+from ollama_mcp.settings.limits import Limits, setting_of, shown_size
 from ollama_mcp.tools import TOOLSETS
+from ollama_mcp.tools.clients import CLIENTS, UNKNOWN, Room
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECTIONS = {
+    "OLLAMA_HOST": "Ollama server: address, API key, TLS",
+    "OLLAMA_MCP_CHAT_MODEL": "Models and defaults",
+    "OLLAMA_MCP_MAX_CONTEXT": "Context window and size limits",
+    "OLLAMA_MCP_CLOUD": "Toolsets and permissions",
+    "OLLAMA_MCP_ROOTS": "Files",
+    "OLLAMA_MCP_PROGRESS": "Progress, protocol and long-running calls",
+    "OLLAMA_MCP_PARALLEL": "Concurrency and queues",
+    "OLLAMA_MCP_CONNECT_TIMEOUT": "Timeouts and retries",
+    "OLLAMA_MCP_RATE": "Rate limit",
+    "OLLAMA_MCP_HTTP": "HTTP transport, authentication and graceful shutdown",
+    "OLLAMA_MCP_LOG_LEVEL": "Logging",
+    "OLLAMA_MCP_EMBEDDED_MODEL": "Embedded engine",
+    "OLLAMA_MCP_CONFIG": "Settings file",
+}
+"""Heading before each of these settings."""
+_SETTING = ("variable", "in the file", "default", "meaning")
 
 
 def tools_table() -> str:
-    """Every tool with its parameters."""
+    """Return every tool with its parameters."""
     server = create_server(App.create(Settings(toolsets=("all",))))
     published = {tool.name: tool for tool in asyncio.run(server.list_tools())}
-    rows = ["| toolset | tool | what it does | parameters |", "|---|---|---|---|"]
+    rows: list[Iterable[str]] = []
     for toolset in TOOLSETS.values():
         for tool in toolset:
             entry = published[tool.name]
             names = ", ".join(f"`{name}`" for name in entry.input_schema["properties"])
-            rows.append(f"| {toolset.name} | `{tool.name}` | {entry.description} | {names} |")
-    return "\n".join(rows)
+            rows.append((toolset.name, f"`{tool.name}`", entry.description or "", names))
+    return _table(("toolset", "tool", "what it does", "parameters"), rows)
 
 
 def settings_table() -> str:
-    """Every setting with its name in the file and its default."""
-    rows = ["| variable | in the file | default | |", "|---|---|---|---|"]
+    """Return every setting with its name in the file and its default, in sections."""
+    lines: list[str] = []
     for entry in FIELDS:
-        key = f"`{entry.key}`" if entry.key else ""
-        default = f"`{entry.default}`" if entry.default else ""
-        rows.append(f"| `{entry.variable}` | {key} | {default} | {entry.says} |")
-    return "\n".join(rows)
+        if entry.variable in SECTIONS:
+            lines += ["", f"### {SECTIONS[entry.variable]}", "", _table(_SETTING, [])]
+        row = (f"`{entry.variable}`", _code(entry.key), _code(entry.default), entry.says)
+        lines.append(_row(row))
+    return "\n".join([*lines, ""])
+
+
+def clients_table() -> str:
+    """Return every known client with its deadlines and how much of a result its model sees."""
+    rows = [
+        (
+            f"`{client.name}`" if client.name else "any other",
+            f"{client.silent_s:g} s",
+            f"{client.reported_s:g} s",
+            _page(client.page),
+        )
+        for client in (*CLIENTS, UNKNOWN)
+    ]
+    return _table(("client", "deadline", "with progress", "page size"), rows)
+
+
+def _page(page: Room) -> str:
+    sizes = [(page.chars, "characters"), (page.bytes, "bytes")]
+    return ", ".join(f"{size:,} {unit}" for size, unit in sizes if size < sys.maxsize)
+
+
+def limits_table() -> str:
+    """Return the size limits of one call with the settings that raise them."""
+    rows: list[Iterable[str]] = []
+    for limit in dataclasses.fields(Limits):
+        if unit := limit.metadata.get("unit"):
+            shown = shown_size(limit.default) if unit == "bytes" else str(limit.default)
+            rows.append((limit.name.replace("_", " "), shown, _code(setting_of(limit.name)) or "fixed"))
+    return _table(("limit of one call", "default", "setting"), rows)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    return "\n".join(map(_row, (head, ["---"] * len(head), *rows)))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "tools": tools_table,
+    "settings": settings_table,
+    "clients": clients_table,
+    "limits": limits_table,
+}
 
 
 def generated(text: str) -> str:
-    """The text of README with its tables made anew."""
-    for name, table in (("tools", tools_table()), ("settings", settings_table())):
-        pattern = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
-    return text
+    """Return the text of a page with its tables made anew."""
+
+    def table(found: re.Match[str]) -> str:
+        return f"<!-- generated: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def main() -> int:
     """Do what argv says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    wanted = generated(text)
-    if arguments.check and wanted != text:
-        print("README.md is not what the code says: run python scripts/docs.py", file=sys.stderr)
-        return 1
-    if not arguments.check:
-        README.write_text(wanted, encoding="utf-8")
-    return 0
+    check = parser.parse_args().check
+    stale = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        wanted = generated(text)
+        if wanted != text and check:
+            stale = 1
+            print(f"{page.relative_to(ROOT)} is not what the code says: run python scripts/docs.py",
+                  file=sys.stderr)  # fmt: skip
+        elif wanted != text:
+            page.write_text(wanted, encoding="utf-8")
+    return stale
 
 
 if __name__ == "__main__":
