@@ -1,4 +1,4 @@
-"""What README and the examples say is executed."""
+"""README, docs and examples: what they show is executed, what they link to exists, how they are written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,34 @@ from mcp.client.streamable_http import streamable_http_client
 
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
+from ollama_mcp.tools import TOOLSETS
 from ollama_mcp.transports.http import access_of
 
 pytestmark = pytest.mark.real_time
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")]
+MOST_BYTES = 12 * 1024
+MOST_WORDS = 30
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FOREIGN = sorted((ROOT / "examples" / "foreign").glob("*.py"))
 COMMAND = str(Path(sys.executable).with_name("ollama-mcp"))
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^ *```{language}\n(.*?)```", README, flags=re.DOTALL | re.MULTILINE)
-    return [textwrap.dedent(block) for block in found]
+def blocks(language: str, *pages: str) -> list[str]:
+    """Code blocks of a language, of the named pages or of all."""
+    texts = [path.read_text("utf-8") for name, path in PAGES.items() if name in (pages or PAGES)]
+    pattern = rf"^```{language}\n(.*?)^```$"
+    return [found for text in texts for found in re.findall(pattern, text, flags=re.DOTALL | re.MULTILINE)]
 
 
-def servers() -> list[dict[str, Any]]:
+PROGRAMS = [block for block in blocks("python") if "def test_" not in block]
+TESTS = [block for block in blocks("python") if "def test_" in block]
+ASYNC_TEST = next(block for block in TESTS if "anyio_backend" in block)
+
+
+def entries() -> list[dict[str, Any]]:
     """The server entries of every client's configuration."""
     found: list[dict[str, Any]] = []
     for block in blocks("json"):
@@ -51,10 +62,24 @@ def servers() -> list[dict[str, Any]]:
     return [*found, {"command": words[words.index("--") + 1], "env": {name: value}}]
 
 
+def servers() -> list[dict[str, Any]]:
+    """Those entries that start a program."""
+    return [entry for entry in entries() if "command" in entry]
+
+
 def test_there_is_a_configuration_for_each_of_the_six_clients() -> None:
     for client in ("Copilot CLI", "VS Code", "Claude Desktop", "Claude Code", "Codex", "Gemini CLI"):
-        assert f"**{client}**" in README
+        assert re.search(
+            rf"^(\*\*|## ){client}\b", README + PAGES["clients"].read_text("utf-8"), re.MULTILINE
+        )
     assert len(servers()) == 6
+
+
+def test_a_configuration_for_http_has_the_address_that_the_server_has() -> None:
+    addresses = [entry["url"] for entry in entries() if "command" not in entry]
+    assert addresses
+    served = re.findall(r"serves Streamable HTTP at `([^`]+)`", PAGES["http"].read_text("utf-8"))
+    assert set(addresses) == set(served)
 
 
 @pytest.mark.anyio
@@ -90,19 +115,25 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize(
-    "program", blocks("python"), ids=["verifier", "server", "own tool", "client", "pytest"]
-)
+@pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.gate
-def test_a_program_in_readme_runs(program: str, tmp_path: Path) -> None:
-    file = tmp_path / "test_program.py"
+def test_a_program_of_a_page_runs(program: str, tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(program, encoding="utf-8")
     with FakeOllama.in_thread() as fake:
-        file.write_text(program.replace("http://127.0.0.1:11434", fake.url), encoding="utf-8")
-        run(*(["-m", "pytest"] if "def test_" in program else []), file, cwd=tmp_path, OLLAMA_HOST=fake.url)
+        run(file, cwd=tmp_path, OLLAMA_HOST=fake.url)
 
 
-def test_the_verifier_in_readme_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = next(block for block in blocks("python") if "verify_token" in block)
+def test_the_tests_of_the_pages_pass(tmp_path: Path) -> None:
+    assert len(TESTS) == 5
+    for place, block in enumerate(TESTS):
+        if block is not ASYNC_TEST:  # it imports mcp, which takes seconds
+            (tmp_path / f"test_block_{place}.py").write_text(block, encoding="utf-8")
+    run("-m", "pytest", "-q", "-p", "no:xdist", ".", cwd=tmp_path)
+
+
+def test_the_verifier_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = next(block for block in PROGRAMS if "verify_token" in block)
     (tmp_path / "my_auth.py").write_text(program, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     access = access_of(load({"OLLAMA_MCP_VERIFIER": "my_auth:make"}))
@@ -110,18 +141,19 @@ def test_the_verifier_in_readme_is_one(tmp_path: Path, monkeypatch: pytest.Monke
     assert access.names.has_host("gpu.example.com", ("10.0.0.7", 8000))
 
 
+@pytest.mark.parametrize("trio", [False, True], ids=["asyncio", "with trio"])
 @pytest.mark.gate
-def test_the_test_in_readme_passes_where_trio_is_installed(tmp_path: Path) -> None:
-    # As anyio's own fixture does there; that the second loop is none here makes no difference.
-    conftest = 'import pytest\n@pytest.fixture(params=["asyncio", "trio"])\ndef anyio_backend(request):\n'
-    (tmp_path / "conftest.py").write_text(conftest + "    return request.param\n", encoding="utf-8")
+def test_the_async_test_passes_also_where_trio_is_installed(tmp_path: Path, trio: bool) -> None:
+    if trio:  # as anyio's own fixture does there; that the second loop is none here makes no difference
+        conftest = 'import pytest\n@pytest.fixture(params=["asyncio", "trio"])\ndef anyio_backend(request):\n'
+        (tmp_path / "conftest.py").write_text(conftest + "    return request.param\n", encoding="utf-8")
     file = tmp_path / "test_program.py"
-    file.write_text(next(block for block in blocks("python") if "def test_" in block), encoding="utf-8")
+    file.write_text(ASYNC_TEST, encoding="utf-8")
     run("-m", "pytest", file, cwd=tmp_path)
 
 
 @pytest.mark.anyio
-async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_words(
+async def test_the_tool_of_the_library_page_asks_a_model_with_progress_and_fails_in_our_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program: dict[str, Any] = {}
@@ -135,7 +167,7 @@ async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_wo
         for name in [name for name in os.environ if name.startswith("OLLAMA_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("OLLAMA_HOST", fake.url)
-        exec(next(block for block in blocks("python") if "def summary" in block), program)
+        exec(next(block for block in PROGRAMS if "def summary" in block), program)
         with anyio.fail_after(30):
             async with Client(program["server"], mode="legacy") as client:
                 fake.script(Script(tokens=["In ", "short"], hold_after_tokens=1))
@@ -153,9 +185,9 @@ async def test_the_tool_in_readme_asks_a_model_with_progress_and_fails_in_our_wo
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["loopback", "token"])
 @pytest.mark.gate
-async def test_the_commands_for_http_in_readme_serve(tmp_path: Path, how: str) -> None:
-    section = README.partition("## Over HTTP")[2].partition("\n## ")[0]
-    commands = [text.strip() for text in re.findall(r"(?:```sh\n|`)([^`]*serve --http[^`]*)`", section)]
+async def test_the_commands_for_http_serve(tmp_path: Path, how: str) -> None:
+    commands = {block for block in blocks("sh") if "serve --http" in block}
+    assert len(commands) == 2
     command = next(text for text in commands if ("token" in text) is (how == "token"))
     command = command.replace("ollama-mcp serve", f"exec {COMMAND} serve").replace(":8000", ":0")
     async with FakeOllama() as fake:
@@ -179,7 +211,7 @@ async def test_the_commands_for_http_in_readme_serve(tmp_path: Path, how: str) -
             await served.aclose()
 
 
-def test_the_settings_file_in_readme_is_one(tmp_path: Path) -> None:
+def test_the_settings_file_is_one(tmp_path: Path) -> None:
     text = next(block for block in blocks("toml") if "[models." in block)
     file = tmp_path / "settings.toml"
     file.write_text(text, encoding="utf-8")
@@ -232,19 +264,57 @@ def test_the_two_commands_are_one_line_each() -> None:
         assert len(found[1].strip().splitlines()) == 1
 
 
-def test_every_file_that_readme_links_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+# --- links, sizes, sentences -------------------------------------------------------------------
+
+
+def prose(page: str) -> str:
+    """A page without code blocks and comments."""
+    return re.sub(r"^```.*?^```$|<!--.*?-->", "", page, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def sentences(page: str) -> list[str]:
+    """The sentences of paragraphs and list items; inline code is one word, and a link is its text."""
+    text = re.sub(r"^(#|\||    ).*$", "", prose(page), flags=re.MULTILINE)
+    text = re.sub(r"`[^`]+`", "code", re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text))
+    parts = [
+        " ".join(part.split()) for part in re.split(r"\n\s*\n|^ *(?:[-*]|\d+\.) ", text, flags=re.MULTILINE)
+    ]
+    return [sentence for part in parts for sentence in re.split(r"(?<=[.!?]) ", part) if sentence]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES.values(), *OTHER_PAGES], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page.read_text("utf-8"))):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text("utf-8")), target
+
+
+def test_readme_is_short() -> None:
+    assert len(README.encode()) <= MOST_BYTES
+
+
+@pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING"])
+def test_no_sentence_of_a_page_is_long(name: str) -> None:
+    page = PAGES.get(name, ROOT / f"{name}.md").read_text("utf-8")
+    assert [found for found in sentences(page) if len(found.split()) > MOST_WORDS] == []
+
+
+def test_readme_names_every_page_and_every_tool() -> None:
+    assert all(f"(docs/{name}.md)" in README for name in PAGES if name != "README")
+    assert all(f"`{tool.name}`" in README for toolset in TOOLSETS.values() for tool in toolset)
 
 
 def test_agents_md_is_at_most_80_lines() -> None:
     assert len((ROOT / "AGENTS.md").read_text(encoding="utf-8").splitlines()) <= 80
-
-
-def test_the_programs_of_the_kits_page_run(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)```", page, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 3
-    for place, block in enumerate(blocks):
-        (tmp_path / f"test_block_{place}.py").write_text(block, encoding="utf-8")
-    run("-m", "pytest", "-q", "-p", "no:xdist", ".", cwd=tmp_path)
