@@ -18,7 +18,7 @@ from ollama_mcp import App, create_server
 from ollama_mcp.settings import FIELDS, Settings
 from ollama_mcp.settings.limits import Limits, setting_of, shown_size
 from ollama_mcp.tools import TOOLSETS
-from ollama_mcp.tools.clients import CLIENTS, UNKNOWN, Room
+from ollama_mcp.tools.client_profiles import CLIENTS, UNKNOWN, Room
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
