@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 HELD, WARM = "held", "warm"
 """Prompts: one is answered when all are, the other at once."""
 FILES = 10_000
-AT_ONCE = 50
+BYPASSES_QUEUE = 50
 """Connections that are being opened at one time: a listener's backlog is short."""
 WARM_UP = 30
 SETTLE_S = 1.0
@@ -73,7 +73,7 @@ class Server:
 
 async def each(work: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
     """Do all of it, not too much at one time."""
-    limit = asyncio.Semaphore(AT_ONCE)
+    limit = asyncio.Semaphore(BYPASSES_QUEUE)
 
     async def one(do: Callable[[], Awaitable[Any]]) -> Any:
         async with limit:
@@ -108,7 +108,7 @@ async def calls(server: Server, clients: Sequence[Http]) -> tuple[Counter[str], 
     pending: list[asyncio.Task[str]] = []
     for client in clients:
         pending.append(asyncio.create_task(outcome(client)))
-        if len(pending) % AT_ONCE == 0:
+        if len(pending) % BYPASSES_QUEUE == 0:
             await asyncio.sleep(0.1)
     await _all_held(server, pending)
     each_kib = (await server.rss() - before) / len(clients)

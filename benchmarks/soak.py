@@ -23,7 +23,7 @@ from typing import IO
 
 from held import Counts, Held, counts, grown, growth, held
 from served import Served, serving
-from storm import Caller, Tally, next_kind
+from storm import Caller, CallStats, next_kind
 from wires import Wire
 
 HERE = Path(__file__).parent
@@ -93,7 +93,7 @@ class Soak:
     def __init__(
         self, wire: Wire, pid: int, backend: Backend, counter: Counts, options: argparse.Namespace
     ) -> None:
-        self.tally = Tally()
+        self.tally = CallStats()
         self.looks: list[Held] = []
         self.wire = wire
         self._pid = pid

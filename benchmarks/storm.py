@@ -40,7 +40,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 
 @dataclass
-class Tally:
+class CallStats:
     """What has become of the calls.
 
     Attributes:
@@ -59,7 +59,7 @@ class Tally:
 class Caller:
     """Calls, and tallies what comes of it."""
 
-    def __init__(self, wire: Wire, dice: random.Random, tally: Tally) -> None:
+    def __init__(self, wire: Wire, dice: random.Random, tally: CallStats) -> None:
         self.wire = wire
         self.dice = dice
         self.tally = tally
@@ -212,7 +212,7 @@ async def handed(caller: Caller) -> None:
 
 
 _KEPT = RAN | BROKEN | {"UNKNOWN_HANDLE"}
-"""By a handle; 64 Replies are kept, and the others have pushed it out where they are many."""
+"""By a handle; 64 Jobs are kept, and the others have pushed it out where they are many."""
 
 Kind = Callable[[Caller], Awaitable[None]]
 

@@ -18,7 +18,7 @@ from ollama_mcp import App, create_server
 from ollama_mcp.settings import FIELDS, Settings
 from ollama_mcp.settings.limits import Limits, setting_of, shown_size
 from ollama_mcp.tools import TOOLSETS
-from ollama_mcp.tools.client_profiles import CLIENTS, UNKNOWN, Room
+from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, PageSize
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,12 +74,12 @@ def clients_table() -> str:
             f"{client.reported_s:g} s",
             _page(client.page),
         )
-        for client in (*CLIENTS, UNKNOWN)
+        for client in (*CLIENTS, DEFAULT_PROFILE)
     ]
     return _table(("client", "deadline", "with progress", "page size"), rows)
 
 
-def _page(page: Room) -> str:
+def _page(page: PageSize) -> str:
     sizes = [(page.chars, "characters"), (page.bytes, "bytes")]
     return ", ".join(f"{size:,} {unit}" for size, unit in sizes if size < sys.maxsize)
 

@@ -3,7 +3,7 @@
 What most programs need is importable from here, and loaded at first use: `OllamaClient` does not cost the
 import of mcp. The rest of what is public:
 
-    ollama_mcp.settings             load(environment) -> Settings; SettingsError, Backend, Clocks
+    ollama_mcp.settings             load(environment) -> Settings; SettingsError, Backend, Timeouts
     ollama_mcp.ollama.endpoints     a row for each endpoint, for the client: CHAT, TAGS, EMBED …
     ollama_mcp.ollama.api_models    their requests and answers: ChatRequest, Message, Options …
     ollama_mcp.errors               the tree of failures under OllamaError

@@ -8,11 +8,11 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.jobs.call_stats import Tally
-from ollama_mcp.jobs.model_queue import Gate
+from ollama_mcp.jobs.call_stats import CallStats
+from ollama_mcp.jobs.model_queue import ModelQueue
 from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.jobs.rate_limit import RateLimit
-from ollama_mcp.jobs.store import Replies, Retention
+from ollama_mcp.jobs.store import JobStore, Retention
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.compare import Comparer
@@ -20,12 +20,12 @@ from ollama_mcp.services.embedding import Embedder, Ranker
 from ollama_mcp.services.files.batch import Mapper
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.installed_names import InstalledNames
-from ollama_mcp.services.model_manager import Shelf, Warmer
-from ollama_mcp.services.schema_check import Judge
-from ollama_mcp.services.server_status import Overview
+from ollama_mcp.services.model_manager import ModelManager, Warmer
+from ollama_mcp.services.schema_check import SchemaValidator
+from ollama_mcp.services.server_status import StatusProbe
 from ollama_mcp.services.transfers import Transfers
 from ollama_mcp.services.web_search import Web
-from ollama_mcp.settings import Settings, own
+from ollama_mcp.settings import Settings, load_from_environment
 
 if TYPE_CHECKING:
     import httpx
@@ -43,15 +43,15 @@ class App:
     comparer: Comparer
     mapper: Mapper
     transfers: Transfers
-    shelf: Shelf
+    model_manager: ModelManager
     warmer: Warmer
     names: InstalledNames
-    replies: Replies
+    jobs: JobStore
     limit: RateLimit
-    overview: Overview
-    judge: Judge
+    status_probe: StatusProbe
+    schema_validator: SchemaValidator
     web: Web
-    calls: Tally = field(default_factory=Tally)
+    calls: CallStats = field(default_factory=CallStats)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
 
@@ -80,7 +80,7 @@ class App:
             SettingsError: The environment has a bad setting.
             TypeError: `settings` are something else, such as an address.
         """
-        settings = own() if settings is None else settings
+        settings = load_from_environment() if settings is None else settings
         if not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"App.create takes Settings, not a {type(settings).__name__}: write App.create(load("
@@ -88,11 +88,11 @@ class App:
             )
         client = client or OllamaClient(settings.backend, transport=transport)
         backend = OllamaBackend.create(client, settings)
-        replies = Replies(Retention(unclaimed_s=settings.unclaimed_timeout))
-        judge = Judge()
-        generator = Generator(backend, judge)
+        jobs = JobStore(Retention(unclaimed_s=settings.unclaimed_timeout))
+        schema_validator = SchemaValidator()
+        generator = Generator(backend, schema_validator)
         embedder = Embedder(backend)
-        shelf = Shelf(backend)
+        model_manager = ModelManager(backend)
         return cls(
             settings=settings,
             backend=backend,
@@ -102,13 +102,13 @@ class App:
             comparer=Comparer(generator, backend.catalog),
             mapper=Mapper(generator, backend.catalog, settings),
             transfers=Transfers(backend),
-            shelf=shelf,
-            warmer=Warmer(shelf, replies, settings.warm),
-            names=InstalledNames(backend.catalog, replies, settings),
-            replies=replies,
+            model_manager=model_manager,
+            warmer=Warmer(model_manager, jobs, settings.warm),
+            names=InstalledNames(backend.catalog, jobs, settings),
+            jobs=jobs,
             limit=RateLimit(settings.rate, settings.burst),
-            overview=Overview(backend, replies),
-            judge=judge,
+            status_probe=StatusProbe(backend, jobs),
+            schema_validator=schema_validator,
             web=Web(client),
         )
 
@@ -123,9 +123,9 @@ class App:
         return self.backend.catalog
 
     @property
-    def gate(self) -> Gate:
+    def model_queue(self) -> ModelQueue:
         """The queue before each model."""
-        return self.backend.gate
+        return self.backend.model_queue
 
     @asynccontextmanager
     async def lifespan(self, _host: Any = None) -> AsyncGenerator[Self]:
@@ -152,8 +152,8 @@ class App:
 
     async def aclose(self) -> None:
         """Cancel what is generated and close the connections, on this event loop, whoever uses them."""
-        await self.replies.aclose()
-        await self.judge.aclose()
+        await self.jobs.aclose()
+        await self.schema_validator.aclose()
         await self.client.aclose()
 
 

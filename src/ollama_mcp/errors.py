@@ -192,7 +192,7 @@ class NotConfirmed(CallerError):
 
 
 class UnknownHandle(CallerError):
-    """No Reply of this caller has that handle (the same words for unknown and foreign ones)."""
+    """No Job of this caller has that handle (the same words for unknown and foreign ones)."""
 
     code = "UNKNOWN_HANDLE"
 

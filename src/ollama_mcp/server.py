@@ -13,12 +13,12 @@ from mcp.server.mcpserver import MCPServer
 from ollama_mcp import __version__
 from ollama_mcp.app import App
 from ollama_mcp.errors import Forbidden
-from ollama_mcp.tools import AT_ONCE, TOOLSETS
+from ollama_mcp.tools import BYPASSES_QUEUE, TOOLSETS
 from ollama_mcp.tools.binding import publish
 from ollama_mcp.tools.offering import add_offers, refuse_taken, tools_of
 from ollama_mcp.tools.prompts import check_requests
 from ollama_mcp.tools.resources import complete
-from ollama_mcp.tools.results import failure
+from ollama_mcp.tools.results import error_result
 from ollama_mcp.tools.toolset import Tool
 
 INSTRUCTIONS = """\
@@ -106,7 +106,9 @@ def register(
     """
     _require_mcp_server(host)
     limited = [name for name in app.settings.rate if name]
-    _refuse_unknown("tool of OLLAMA_MCP_RATE:", limited, [name for name in _every() if name not in AT_ONCE])
+    _refuse_unknown(
+        "tool of OLLAMA_MCP_RATE:", limited, [name for name in _every() if name not in BYPASSES_QUEUE]
+    )
     _check_prefix(prefix, "a tool's name")
     if toolsets is None and tools is None:
         toolsets, tools = app.settings.toolsets, app.settings.tools
@@ -147,7 +149,7 @@ def _explain_switched_off(host: MCPServer[Any], app: App) -> None:
     async def explain(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         name = (ctx.params or {}).get("name") if ctx.method == "tools/call" else None
         if isinstance(name, str) and name in every and name not in has:
-            return failure(_switched_off(every[name], app))
+            return error_result(_switched_off(every[name], app))
         return await call_next(ctx)
 
     host.middleware.append(explain)
@@ -206,7 +208,7 @@ def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None) -> list
     _refuse_unknown("tool", singles, every)
     grouped = [tool for name in names for tool in TOOLSETS[name]]
     wanted = {tool.name for tool in grouped} | set(singles)
-    if any(tool.outlives for tool in grouped):
+    if any(tool.may_return_handle for tool in grouped):
         wanted |= _FOR_HANDLES
     return [tool for name, tool in every.items() if name in wanted]
 

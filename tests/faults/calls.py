@@ -54,7 +54,7 @@ class Endpoint:
     arguments: Callable[[str], dict[str, Any]]
     lines: tuple[bytes, ...]
     form: Literal["stream", "object", "bare"] = "stream"
-    clocks: tuple[str, str] = ("first_byte", "idle")
+    timeouts: tuple[str, str] = ("first_byte", "idle")
     texts: tuple[str, ...] = ()
     once: bool = False
     named: bool = True
@@ -182,7 +182,7 @@ _PS = (
 _VERSION = (_line(version="0.33.0-é"),)
 
 _LOOKUP: tuple[str, str] = ("idle", "idle")
-_TRANSFER_CLOCKS: tuple[str, str] = ("first_byte", "transfer")
+_SLOW: tuple[str, str] = ("first_byte", "transfer")
 
 
 def _model(model: str) -> dict[str, Any]:
@@ -217,10 +217,10 @@ ENDPOINTS = (
     Endpoint("chat", "ollama_chat", "/api/chat", _prompt, _CHAT, texts=TEXTS),
     Endpoint("generate", "ollama_generate", "/api/generate", _prompt, _GENERATE, texts=TEXTS),
     Endpoint("load", "ollama_load_model", "/api/generate", _model, _LOAD),
-    Endpoint("pull", "ollama_pull_model", "/api/pull", _model, _TRANSFER, clocks=_TRANSFER_CLOCKS, once=True),
-    Endpoint("push", "ollama_push_model", "/api/push", _confirmed, _TRANSFER, clocks=_TRANSFER_CLOCKS,
+    Endpoint("pull", "ollama_pull_model", "/api/pull", _model, _TRANSFER, timeouts=_SLOW, once=True),
+    Endpoint("push", "ollama_push_model", "/api/push", _confirmed, _TRANSFER, timeouts=_SLOW,
              once=True, prefix="me/"),
-    Endpoint("create", "ollama_create_model", "/api/create", _made, _TRANSFER, clocks=_TRANSFER_CLOCKS,
+    Endpoint("create", "ollama_create_model", "/api/create", _made, _TRANSFER, timeouts=_SLOW,
              once=True),
     Endpoint("embed", "ollama_embeddings", "/api/embed", _texts, _EMBED, "object"),
     Endpoint("show", "ollama_show_model", "/api/show", _model, _SHOW, "object", _LOOKUP),

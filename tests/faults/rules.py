@@ -112,7 +112,7 @@ def codes(case: Case) -> set[str]:
 def clock(case: Case) -> str:
     """The clock that runs out, if one does."""
     is_head = case.moment in IN_HEAD or case.fault == "headers-for-ever"
-    return case.endpoint.clocks[0 if is_head else 1]
+    return case.endpoint.timeouts[0 if is_head else 1]
 
 
 def tries(case: Case) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ollama_mcp.app import App
-from ollama_mcp.jobs.job import Reply
-from ollama_mcp.services.files.batch import Mapped, map_ask
+from ollama_mcp.jobs.job import Job
+from ollama_mcp.services.files.batch import Mapped, build_batch
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama
 
@@ -34,10 +34,10 @@ class Bench:
         self.fake = fake
         self.app = app
 
-    def begin(self, prompt: str = "Sum up.", files: Any = ("*.txt",), **more: Any) -> Reply[Mapped]:
-        ask = map_ask(self.app.settings, prompt=prompt, files=files, **more)
-        work = partial(self.app.mapper.run, ask, self.app.settings.roots)
-        return self.app.replies.start(work, "files")
+    def begin(self, prompt: str = "Sum up.", files: Any = ("*.txt",), **more: Any) -> Job[Mapped]:
+        spec = build_batch(self.app.settings, prompt=prompt, files=files, **more)
+        work = partial(self.app.mapper.run, spec, self.app.settings.roots)
+        return self.app.jobs.start(work, "files")
 
     async def map(self, *args: Any, **more: Any) -> Mapped:
         return await self.begin(*args, **more).result()

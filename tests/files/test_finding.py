@@ -12,7 +12,7 @@ from ollama_mcp.errors import Forbidden, InvalidArgument, TooLarge
 from ollama_mcp.services.file_access import Place
 from ollama_mcp.services.files import batch
 from ollama_mcp.services.files.batch import find_files
-from ollama_mcp.settings.limits import USUAL, Limits
+from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits
 
 pytestmark = pytest.mark.skipif(
     os.name == "nt", reason="links and pipes want rights or do not exist on Windows"
@@ -41,7 +41,9 @@ def tree(root: Path, tmp_path: Path) -> Path:
     return root
 
 
-def names(*patterns: str, root: Path, limits: Limits = USUAL, without: Path | None = None) -> list[str]:
+def names(
+    *patterns: str, root: Path, limits: Limits = DEFAULT_LIMITS, without: Path | None = None
+) -> list[str]:
     found = find_files(patterns, [root], limits, without)
     return [place.shown if isinstance(place, Place) else f"! {Path(place).name}" for place in found]
 
@@ -147,7 +149,7 @@ def test_any_pattern_finds_files_below_the_folder_or_is_refused(tmp_path_factory
     (root / "a" / "b").mkdir(parents=True, exist_ok=True)
     (root / "a" / "b" / "ab").write_text("x")
     try:
-        found = find_files([pattern], [root], USUAL)
+        found = find_files([pattern], [root], DEFAULT_LIMITS)
     except (Forbidden, InvalidArgument):
         return
     assert all(

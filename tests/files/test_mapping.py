@@ -8,7 +8,7 @@ import pytest
 
 from ollama_mcp.errors import CapabilityMissing, Forbidden, InvalidArgument, ModelNotFound, OllamaError
 from ollama_mcp.services.files import batch_answers as answers
-from ollama_mcp.services.files.batch import map_ask
+from ollama_mcp.services.files.batch import build_batch
 from ollama_mcp.services.files.batch_answers import Memory, Output, output_folders
 from ollama_mcp.settings import Settings
 from ollama_mcp.testing import Model, Script
@@ -29,16 +29,16 @@ async def test_every_file_gets_an_answer_in_the_order_of_the_files(bench, root):
     fill(root, 5)
     with anyio.fail_after(10):
         async with bench() as b:
-            reply = b.begin()
-            found = await reply.result()
+            job = b.begin()
+            found = await job.result()
             prompts = sorted(b.prompts, key=lambda text: text.index("note"))
     assert [row.file for row in found.rows] == [f"0{n}.txt" for n in range(5)]
     assert statuses(found) == ["answered"] * 5
     assert all(row.answer for row in found.rows)
     assert len(prompts) == 5
     assert all(prompt.endswith("\n\nSum up.") for prompt in prompts)
-    assert (reply.unit, reply.count, reply.total) == ("files", 5, 5)
-    assert reply.summary() == "5 of 5 files"
+    assert (job.unit, job.count, job.total) == ("files", 5, 5)
+    assert job.summary() == "5 of 5 files"
     assert found.size > 0
 
 
@@ -52,8 +52,8 @@ async def test_a_file_that_fails_is_a_row_and_not_the_end(bench, root, tmp_path)
     (root / "p.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0")
     with anyio.fail_after(10):
         async with bench(Model("m", capabilities=("completion",))) as b:
-            reply = b.begin(files=["*.txt", "gone.txt", "/etc/passwd"])
-            found = await reply.result()
+            job = b.begin(files=["*.txt", "gone.txt", "/etc/passwd"])
+            found = await job.result()
     rows = {row.file: row for row in found.rows}
     assert statuses(found).count("answered") == 2
     assert found.counts == {"answered": 2, "failed": len(rows) - 2}
@@ -62,7 +62,7 @@ async def test_a_file_that_fails_is_a_row_and_not_the_end(bench, root, tmp_path)
         "pipe.txt": "INVALID_ARGUMENT", "out.txt": "FORBIDDEN", "/etc/passwd": "FORBIDDEN",
         "p.txt": "CAPABILITY",
     }  # fmt: skip
-    assert "7 failed" in reply.summary()
+    assert "7 failed" in job.summary()
 
 
 async def test_a_model_that_fails_for_one_file_answers_for_the_others(bench, root):
@@ -119,11 +119,11 @@ async def test_a_cancelled_call_goes_on_where_it_was(bench, root):
         async with bench(OLLAMA_MCP_PARALLEL="1") as b:
             yes = Script(tokens=["yes"])
             b.fake.script(yes, yes, Script(hold_after_tokens=0), yes, path="/api/chat")
-            reply = b.begin()
+            job = b.begin()
             while len(b.prompts) < 3:
                 await anyio.sleep(0.01)
-            await reply.stop()
-            assert reply.so_far().text == "00.txt: yes\n01.txt: yes\n"
+            await job.stop()
+            assert job.so_far().text == "00.txt: yes\n01.txt: yes\n"
             found = await b.map()
             assert len(b.prompts) == 9  # the third was asked twice
     assert statuses(found) == ["kept", "kept", *["answered"] * 6]
@@ -159,7 +159,7 @@ async def test_no_more_run_at_once_than_the_operator_allows_and_others_get_their
             async def look() -> None:
                 nonlocal most
                 while True:
-                    most = max(most, *(line.running for line in b.app.gate.statistics()), 0, 0)
+                    most = max(most, *(line.running for line in b.app.model_queue.statistics()), 0, 0)
                     await anyio.sleep(0)
 
             async with anyio.create_task_group() as group:
@@ -174,11 +174,11 @@ async def test_a_line_that_is_full_is_waited_for(bench, root):
     fill(root, 1)
     with anyio.fail_after(10):
         async with bench(Model("m"), OLLAMA_MCP_PARALLEL="1", OLLAMA_MCP_QUEUE="0") as b:
-            async with b.app.gate.admit("m"):
-                reply = b.begin(model="m")
-                while not any(line.refused for line in b.app.gate.statistics()):
+            async with b.app.model_queue.admit("m"):
+                job = b.begin(model="m")
+                while not any(line.refused for line in b.app.model_queue.statistics()):
                     await anyio.sleep(0.001)
-            assert statuses(await reply.result()) == ["answered"]
+            assert statuses(await job.result()) == ["answered"]
 
 
 # --- answers as files ----------------------------------------------------------------------------
@@ -280,7 +280,7 @@ async def test_answers_that_lie_in_the_folder_are_not_read_as_notes(bench, root)
 
 def test_files_are_written_only_where_the_operator_allows_it():
     with pytest.raises(Forbidden, match="OLLAMA_MCP_OUTPUT"):
-        map_ask(Settings(), prompt="x", files=["*"], output="x")
+        build_batch(Settings(), prompt="x", files=["*"], output="x")
 
 
 @pytest.mark.parametrize(

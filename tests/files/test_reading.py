@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, StorageError, TooLarge
-from ollama_mcp.ollama.sanitize import visible
+from ollama_mcp.ollama.sanitize import strip_invisible
 from ollama_mcp.services.files.read import Content, attached, read_file, read_files
-from ollama_mcp.services.specs import chat_ask, generate_ask
+from ollama_mcp.services.specs import build_chat, build_generate
 from ollama_mcp.services.untrusted import fenced
-from ollama_mcp.settings.limits import USUAL, Limits
+from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def test_files_are_read_in_the_order_in_which_they_are_named(root):
     for name in ("b.txt", "a.md"):
         (root / name).write_text(f"This is {name}.")
     (root / "c.png").write_bytes(PNG)
-    found = await read_files(["b.txt", str(root / "a.md"), "c.png"], [root], USUAL)
+    found = await read_files(["b.txt", str(root / "a.md"), "c.png"], [root], DEFAULT_LIMITS)
     assert found == [
         Content("b.txt", "This is b.txt."),
         Content("a.md", "This is a.md."),
@@ -49,7 +49,7 @@ async def test_files_are_read_in_the_order_in_which_they_are_named(root):
 )
 async def test_text_is_utf8_or_says_what_else_it_is(root, data, text):
     (root / "a.txt").write_bytes(data)
-    assert (await read_file("a.txt", [root], USUAL)).text == text
+    assert (await read_file("a.txt", [root], DEFAULT_LIMITS)).text == text
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ async def test_text_is_utf8_or_says_what_else_it_is(root, data, text):
 async def test_what_is_neither_text_nor_picture_is_refused(root, data):
     (root / "a.bin").write_bytes(data)
     with pytest.raises(InvalidArgument, match=r"a\.bin"):
-        await read_file("a.bin", [root], USUAL)
+        await read_file("a.bin", [root], DEFAULT_LIMITS)
 
 
 async def test_a_picture_is_known_by_its_bytes_whatever_its_name(root):
     (root / "a.txt").write_bytes(PNG)
     (root / "b.png").write_text("not a picture")
-    first, second = await read_files(["a.txt", "b.png"], [root], USUAL)
+    first, second = await read_files(["a.txt", "b.png"], [root], DEFAULT_LIMITS)
     assert (first.text, bool(first.image)) == ("", True)
     assert (second.text, second.image) == ("not a picture", "")
 
@@ -78,11 +78,11 @@ async def test_a_file_over_the_limit_is_refused_before_it_is_read(root):
     with (root / "{0}huge.txt").open("wb") as file:
         os.truncate(file.fileno(), 1 << 40)  # with nothing in it
     with pytest.raises(TooLarge, match=r"\{0\}huge\.txt has .*OLLAMA_MCP_MAX_FILE_SIZE"):
-        await read_file("{0}huge.txt", [root], USUAL)
+        await read_file("{0}huge.txt", [root], DEFAULT_LIMITS)
     (root / "huge.png").write_bytes(PNG)
     os.truncate(root / "huge.png", 1 << 40)
     with pytest.raises(TooLarge, match="OLLAMA_MCP_MAX_IMAGES_SIZE"):
-        await read_file("huge.png", [root], USUAL)
+        await read_file("huge.png", [root], DEFAULT_LIMITS)
 
 
 async def test_files_are_limited_together_too(root):
@@ -102,7 +102,7 @@ async def test_files_are_limited_together_too(root):
 async def test_what_has_no_size_has_nothing_to_read():
     if Path("/proc/self/environ").exists():  # even where the operator allowed all of the machine
         with pytest.raises(InvalidArgument, match="empty"):
-            await read_file("/proc/self/environ", [Path("/")], USUAL)
+            await read_file("/proc/self/environ", [Path("/")], DEFAULT_LIMITS)
 
 
 async def test_a_disk_that_fails_is_an_error_of_this_machine(root, monkeypatch):
@@ -113,7 +113,7 @@ async def test_a_disk_that_fails_is_an_error_of_this_machine(root, monkeypatch):
 
     monkeypatch.setattr("ollama_mcp.services.files.read._exactly", broken)
     with pytest.raises(StorageError, match="to its end"):
-        await read_file("a.txt", [root], USUAL)
+        await read_file("a.txt", [root], DEFAULT_LIMITS)
 
 
 async def test_reading_is_done_in_a_thread_and_a_cancelled_call_does_not_wait_for_it(root, monkeypatch):
@@ -131,7 +131,7 @@ async def test_reading_is_done_in_a_thread_and_a_cancelled_call_does_not_wait_fo
     monkeypatch.setattr("ollama_mcp.services.files.read._bytes", slow)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            group.start_soon(read_file, "a.txt", [root], USUAL)
+            group.start_soon(read_file, "a.txt", [root], DEFAULT_LIMITS)
             await begun.wait()
             group.cancel_scope.cancel()
     go.set()
@@ -150,7 +150,7 @@ HIDDEN = [
 
 @pytest.mark.parametrize("character", HIDDEN, ids=lambda c: f"{ord(c):04x}")
 def test_a_character_that_nobody_sees_is_left_out_and_counted(character):
-    assert visible(f"ig{character}no{character}re") == ("ignore", 2)
+    assert strip_invisible(f"ig{character}no{character}re") == ("ignore", 2)
 
 
 @pytest.mark.parametrize(
@@ -161,19 +161,19 @@ def test_a_character_that_nobody_sees_is_left_out_and_counted(character):
     ],
 )  # fmt: skip
 def test_writing_of_all_the_world_stays_as_it_is(text):
-    assert visible(text) == (text, 0)
+    assert strip_invisible(text) == (text, 0)
 
 
 def test_joiners_that_join_nothing_are_left_out():
-    assert visible("a\u200db") == ("ab", 1)
-    assert visible("日\u200c\u200c本") == ("日本", 2)
-    assert visible("\u200d日") == ("日", 1)
+    assert strip_invisible("a\u200db") == ("ab", 1)
+    assert strip_invisible("日\u200c\u200c本") == ("日本", 2)
+    assert strip_invisible("\u200d日") == ("日", 1)
 
 
 @given(text=st.text())
 def test_what_is_visible_stays_so_and_nothing_is_added(text):
-    once, removed = visible(text)
-    assert visible(once)[0] == once
+    once, removed = strip_invisible(text)
+    assert strip_invisible(once)[0] == once
     assert len(once) <= len(text)
     assert removed <= len(text)
     assert not re.search("[\u200b\u202a-\u202e\u2066-\u2069\U000e0000-\U000e0fff]", once)
@@ -225,7 +225,7 @@ TEXT, PICTURE = (
 
 def test_files_stand_before_the_prompt_which_is_not_touched():
     prompt = "What\u200b is \u202ein it?"
-    ask = attached(chat_ask(prompt=prompt, system="s"), [TEXT, PICTURE], USUAL)
+    ask = attached(build_chat(prompt=prompt, system="s"), [TEXT, PICTURE], DEFAULT_LIMITS)
     system, user = ask.request.messages
     assert system.content == "s"
     assert user.content.endswith("\n\n" + prompt)
@@ -237,26 +237,28 @@ def test_files_stand_before_the_prompt_which_is_not_touched():
 
 def test_files_stand_before_the_last_message_of_the_user():
     turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
-    messages = attached(chat_ask(messages=turns), [TEXT], USUAL).request.messages
+    messages = attached(build_chat(messages=turns), [TEXT], DEFAULT_LIMITS).request.messages
     assert [message.content[-3:] for message in messages] == ["one", "two"]
     assert "The content." in messages[0].content
-    alone = attached(chat_ask(messages=[{"role": "system", "content": "s"}]), [TEXT], USUAL).request.messages
+    alone = attached(
+        build_chat(messages=[{"role": "system", "content": "s"}]), [TEXT], DEFAULT_LIMITS
+    ).request.messages
     assert [message.role for message in alone] == ["system", "user"]
 
 
 def test_files_stand_before_a_prompt_to_complete():
-    ask = attached(generate_ask(prompt="Go on", images=[PICTURE.image]), [TEXT, PICTURE], USUAL)
+    ask = attached(build_generate(prompt="Go on", images=[PICTURE.image]), [TEXT, PICTURE], DEFAULT_LIMITS)
     assert ask.request.prompt.endswith("\n\nGo on")
     assert ask.request.images == [PICTURE.image] * 2
     assert ask.needs.count("vision") == 1
 
 
 def test_pictures_count_with_those_that_are_sent():
-    ask = generate_ask(prompt="x", images=[PICTURE.image] * 8)
+    ask = build_generate(prompt="x", images=[PICTURE.image] * 8)
     with pytest.raises(TooLarge, match=r"there are [0-9]+ images"):
-        attached(ask, [PICTURE], USUAL)
+        attached(ask, [PICTURE], DEFAULT_LIMITS)
     wide = Content(
         "w", image=base64.b64encode(PNG[:16] + struct.pack(">II", 9000, 9000) + b"\0" * 9).decode()
     )
     with pytest.raises(TooLarge, match="pixels"):
-        attached(generate_ask(prompt="x"), [wide], USUAL)
+        attached(build_generate(prompt="x"), [wide], DEFAULT_LIMITS)

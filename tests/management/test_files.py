@@ -10,7 +10,7 @@ import pytest
 
 from ollama_mcp.errors import Forbidden, InvalidArgument, NotConfirmed, StorageError
 from ollama_mcp.services import transfers
-from ollama_mcp.services.create import ModelFile, creation, open_file, send
+from ollama_mcp.services.create import ModelFile, build_create, open_file, send
 from ollama_mcp.testing import Exchange, Model, Script
 
 pytestmark = pytest.mark.anyio
@@ -47,11 +47,11 @@ async def test_a_model_is_made_from_a_file_that_is_sent_once(bench, root):
     path = gguf(root)
     with anyio.fail_after(10):
         async with bench() as b:
-            wanted = creation(model="new", files=[str(path)], roots=[root], system="Be kind.")
-            reply = b.begin_create(wanted)
-            done = await reply.result()
+            wanted = build_create(model="new", files=[str(path)], roots=[root], system="Be kind.")
+            job = b.begin_create(wanted)
+            done = await job.result()
             blobs, sent = dict(b.fake.blobs), b.sent(CREATE)
-            other = creation(model="again", files=[str(path)], roots=[root])
+            other = build_create(model="again", files=[str(path)], roots=[root])
             await b.begin_create(other).result()
             uploads = [r for r in b.fake.requests if r.method == "POST" and r.path.startswith("/api/blobs/")]
     digest = digest_of(path)
@@ -59,25 +59,25 @@ async def test_a_model_is_made_from_a_file_that_is_sent_once(bench, root):
     assert sent[0]["files"] == {"m.gguf": digest}
     assert "from" not in sent[0]
     assert (done.model, done.status) == ("new:latest", "success")
-    assert (reply.count, reply.total) == (path.stat().st_size, path.stat().st_size)
+    assert (job.count, job.total) == (path.stat().st_size, path.stat().st_size)
     assert [int(request.headers["content-length"]) for request in uploads] == [path.stat().st_size]
 
 
 async def test_files_are_off_where_no_folder_is_allowed(root):
     with pytest.raises(Forbidden, match="OLLAMA_MCP_ROOTS"):
-        creation(model="new", files=[str(gguf(root))])
+        build_create(model="new", files=[str(gguf(root))])
 
 
 async def test_a_model_is_made_from_a_model_or_from_files_not_both(root):
     for wrong in ({}, {"source": "m", "files": [str(gguf(root))]}):
         with pytest.raises(InvalidArgument):
-            creation(model="new", roots=[root], **wrong)
+            build_create(model="new", roots=[root], **wrong)
 
 
 async def test_nothing_is_sent_before_an_installed_name_is_confirmed_to_be_replaced(bench, root):
     with anyio.fail_after(5):
         async with bench(Model("new")) as b:
-            wanted = creation(model="new", files=[str(gguf(root))], roots=[root])
+            wanted = build_create(model="new", files=[str(gguf(root))], roots=[root])
             with pytest.raises(NotConfirmed):
                 await b.begin_create(wanted).result()
             assert b.fake.blobs == {}
@@ -93,7 +93,7 @@ async def test_a_name_that_is_taken_while_the_file_is_sent_is_not_replaced(bench
                 return digest
 
             monkeypatch.setattr(transfers, "send", sent_late)
-            wanted = creation(model="new", files=[str(gguf(root))], roots=[root])
+            wanted = build_create(model="new", files=[str(gguf(root))], roots=[root])
             with pytest.raises(NotConfirmed):
                 await b.begin_create(wanted).result()
             assert b.sent(CREATE) == []
@@ -102,7 +102,7 @@ async def test_a_name_that_is_taken_while_the_file_is_sent_is_not_replaced(bench
 def test_two_files_of_the_same_name_are_not_taken_for_one(root):
     (root / "a").mkdir()
     with pytest.raises(InvalidArgument, match="the same name"):
-        creation(model="new", files=["m.gguf", "a/m.gguf"], roots=[root])
+        build_create(model="new", files=["m.gguf", "a/m.gguf"], roots=[root])
 
 
 async def test_a_file_that_changes_between_hashing_and_sending_is_refused_by_its_digest(bench, root):
@@ -136,7 +136,7 @@ async def test_a_file_that_shrinks_while_it_is_sent_is_an_error_of_this_machine(
 async def test_an_upload_may_take_longer_than_any_clock_of_a_call(bench, root):
     path = gguf(root)
     with anyio.fail_after(10):
-        async with bench(clocks={"first_byte": 0.2, "idle": 0.2, "transfer": 5.0}) as b:
+        async with bench(timeouts={"first_byte": 0.2, "idle": 0.2, "transfer": 5.0}) as b:
             b.fake.script(Script(delay_first=0.5), method="POST", path=f"/api/blobs/{digest_of(path)}")
             await send(b.app.client, ModelFile(str(path), (root,)), lambda *_: None)
             assert list(b.fake.blobs) == [digest_of(path)]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.ollama.api_models import ProgressLine
 from ollama_mcp.ollama.ndjson import parse_object
-from ollama_mcp.services.transfer_progress import SPACING_S, Layers, Meter
+from ollama_mcp.services.transfer_progress import SPACING_S, Layers, TransferProgress
 from ollama_mcp.testing import Exchange
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -66,18 +66,18 @@ def test_whatever_lines_come_the_count_grows_and_stays_below_the_total(lines):
 
 @given(LINES, st.lists(st.floats(0, 100), min_size=41, max_size=41))
 def test_whatever_lines_come_a_reply_can_be_told(lines, waits):
-    watch, reply = Watch(), Reply[None]()
-    meter, shown = Meter(reply, watch), [0]
+    watch, job = Watch(), Job[None]()
+    meter, shown = TransferProgress(job, watch), [0]
     for each, wait in zip(lines, waits, strict=False):
         meter.take(each)
-        assert len(reply.status()) <= 160
-        assert "\n" not in reply.status()
-        assert reply.count >= shown[-1]
-        assert reply.count <= (reply.total or 0)
-        shown.append(reply.count)
+        assert len(job.status()) <= 160
+        assert "\n" not in job.status()
+        assert job.count >= shown[-1]
+        assert job.count <= (job.total or 0)
+        shown.append(job.count)
         watch.time += wait
     meter.finish()
-    assert reply.count == (reply.total or 0)
+    assert job.count == (job.total or 0)
 
 
 def test_a_layer_that_goes_back_does_not_take_the_count_with_it():
@@ -136,77 +136,77 @@ def test_a_pull_that_was_broken_off_begins_where_it_was():
 # --- the line for people -----------------------------------------------------------------------
 
 
-def pulled(*steps: tuple[float, ProgressLine]) -> Reply[None]:
-    """A Reply after lines that came at those seconds."""
-    watch, reply = Watch(), Reply[None]()
-    meter = Meter(reply, watch)
+def pulled(*steps: tuple[float, ProgressLine]) -> Job[None]:
+    """A Job after lines that came at those seconds."""
+    watch, job = Watch(), Job[None]()
+    meter = TransferProgress(job, watch)
     for at, each in steps:
         watch.time = 100.0 + at
         meter.take(each)
-    return reply
+    return job
 
 
 def test_the_line_says_amount_share_speed_time_left_and_what_is_done():
     digest = "6a0746a1ec1a" + "0" * 52
-    reply = pulled(
+    job = pulled(
         (0, line("pulling manifest")),
         (1, line("pulling 6a0746a1ec1a", digest, 4_700_000_000, 1_018_000_000)),
         (5, line("pulling 6a0746a1ec1a", digest, 4_700_000_000, 1_234_000_000)),
     )
     # The manifest does not belong to what the speed is measured over: 216 MB in 4 s.
-    assert reply.status() == "1.2 of 4.7 GB · 26 % · 54 MB/s · 64 s left · pulling 6a0746a1ec1a"
-    assert (reply.state, reply.count, reply.total) == (State.WORKING, 1_234_000_000, 4_700_000_000)
+    assert job.status() == "1.2 of 4.7 GB · 26 % · 54 MB/s · 64 s left · pulling 6a0746a1ec1a"
+    assert (job.state, job.count, job.total) == (JobState.WORKING, 1_234_000_000, 4_700_000_000)
 
 
 def test_what_was_there_before_counts_for_no_speed():
-    reply = pulled(*[(at, line("pulling a", "a", 10**9, 9 * 10**8)) for at in (0, 1)])
-    assert reply.status() == "0.9 of 1.0 GB · 90 % · pulling a"
+    job = pulled(*[(at, line("pulling a", "a", 10**9, 9 * 10**8)) for at in (0, 1)])
+    assert job.status() == "0.9 of 1.0 GB · 90 % · pulling a"
 
 
 def test_before_any_bytes_the_line_says_what_is_waited_for():
-    reply = Reply[None]()
-    reply.model = "qwen3:8b"
-    meter = Meter(reply, Watch())
-    assert reply.status() == "waiting for qwen3:8b"
+    job = Job[None]()
+    job.model = "qwen3:8b"
+    meter = TransferProgress(job, Watch())
+    assert job.status() == "waiting for qwen3:8b"
     meter.take(line("pulling manifest"))
-    assert reply.status() == "pulling manifest"
-    assert reply.first_at is None
+    assert job.status() == "pulling manifest"
+    assert job.first_at is None
 
 
 def test_checking_what_has_come_has_no_speed_but_says_how_long_it_takes():
-    watch, reply = Watch(), Reply[None]()
-    meter = Meter(reply, watch)
+    watch, job = Watch(), Job[None]()
+    meter = TransferProgress(job, watch)
     for each in (line("pulling a", "a", 10**9, 0), line("pulling a", "a", 10**9, 10**9), line("verifying")):
         meter.take(each)
         watch.time += 12
-    assert reply.status() == "1.0 of 1.0 GB · 100 % · verifying, 12 s"
+    assert job.status() == "1.0 of 1.0 GB · 100 % · verifying, 12 s"
 
 
 def test_a_stalled_pull_gets_slower_instead_of_keeping_its_last_speed():
-    watch, reply = Watch(), Reply[None]()
-    meter = Meter(reply, watch)
+    watch, job = Watch(), Job[None]()
+    meter = TransferProgress(job, watch)
     meter.take(line("pulling a", "a", 10**9, 1))
     watch.time += 1
     meter.take(line("pulling a", "a", 10**9, 10**8))
-    fast = reply.status()
+    fast = job.status()
     watch.time += 9
     assert "100 MB/s" in fast
-    assert "10 MB/s" in reply.status()
+    assert "10 MB/s" in job.status()
 
 
 def test_a_reply_gets_at_most_four_counts_a_second():
-    watch, reply, counts = Watch(), Reply[None](), []
-    meter = Meter(reply, watch)
+    watch, job, counts = Watch(), Job[None](), []
+    meter = TransferProgress(job, watch)
     for completed in range(1, 171):  # ten seconds of Ollama's seventeen lines
         meter.take(line("pulling a", "a", 1000, completed))
-        counts.append(reply.count)
+        counts.append(job.count)
         watch.time += 1 / 17
     changes = sum(1 for before, after in itertools.pairwise(counts) if before != after)
     assert changes <= 10 / SPACING_S
 
 
 def test_a_status_shows_neither_paths_nor_whole_digests():
-    meter = Meter(Reply[None]())
+    meter = TransferProgress(Job[None]())
     meter.take(line("creating new layer sha256:" + "ab" * 32))
     assert meter.status == "creating new layer abababababab"
     meter.take(line("open /var/lib/ollama/blobs/x"))

@@ -59,14 +59,21 @@ async def test_no_hostile_name_reaches_the_server(bench):
             for name in HOSTILE:
                 if name.strip() and is_name(name):
                     continue  # blanks around a good name
-                for work in (b.pull, b.push, b.shelf.delete, b.shelf.unload, b.shelf.summary, b.load):
+                for work in (
+                    b.pull,
+                    b.push,
+                    b.model_manager.delete,
+                    b.model_manager.unload,
+                    b.model_manager.summary,
+                    b.load,
+                ):
                     with pytest.raises(InvalidArgument):
                         await work(name)
                 for pair in ((name, "x"), ("x", name)):
                     with pytest.raises(InvalidArgument):
                         await b.create(*pair)
                 with pytest.raises(InvalidArgument):
-                    await b.shelf.copy("x", name)
+                    await b.model_manager.copy("x", name)
             assert [request.path for request in b.fake.requests] == []
 
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.jobs.job import State
+from ollama_mcp.jobs.job import JobState
 from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.testing import Exchange, Model
 
@@ -29,12 +29,12 @@ async def test_a_recorded_pull_succeeds_with_all_its_bytes(bench, name, size):
     with anyio.fail_after(10):
         async with bench() as b:
             b.fake.replay(recording(name))
-            reply = b.begin_pull("smollm2:135m")
-            advance = reply.advance
-            reply.advance = lambda state, units=1: (advance(state, units), counts.append(reply.count))
-            done = await reply.result()
+            job = b.begin_pull("smollm2:135m")
+            advance = job.advance
+            job.advance = lambda state, units=1: (advance(state, units), counts.append(job.count))
+            done = await job.result()
     assert (done.status, done.bytes) == ("success", size)
-    assert (reply.count, reply.total, reply.state) == (size, size, State.DONE)
+    assert (job.count, job.total, job.state) == (size, size, JobState.DONE)
     assert counts == sorted(set(counts))
 
 
@@ -42,13 +42,13 @@ async def test_a_recorded_pull_that_its_client_leaves_says_how_far_it_came(bench
     with anyio.fail_after(10):
         async with bench() as b:
             b.fake.replay(recording("pull-client-leaves"), as_recorded_timing=True)
-            reply = b.begin_pull("smollm2:135m")
-            await reply.begun.wait()
-            status = reply.status()
-            await reply.cancel()
+            job = b.begin_pull("smollm2:135m")
+            await job.begun.wait()
+            status = job.status()
+            await job.cancel()
             await b.fake.wait_for(lambda fake: fake.disconnects == 1)
     assert status == "2 of 98 MB · 1 % · pulling 941f309b54ca"
-    assert reply.notes[0].startswith("Stopped at 2 of 98 MB, what has come is kept: pulling")
+    assert job.notes[0].startswith("Stopped at 2 of 98 MB, what has come is kept: pulling")
 
 
 @pytest.mark.parametrize("name", ["pull-missing", "pull-unreachable", "pull-plain-http", "pull-http-scheme"])
@@ -111,9 +111,11 @@ async def test_recorded_copies_deletes_loads_and_unloads_are_understood(bench):
         async with bench(BASE, Model("all-minilm:22m", ("embedding",), loaded=True)) as b:
             for name in ("copy", "delete", "generate-load", "unload-embedding"):
                 b.fake.replay(recording(name))
-            assert (await b.shelf.copy("smollm2:135m", "new")).model == "new"
-            assert (await b.shelf.delete("smollm2:135m", confirmed=Confirmation("smollm2:135m"))).freed
-            assert (await b.shelf.unload("all-minilm:22m")).was_loaded
+            assert (await b.model_manager.copy("smollm2:135m", "new")).model == "new"
+            assert (
+                await b.model_manager.delete("smollm2:135m", confirmed=Confirmation("smollm2:135m"))
+            ).freed
+            assert (await b.model_manager.unload("all-minilm:22m")).was_loaded
 
 
 @pytest.mark.parametrize(("name", "defaults"), [
@@ -123,7 +125,7 @@ async def test_a_recorded_show_becomes_short_facts_without_paths(bench, name, de
     with anyio.fail_after(5):
         async with bench(BASE) as b:
             b.fake.replay(recording(name))
-            found = await b.shelf.summary("smollm2:135m")
+            found = await b.model_manager.summary("smollm2:135m")
     assert defaults.items() <= found.defaults.items()
     assert found.family
     assert found.window

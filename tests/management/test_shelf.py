@@ -21,7 +21,7 @@ COPY, DELETE, GENERATE, EMBED = "/api/copy", "/api/delete", "/api/generate", "/a
 async def test_a_copy_is_the_same_model_under_a_second_name(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
-            done = await b.shelf.copy("m", "me/n:v1")
+            done = await b.model_manager.copy("m", "me/n:v1")
             names = sorted(b.fake.models)
     assert (done.source, done.model, done.digest) == ("m:latest", "me/n:v1", Model("m").digest)
     assert names == ["m:latest", "me/n:v1"]
@@ -31,9 +31,9 @@ async def test_a_copy_overwrites_only_what_was_confirmed(bench):
     with anyio.fail_after(5):
         async with bench(Model("m"), Model("n")) as b:
             with pytest.raises(NotConfirmed, match="overwrite n:latest") as refused:
-                await b.shelf.copy("m", "library/n")
+                await b.model_manager.copy("m", "library/n")
             assert b.fake.asked(COPY) == []
-            await b.shelf.copy("m", "n", confirmed=Confirmation.of(refused.value))
+            await b.model_manager.copy("m", "n", confirmed=Confirmation.of(refused.value))
             assert b.fake.models["n:latest"].digest == b.fake.models["m:latest"].digest
 
 
@@ -41,7 +41,7 @@ async def test_a_model_is_not_copied_to_itself(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
             with pytest.raises(InvalidArgument):
-                await b.shelf.copy("m", "M:latest")
+                await b.model_manager.copy("m", "M:latest")
 
 
 async def test_a_cloud_model_gets_no_harmless_name(bench):
@@ -50,7 +50,7 @@ async def test_a_cloud_model_gets_no_harmless_name(bench):
         async with bench(remote, Model("x:8b-cloud"), Model("m")) as b:
             for pair in (("far", "near"), ("x:8b-cloud", "near"), ("m", "m:cloud")):
                 with pytest.raises(Forbidden):
-                    await b.shelf.copy(*pair)
+                    await b.model_manager.copy(*pair)
             assert b.fake.asked(COPY) == []
 
 
@@ -61,9 +61,9 @@ async def test_nothing_is_deleted_that_nobody_confirmed(bench):
     with anyio.fail_after(5):
         async with bench(Model("m", size=5_200_000_000), Model("n")) as b:
             with pytest.raises(NotConfirmed) as refused:
-                await b.shelf.delete("m")
+                await b.model_manager.delete("m")
             with pytest.raises(NotConfirmed, match="'n' was confirmed, not to delete m:latest"):
-                await b.shelf.delete("m", confirmed=Confirmation("n"))
+                await b.model_manager.delete("m", confirmed=Confirmation("n"))
             assert b.fake.asked(DELETE) == []
     error = refused.value
     assert "to delete m:latest (5.2 GB) was not confirmed" in error.cause
@@ -75,7 +75,7 @@ async def test_nothing_is_deleted_that_nobody_confirmed(bench):
 async def test_deleting_says_what_is_free_again(bench):
     with anyio.fail_after(5):
         async with bench(Model("m"), Model("n")) as b:
-            done = await b.shelf.delete("m", confirmed=Confirmation("m", Model("m").digest))
+            done = await b.model_manager.delete("m", confirmed=Confirmation("m", Model("m").digest))
             assert list(b.fake.models) == ["n:latest"]
     assert (done.model, done.digest, done.freed, done.notes) == (
         "m:latest",
@@ -88,7 +88,7 @@ async def test_deleting_says_what_is_free_again(bench):
 async def test_the_name_alone_confirms_where_no_content_was_shown(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
-            assert (await b.shelf.delete("m", confirmed=Confirmation("m"))).model == "m:latest"
+            assert (await b.model_manager.delete("m", confirmed=Confirmation("m"))).model == "m:latest"
 
 
 @pytest.mark.parametrize(("name", "other"), [("Foo", "foo"), ("foo", "Foo")])
@@ -99,7 +99,7 @@ async def test_of_two_names_that_look_alike_the_one_that_was_said_is_deleted(ben
     ]
     with anyio.fail_after(5):
         async with bench(*models) as b:
-            await b.shelf.delete(name, confirmed=Confirmation(name))
+            await b.model_manager.delete(name, confirmed=Confirmation(name))
             assert b.sent("/api/delete") == [{"model": f"{name}:latest"}]
 
 
@@ -107,19 +107,19 @@ async def test_a_model_that_changed_since_it_was_confirmed_is_not_deleted(bench)
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
             with pytest.raises(NotConfirmed) as refused:
-                await b.shelf.delete("m")
+                await b.model_manager.delete("m")
             b.fake.add_model(Model("m", digest="f" * 64))  # pulled anew by somebody
             with pytest.raises(NotConfirmed, match="has changed since it was confirmed") as again:
-                await b.shelf.delete("m", confirmed=Confirmation.of(refused.value))
+                await b.model_manager.delete("m", confirmed=Confirmation.of(refused.value))
             assert "m:latest" in b.fake.models
-            await b.shelf.delete("m", confirmed=Confirmation.of(again.value))
+            await b.model_manager.delete("m", confirmed=Confirmation.of(again.value))
 
 
 async def test_deleting_one_of_two_names_frees_nothing(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
-            await b.shelf.copy("m", "n")
-            done = await b.shelf.delete("n", confirmed=Confirmation("n"))
+            await b.model_manager.copy("m", "n")
+            done = await b.model_manager.delete("n", confirmed=Confirmation("n"))
     assert (done.freed, done.notes) == (0, ["m:latest is the same model, so that the files stay"])
 
 
@@ -127,14 +127,14 @@ async def test_a_model_that_is_not_installed_cannot_be_deleted(bench):
     with anyio.fail_after(5):
         async with bench(Model("qwen3:8b")) as b:
             with pytest.raises(ModelNotFound, match="qwen3:8b"):
-                await b.shelf.delete("qwen3:4b", confirmed=Confirmation("qwen3:4b"))
+                await b.model_manager.delete("qwen3:4b", confirmed=Confirmation("qwen3:4b"))
 
 
 async def test_a_deleted_model_is_no_longer_known(bench):
     with anyio.fail_after(5):
         async with bench(Model("m"), Model("n")) as b:
             await b.app.catalog.find("m")
-            await b.shelf.delete("m", confirmed=Confirmation("m"))
+            await b.model_manager.delete("m", confirmed=Confirmation("m"))
             with pytest.raises(ModelNotFound):
                 await b.app.catalog.find("m")
 
@@ -179,11 +179,11 @@ async def test_loading_says_that_it_loads(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
             b.fake.script(Script(load_delay=30), path=GENERATE)
-            reply = b.app.replies.start(lambda reply: b.shelf.load("m", reply))
+            job = b.app.jobs.start(lambda job: b.model_manager.load("m", job))
             await b.fake.wait_for(lambda fake: fake.asked(GENERATE))
-            await reply.look()
-            assert reply.status().startswith("loading m")
-            await reply.cancel()
+            await job.look()
+            assert job.status().startswith("loading m")
+            await job.cancel()
             await b.fake.wait_for(lambda fake: fake.disconnects == 1)
 
 
@@ -200,9 +200,9 @@ async def test_what_cannot_be_loaded_is_refused(bench):
 async def test_a_model_is_unloaded(bench, capability):
     with anyio.fail_after(5):
         async with bench(Model("m", (capability,), loaded=True)) as b:
-            done = await b.shelf.unload("m")
+            done = await b.model_manager.unload("m")
             assert not b.fake.models["m:latest"].running
-            again = await b.shelf.unload("m")
+            again = await b.model_manager.unload("m")
             assert len(b.fake.asked(GENERATE)) == 1
     assert (done.model, done.was_loaded, done.freed) == ("m:latest", True, 2019393189)
     assert (again.was_loaded, again.freed) == (False, 0)
@@ -211,7 +211,7 @@ async def test_a_model_is_unloaded(bench, capability):
 async def test_what_is_not_installed_is_neither_loaded_nor_unloaded(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
-            for work in (b.load, b.shelf.unload):
+            for work in (b.load, b.model_manager.unload):
                 with pytest.raises(ModelNotFound):
                     await work("nope")
 
@@ -227,7 +227,7 @@ async def test_a_summary_has_the_facts_and_keeps_what_is_long_apart(bench):
     )  # fmt: skip
     with anyio.fail_after(5):
         async with bench(model) as b:
-            found = await b.shelf.summary("m")
+            found = await b.model_manager.summary("m")
     assert (found.name, found.family, found.parameters, found.quantization) == (
         "m:latest",
         "llama",
@@ -250,14 +250,14 @@ async def test_a_summary_has_the_facts_and_keeps_what_is_long_apart(bench):
 async def test_a_summary_does_not_tell_where_the_server_has_its_files(bench, parent):
     with anyio.fail_after(5):
         async with bench(Model("m", parent_model=parent), Model("n", parent_model="qwen3:8b")) as b:
-            assert (await b.shelf.summary("m")).parent == ""
-            assert (await b.shelf.summary("n")).parent == "qwen3:8b"
+            assert (await b.model_manager.summary("m")).parent == ""
+            assert (await b.model_manager.summary("n")).parent == "qwen3:8b"
 
 
 async def test_a_part_that_there_is_not_is_an_error_and_an_absent_one_is_empty(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:
-            found = await b.shelf.summary("m")
+            found = await b.model_manager.summary("m")
     assert found.memory is None
     assert found.part("system") == ""
     with pytest.raises(InvalidArgument, match="template"):
@@ -267,7 +267,7 @@ async def test_a_part_that_there_is_not_is_an_error_and_an_absent_one_is_empty(b
 async def test_a_cloud_model_is_shown_but_said_to_be_one(bench):
     with anyio.fail_after(5):
         async with bench(Model("far", remote_host="https://ollama.com:443")) as b:
-            assert (await b.shelf.summary("far")).is_cloud
+            assert (await b.model_manager.summary("far")).is_cloud
 
 
 @pytest.mark.parametrize(

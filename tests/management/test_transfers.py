@@ -16,9 +16,9 @@ from ollama_mcp.errors import (
     UnknownOption,
     Upstream,
 )
-from ollama_mcp.jobs.job import State
+from ollama_mcp.jobs.job import JobState
 from ollama_mcp.services.confirmation import Confirmation
-from ollama_mcp.services.create import creation
+from ollama_mcp.services.create import build_create
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Model, Script
 
@@ -42,13 +42,13 @@ MANIFEST, SUCCESS = b'{"status":"pulling manifest"}', b'{"status":"success"}'
 async def test_a_pulled_model_is_installed_and_described(bench):
     with anyio.fail_after(5):
         async with bench() as b:
-            reply = b.begin_pull("smollm2:135m")
-            done = await reply.result()
+            job = b.begin_pull("smollm2:135m")
+            done = await job.result()
     assert (done.model, done.status, done.bytes, done.notes) == ("smollm2:135m", "success", 2019393189, [])
     assert done.digest == Model("smollm2:135m").digest
     assert done.size == 2019393189
-    assert (reply.count, reply.total, reply.unit) == (2019393189, 2019393189, "bytes")
-    assert reply.state is State.DONE
+    assert (job.count, job.total, job.unit) == (2019393189, 2019393189, "bytes")
+    assert job.state is JobState.DONE
 
 
 async def test_what_was_known_of_a_model_is_forgotten_when_it_is_pulled(bench):
@@ -65,9 +65,9 @@ async def test_a_pull_above_the_limit_stops_and_says_what_to_confirm(bench):
     with anyio.fail_after(5):
         async with bench() as b:
             b.fake.script(Script(lines=lines, how="silence", cut_after_tokens=4), path=PULL)
-            reply = b.begin_pull("big:70b")
+            job = b.begin_pull("big:70b")
             with pytest.raises(NotConfirmed) as refused:
-                await reply.result()
+                await job.result()
             await b.fake.wait_for(lambda fake: fake.disconnects == 1)
     error = refused.value
     assert "24.0 GB" in str(error)
@@ -137,12 +137,12 @@ async def test_a_cancelled_pull_closes_its_connection_and_says_that_it_resumes(b
     with anyio.fail_after(5):
         async with bench() as b:
             b.fake.script(Script(lines=lines, how="silence", cut_after_tokens=2), path=PULL)
-            reply = b.begin_pull("m")
-            await reply.begun.wait()
-            await reply.cancel()
+            job = b.begin_pull("m")
+            await job.begun.wait()
+            await job.cancel()
             await b.fake.wait_for(lambda fake: fake.disconnects == 1)
-    assert reply.state is State.CANCELLED
-    assert reply.notes == ["Stopped at 1.0 of 4.0 GB, what has come is kept: pulling m again goes on there"]
+    assert job.state is JobState.CANCELLED
+    assert job.notes == ["Stopped at 1.0 of 4.0 GB, what has come is kept: pulling m again goes on there"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_a_pull_that_breaks_off_says_that_pulling_again_resumes(bench, scr
 async def test_transfers_have_an_idle_clock_of_their_own(bench):
     script = Script(lines=[MANIFEST, layer("a", 4 * GB, GB), SUCCESS], how="silence", cut_after_tokens=2)
     with anyio.fail_after(5):
-        async with bench(clocks={"idle": 30.0, "transfer": 0.1}) as b:
+        async with bench(timeouts={"idle": 30.0, "transfer": 0.1}) as b:
             b.fake.script(script, path=PULL)
             with pytest.raises(Timeout) as late:
                 await b.pull("m")
@@ -180,7 +180,7 @@ async def test_transfers_have_an_idle_clock_of_their_own(bench):
 async def test_the_idle_clock_of_answers_does_not_end_a_pull(bench):
     lines = [MANIFEST, layer("a", GB, GB), SUCCESS]
     with anyio.fail_after(5):
-        async with bench(clocks={"idle": 0.1, "transfer": 5.0}) as b:
+        async with bench(timeouts={"idle": 0.1, "transfer": 5.0}) as b:
             b.fake.script(Script(lines=lines, delay=0.3), path=PULL)
             assert (await b.pull("m")).status == "success"
 
@@ -217,7 +217,7 @@ async def test_transfers_share_one_line_and_the_next_one_waits_or_is_busy(bench)
             first = b.begin_pull("a")
             await b.fake.wait_for(lambda fake: fake.asked(PULL))
             second = b.begin_pull("b")
-            while second.ticket is None:
+            while second.queue_entry is None:
                 await anyio.lowlevel.checkpoint()
             assert second.status().startswith("1st in line for b")
             with pytest.raises(Busy):
@@ -326,7 +326,7 @@ async def test_a_name_that_is_taken_is_overwritten_only_when_that_was_confirmed(
 )
 def test_what_would_break_the_model_later_is_refused_now(wrong, failure):
     with pytest.raises(failure):
-        creation(**({"model": "new", "source": "base"} | wrong))
+        build_create(**({"model": "new", "source": "base"} | wrong))
 
 
 async def test_what_ollama_refuses_while_it_creates_is_an_error(bench):
@@ -361,7 +361,7 @@ async def test_options_of_a_model_are_lowered_like_those_of_a_call(bench):
 def test_what_is_too_large_for_a_model_is_told_with_its_setting(large, setting):
     limits = Limits(prompt=10, messages=2, messages_size=20)
     with pytest.raises(TooLarge, match=f"OLLAMA_MCP_MAX_{setting}" if setting else '"messages" has'):
-        creation(model="new", source="base", limits=limits, **large)
+        build_create(model="new", source="base", limits=limits, **large)
 
 
 # --- old servers -------------------------------------------------------------------------------

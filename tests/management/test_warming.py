@@ -31,7 +31,7 @@ async def test_what_has_begun_is_not_begun_again(bench):
                 b.app.warm_up()
             await b.fake.wait_for(lambda fake: fake.models["m:latest"].running)
             b.app.warm_up()
-            assert b.app.replies.in_flight <= 1
+            assert b.app.jobs.in_flight <= 1
             await b.app.warmer._begun.here().task
             assert len(b.fake.asked(GENERATE)) == 1
 

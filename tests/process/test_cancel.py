@@ -30,7 +30,7 @@ class Held(NamedTuple):
     threads: int
     running: int
     waiting: int
-    replies: int
+    jobs: int
 
 
 def held(child: Any, fake: Any, call_id: str) -> Held:

@@ -16,8 +16,8 @@ from mcp_types import Implementation
 
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Script
-from ollama_mcp.tools.caller import Caller, caller_of
-from ollama_mcp.tools.client_profiles import CLIENTS, UNKNOWN, Client
+from ollama_mcp.tools.caller import Caller, call_profile
+from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, ClientProfile
 
 FULL_NAMES = {
     "": "pipes",
@@ -26,11 +26,13 @@ FULL_NAMES = {
 }
 """How those write themselves whose row is a beginning only."""
 
-every_client = pytest.mark.parametrize("row", [*CLIENTS, UNKNOWN], ids=lambda row: row.name or "unknown")
+every_client = pytest.mark.parametrize(
+    "row", [*CLIENTS, DEFAULT_PROFILE], ids=lambda row: row.name or "unknown"
+)
 every_era = pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
 
 
-def name_of(row: Client) -> str:
+def name_of(row: ClientProfile) -> str:
     return FULL_NAMES.get(row.name, row.name)
 
 
@@ -64,7 +66,9 @@ def words(count: int) -> list[str]:
 
 @every_era
 @every_client
-def test_an_answer_that_outlives_the_call_is_fetched_whole(serve: Any, fake: Any, row: Client, version: str):
+def test_an_answer_that_outlives_the_call_is_fetched_whole(
+    serve: Any, fake: Any, row: ClientProfile, version: str
+):
     tokens = ["begin ", *words(80), " end"]
     fake.script(Script(tokens=tokens, delay=0.015), path="/api/chat")
     child = serve(version, name_of(row), OLLAMA_MCP_SOFT_DEADLINE="0.25")
@@ -83,7 +87,7 @@ def test_an_answer_that_outlives_the_call_is_fetched_whole(serve: Any, fake: Any
 @every_era
 @every_client
 def test_a_long_answer_comes_in_pages_of_the_size_that_this_client_shows(
-    serve: Any, fake: Any, row: Client, version: str
+    serve: Any, fake: Any, row: ClientProfile, version: str
 ):
     line = "a line of a long answer, größer\n"
     room = row.page
@@ -173,14 +177,14 @@ def test_the_process_ends_within_a_second_while_replies_run(serve: Any, fake: An
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 @every_client
-async def test_a_client_gets_the_clock_of_its_row(row: Client, mode: str):
+async def test_a_client_gets_the_clock_of_its_row(row: ClientProfile, mode: str):
     host = MCPServer("clock", log_level="WARNING")
     found: list[float] = []
 
     @host.tool()
     async def clock(ctx: Context) -> str:
         """Say how long a call may take."""
-        found.append(caller_of(ctx).patience(load({}), None))
+        found.append(call_profile(ctx).patience(load({}), None))
         return ""
 
     async def hear(*_: object) -> None:
@@ -198,7 +202,9 @@ async def test_a_client_gets_the_clock_of_its_row(row: Client, mode: str):
 
 @pytest.mark.parametrize("setting", ["7", "0"])
 @every_client
-def test_what_the_operator_sets_goes_before_the_table_and_wait_s_before_both(row: Client, setting: str):
+def test_what_the_operator_sets_goes_before_the_table_and_wait_s_before_both(
+    row: ClientProfile, setting: str
+):
     settings = load({"OLLAMA_MCP_SOFT_DEADLINE": setting})
     for wants_progress in (False, True):
         caller = Caller(row, wants_progress)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from ollama_mcp.app import App
-from ollama_mcp.jobs.job import Reply
+from ollama_mcp.jobs.job import Job
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.services.embedding import EmbeddingAsk
-from ollama_mcp.services.specs import chat_ask, generate_ask
+from ollama_mcp.services.embedding import EmbedSpec
+from ollama_mcp.services.specs import build_chat, build_generate
 from ollama_mcp.settings import Backend, Settings
 from ollama_mcp.testing import FakeOllama
 
@@ -21,21 +21,21 @@ class Bench:
         self.fake = fake
         self.app = App.create(settings)
 
-    def begin(self, **arguments: Any) -> Reply[Any]:
+    def begin(self, **arguments: Any) -> Job[Any]:
         """A chat, which may still be going on."""
-        ask = chat_ask(**arguments)
-        return self.app.replies.start(partial(self.app.generator.run, ask))
+        spec = build_chat(**arguments)
+        return self.app.jobs.start(partial(self.app.generator.run, spec))
 
     async def chat(self, prompt: str = "hi", **arguments: Any) -> Any:
         return await self.begin(prompt=prompt, **arguments).result()
 
     async def generate(self, prompt: str = "hi", **arguments: Any) -> Any:
-        ask = generate_ask(prompt=prompt, **arguments)
-        return await self.app.replies.start(partial(self.app.generator.run, ask)).result()
+        spec = build_generate(prompt=prompt, **arguments)
+        return await self.app.jobs.start(partial(self.app.generator.run, spec)).result()
 
     async def embed(self, *texts: str, **arguments: Any) -> Any:
-        ask = EmbeddingAsk(list(texts), **arguments)
-        return await self.app.replies.start(partial(self.app.embedder.run, ask), unit="texts").result()
+        spec = EmbedSpec(list(texts), **arguments)
+        return await self.app.jobs.start(partial(self.app.embedder.run, spec), unit="texts").result()
 
     def sent(self, path: str = "/api/chat") -> list[dict[str, Any]]:
         """The bodies of the requests to a path."""

@@ -1,4 +1,4 @@
-"""What a Reply ends as."""
+"""What a Job ends as."""
 
 import pytest
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, UnknownOption
-from ollama_mcp.services.specs import chat_ask, generate_ask
+from ollama_mcp.services.specs import build_chat, build_generate
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg=="
 
 
 def sent(**arguments):
-    return chat_ask(**arguments).request.model_dump(exclude_none=True)
+    return build_chat(**arguments).request.model_dump(exclude_none=True)
 
 
 def test_system_messages_and_prompt_come_in_this_order():
@@ -59,7 +59,7 @@ def test_content_in_parts_is_joined_and_its_images_are_taken_out():
         {"type": "image", "data": PIXEL},
         {"type": "text", "text": "is it?"},
     ]
-    ask = chat_ask(messages=[{"role": "user", "content": parts, "images": [PIXEL]}])
+    ask = build_chat(messages=[{"role": "user", "content": parts, "images": [PIXEL]}])
     (message,) = ask.request.messages
     assert message.content == "what\nis it?"
     assert message.images == [PIXEL] * 3
@@ -68,7 +68,7 @@ def test_content_in_parts_is_joined_and_its_images_are_taken_out():
 
 @pytest.mark.parametrize("images", [PIXEL, f"data:image/png;base64,{PIXEL}"])
 def test_a_single_image_is_a_list_of_one(images: str):
-    (message,) = chat_ask(messages=[{"role": "user", "content": "?", "images": images}]).request.messages
+    (message,) = build_chat(messages=[{"role": "user", "content": "?", "images": images}]).request.messages
     assert message.images == [PIXEL]
 
 
@@ -77,29 +77,29 @@ def test_a_single_image_is_a_list_of_one(images: str):
 )
 def test_images_that_are_none_are_refused(images):
     with pytest.raises(InvalidArgument):
-        chat_ask(messages=[{"role": "user", "content": "?", "images": images}])
+        build_chat(messages=[{"role": "user", "content": "?", "images": images}])
 
 
 def test_fields_that_nobody_knows_are_named_once_and_briefly():
     stranger = "x" * 5000
     messages = [{"role": "user", "content": "a", "id": place, stranger: 1} for place in range(200)]
-    notes = chat_ask(messages=messages).notes
+    notes = build_chat(messages=messages).notes
     assert len(notes) == 2
     assert all("ignored" in note and len(note) < 160 for note in notes)
 
 
 def test_of_many_fields_that_nobody_knows_some_are_named_and_the_rest_is_counted():
     messages = [{"role": "user", "content": "a", f"x{place}": 1} for place in range(500)]
-    notes = chat_ask(messages=messages).notes
+    notes = build_chat(messages=messages).notes
     assert len(notes) == 21
     assert notes[-1] == "480 more fields in messages were ignored"
 
 
 def test_a_message_of_a_hundred_fields_and_more_is_refused():
     fields = {f"x{place}": 1 for place in range(99)}
-    assert chat_ask(messages=[{"content": "a", "role": "user", **dict(list(fields.items())[:98])}])
+    assert build_chat(messages=[{"content": "a", "role": "user", **dict(list(fields.items())[:98])}])
     with pytest.raises(InvalidArgument, match=r"messages\[0\].*Send role, content"):
-        chat_ask(messages=[{"content": "a", "role": "user", **fields}])
+        build_chat(messages=[{"content": "a", "role": "user", **fields}])
 
 
 @pytest.mark.parametrize(
@@ -137,32 +137,32 @@ def test_a_message_of_a_hundred_fields_and_more_is_refused():
 )
 def test_what_ollama_would_refuse_or_misread_is_refused(arguments: dict):
     with pytest.raises(InvalidArgument) as caught:
-        chat_ask(**arguments)
+        build_chat(**arguments)
     assert len(str(caught.value)) <= 400
 
 
 def test_a_misspelt_option_is_refused_with_the_right_name():
     with pytest.raises(UnknownOption, match="temperature"):
-        chat_ask(prompt="a", options={"temprature": 1})
+        build_chat(prompt="a", options={"temprature": 1})
 
 
 def test_an_option_that_ollama_retired_is_dropped_with_a_note():
-    ask = chat_ask(prompt="a", options={"mirostat": 2, "max_tokens": 5})
+    ask = build_chat(prompt="a", options={"mirostat": 2, "max_tokens": 5})
     assert ask.request.options.model_dump(exclude_none=True) == {"num_predict": 5}
     assert [note for note in ask.notes if "mirostat" in note] == list(ask.notes) != []
 
 
 def test_generate_has_a_prompt_or_a_gap_to_fill():
     with pytest.raises(InvalidArgument):
-        generate_ask(prompt="")
-    assert generate_ask(prompt="", suffix="}").needs == ("completion", "insert")
-    assert generate_ask(prompt="a", images=[PIXEL]).needs == ("completion", "vision")
+        build_generate(prompt="")
+    assert build_generate(prompt="", suffix="}").needs == ("completion", "insert")
+    assert build_generate(prompt="a", images=[PIXEL]).needs == ("completion", "vision")
 
 
 @pytest.mark.parametrize("extra", [{"system": "s"}, {"template": "t"}])
 def test_a_raw_prompt_goes_alone(extra: dict):
     with pytest.raises(InvalidArgument, match="raw"):
-        generate_ask(prompt="a", raw=True, **extra)
+        build_generate(prompt="a", raw=True, **extra)
 
 
 JSON = st.recursive(
@@ -179,4 +179,4 @@ ROLES = st.just({"role": "user"}) | st.just({})
 )
 def test_no_message_gives_anything_but_a_request_or_a_failure_of_ours(messages: list):
     with suppress(InvalidArgument):
-        assert chat_ask(messages=messages).request.to_json()
+        assert build_chat(messages=messages).request.to_json()

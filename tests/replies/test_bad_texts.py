@@ -11,12 +11,12 @@ NAN = "failed to encode response: json: unsupported value: NaN"
 
 
 def fails_of(*bad: str, **how):
-    def judge(request):
+    def schema_validator(request):
         given = request.json["input"]
         given = [given] if isinstance(given, str) else given
         return Script(status=500, body={"error": NAN}) if set(bad) & set(given) else Script(**how)
 
-    return judge
+    return schema_validator
 
 
 async def test_the_others_have_their_vectors_and_the_bad_one_is_named(bench):

@@ -6,9 +6,9 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument, ModelNotFound
-from ollama_mcp.jobs.job import State
+from ollama_mcp.jobs.job import JobState
 from ollama_mcp.services.compare import Compared, Comparer, Comparison
-from ollama_mcp.services.specs import chat_ask
+from ollama_mcp.services.specs import build_chat
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio
@@ -17,8 +17,8 @@ MODELS = (Model("m"), Model("n"), Model("o"))
 
 
 def begin(b, *models: str, prompt: str = "?", **arguments):
-    ask = chat_ask(prompt=prompt, **arguments)
-    return b.app.replies.start(partial(Comparer(b.app.generator, b.app.catalog).run, ask, models))
+    ask = build_chat(prompt=prompt, **arguments)
+    return b.app.jobs.start(partial(Comparer(b.app.generator, b.app.catalog).run, ask, models))
 
 
 async def compared(b, *models: str, **arguments) -> list[Compared]:
@@ -78,26 +78,26 @@ async def test_the_whole_tells_whose_turn_it_is_and_how_far_that_one_is(bench):
     with anyio.fail_after(5):
         async with bench(*MODELS) as b:
             b.fake.script(Script(tokens=["one ", "two ", "three"], hold_after_tokens=2), model="n")
-            reply = begin(b, "m", "n")
+            job = begin(b, "m", "n")
             await b.fake.wait_for(lambda fake: fake.in_flight == 1 and len(fake.asked("/api/chat")) == 2)
-            while reply.count < 5:
+            while job.count < 5:
                 await anyio.sleep(0.001)
-            said, text, state = reply.status(), reply.text, reply.state
+            said, text, state = job.status(), job.text, job.state
             b.fake.release()
-            await reply.result()
-    assert state is State.WRITING
+            await job.result()
+    assert state is JobState.WRITING
     assert said.startswith("model 2 of 2 · n · 2 tok")
     assert said.endswith("one two")
     assert text == "one two ", "what the first one wrote is no part of what the second one does"
-    assert reply.count == 6
+    assert job.count == 6
 
 
 async def test_all_names_are_looked_up_before_the_first_model_works(bench):
     with anyio.fail_after(5):
         async with bench(*MODELS) as b:
             b.fake.script(Script(tokens=["a"]), path="/api/chat")
-            reply = begin(b, "m", "nowhere:7b")
-            found = await reply.result()
+            job = begin(b, "m", "nowhere:7b")
+            found = await job.result()
             asked = [request.path for request in b.fake.requests]
     assert [row.failure.code if row.failure else "" for row in found.rows] == ["", "MODEL_NOT_FOUND"]
     assert max(place for place, path in enumerate(asked) if path == "/api/show") < asked.index("/api/chat")
@@ -117,28 +117,28 @@ async def test_waiting_for_a_turn_is_told_of_the_whole(bench):
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), model="m")
             others = [b.begin(prompt="x", model="m") for _ in range(b.app.settings.parallel)]
             await b.fake.wait_for(lambda fake: len(fake.asked("/api/chat")) >= 1)
-            reply = begin(b, "m")
-            while reply.ticket is None:
+            job = begin(b, "m")
+            while job.queue_entry is None:
                 await anyio.sleep(0.001)
-            said = reply.status()
+            said = job.status()
             b.fake.release()
             for other in others:
                 await other.result()
-            await reply.result()
+            await job.result()
     assert said.startswith("1st in line for m")
-    assert reply.ticket is None
+    assert job.queue_entry is None
 
 
 async def test_the_thoughts_of_whose_turn_it_is_are_seen_in_the_line(bench):
     with anyio.fail_after(5):
         async with bench(*MODELS) as b:
             b.fake.script(Script(thinking=["I see. "], tokens=["x", "y"], hold_after_tokens=2), model="m")
-            reply = begin(b, "m")
-            while reply.count < 2:
+            job = begin(b, "m")
+            while job.count < 2:
                 await anyio.sleep(0.001)
-            said, text = reply.status(), reply.text
+            said, text = job.status(), job.text
             b.fake.release()
-            await reply.result()
+            await job.result()
     assert said.endswith(" · I see. x")
     assert text == "x"
 
@@ -149,15 +149,15 @@ async def test_each_turn_stands_in_line_as_whoever_compares(bench):
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), model="m")
             others = [b.begin(prompt="x", model="m") for _ in range(b.app.settings.parallel)]
             await b.fake.wait_for(lambda fake: len(fake.asked("/api/chat")) >= 1)
-            work = partial(Comparer(b.app.generator, b.app.catalog).run, chat_ask(prompt="?"), ["m"])
-            reply = b.app.replies.start(work, principal="me")
-            while reply.ticket is None:
+            work = partial(Comparer(b.app.generator, b.app.catalog).run, build_chat(prompt="?"), ["m"])
+            job = b.app.jobs.start(work, caller="me")
+            while job.queue_entry is None:
                 await anyio.sleep(0.001)
-            principal = reply.ticket.principal
+            caller = job.queue_entry.caller
             b.fake.release()
-            for other in [*others, reply]:
+            for other in [*others, job]:
                 await other.result()
-    assert principal == "me"
+    assert caller == "me"
 
 
 def test_a_comparison_is_as_large_as_its_answers():

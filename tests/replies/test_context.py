@@ -6,7 +6,14 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import ContextOverflow, StreamBroken, Upstream
-from ollama_mcp.services.context_window import Need, Windows, cut_window, grown_window, overflow, window_limit
+from ollama_mcp.services.context_window import (
+    ContextWindows,
+    Need,
+    cut_window,
+    grown_window,
+    overflow,
+    window_limit,
+)
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 
@@ -47,11 +54,11 @@ async def test_a_grown_window_is_said_while_the_answer_is_written(bench):
         async with bench(Model("m", ("completion",), 32768)) as b:
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), path=GENERATION)
             b.fake.script(Script(), path=GENERATION, times=1)
-            reply = b.begin(**prompt(5000))
-            await reply.begun.wait()
-            assert "window grown to 8192" in reply.status()
+            job = b.begin(**prompt(5000))
+            await job.begun.wait()
+            assert "window grown to 8192" in job.status()
             b.fake.release()
-            await reply.result()
+            await job.result()
 
 
 async def test_a_grown_window_is_kept_for_later_calls_of_that_model_alone(bench):
@@ -165,8 +172,8 @@ async def test_concurrent_overflows_agree_on_the_larger_window(bench):
     """The smaller one comes second: a smaller num_ctx would load the model again at every call."""
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",), 32768)) as b:
-            replies = [b.begin(**prompt(9000)), b.begin(**prompt(5000))]
-            answers = [await reply.result() for reply in replies]
+            jobs = [b.begin(**prompt(9000)), b.begin(**prompt(5000))]
+            answers = [await job.result() for job in jobs]
             windows = sorted(options.get("num_ctx", 0) for options in b.options_sent())
             await b.chat("hi")
             assert b.options_sent()[-1] == {"num_ctx": 16384}
@@ -188,9 +195,9 @@ async def test_an_overflow_uses_the_window_that_another_call_has_grown_meanwhile
 async def test_many_overflows_at_once_load_the_model_once(bench):
     with anyio.fail_after(10):
         async with bench(Model("m", ("completion",), 32768)) as b:
-            replies = [b.begin(**prompt(5000 + place)) for place in range(20)]
-            for reply in replies:
-                await reply.result()
+            jobs = [b.begin(**prompt(5000 + place)) for place in range(20)]
+            for job in jobs:
+                await job.result()
             assert b.fake.models["m:latest"].loads == 1
 
 
@@ -274,10 +281,10 @@ async def test_a_model_that_unloads_at_once_still_has_its_cut_reported(bench):
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",), 8192)) as b:
             b.fake.script(Script(hold_after_tokens=1), path=GENERATION)
-            reply = b.begin(**prompt(6000), model="m", truncate=True, keep_alive=0)
+            job = b.begin(**prompt(6000), model="m", truncate=True, keep_alive=0)
             await b.fake.wait_for(lambda fake: fake.asked("/api/ps"))
             b.fake.release()
-            answer = await reply.result()
+            answer = await job.result()
             assert not b.fake.models["m:latest"].running
     assert answer.stats.truncated == {"seen": 2050, "window": 4096}
 
@@ -334,7 +341,7 @@ def test_a_grown_window_always_is_larger_holds_the_prompt_and_keeps_the_limit():
 
 
 def test_windows_never_shrink_and_are_forgotten_one_by_one():
-    windows = Windows()
+    windows = ContextWindows()
     assert windows.keep("m", 8192) == 8192
     assert windows.keep("M:latest", 4096) == 8192
     for place in range(300):
@@ -463,7 +470,7 @@ def test_a_window_grows_to_the_next_power_of_two_that_holds_both(need, limit, wi
 
 
 def test_the_windows_of_256_models_are_remembered():
-    windows = Windows()
+    windows = ContextWindows()
     for place in range(256):
         windows.keep(f"m{place}", 4096)
     windows.keep("m255", 8192)
@@ -479,7 +486,7 @@ def test_a_model_is_never_asked_for_a_larger_window_than_it_has_or_the_operator_
 
 
 def test_a_window_that_does_not_load_is_given_up_for_the_one_before():
-    windows = Windows()
+    windows = ContextWindows()
     windows.keep("m", 8192)
     windows.give_up("m", 4096, None)
     assert windows.of("M:latest") == 8192, "another call has grown it meanwhile"
@@ -504,7 +511,7 @@ async def test_a_grown_window_goes_with_the_model(bench, how):
     async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
         await b.chat("word " * 5000, model="m")
         if how == "the tool":
-            await b.app.shelf.unload("m")
+            await b.app.model_manager.unload("m")
         else:
             await b.chat(model="m", keep_alive=0)
         await b.chat(model="m")

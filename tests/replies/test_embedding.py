@@ -59,18 +59,18 @@ async def test_many_texts_go_in_batches_and_keep_their_order(bench):
 async def test_a_reply_counts_texts_of_a_known_total(bench):
     with anyio.fail_after(5):
         async with bench(model()) as b:
-            reply = None
-            original = b.app.replies.start
+            job = None
+            original = b.app.jobs.start
 
             def start(work, unit):
-                nonlocal reply
-                reply = original(work, unit)
-                return reply
+                nonlocal job
+                job = original(work, unit)
+                return job
 
-            b.app.replies.start = start
+            b.app.jobs.start = start
             await b.embed(*["x"] * 40)
-    assert (reply.count, reply.total, reply.unit) == (40, 40, "texts")
-    assert reply.status().startswith("40/40 texts")
+    assert (job.count, job.total, job.unit) == (40, 40, "texts")
+    assert job.status().startswith("40/40 texts")
 
 
 async def test_one_failing_batch_fails_all_and_stops(bench):

@@ -9,14 +9,14 @@ import pytest
 
 from ollama_mcp.errors import Timeout, UnknownHandle
 from ollama_mcp.jobs.answers import Answer, EmbeddingStats, Stats, Unfinished, Vectors
-from ollama_mcp.jobs.job import Reply, State
-from ollama_mcp.jobs.store import Replies, Retention
+from ollama_mcp.jobs.job import Job, JobState
+from ollama_mcp.jobs.store import JobStore, Retention
 
 MINUTE = 60.0
 
 
 def ends_as(result: Any, after: float = 0.0):
-    async def work(_: Reply[Any]) -> Any:
+    async def work(_: Job[Any]) -> Any:
         await asyncio.sleep(after)
         if isinstance(result, Exception):
             raise result
@@ -25,33 +25,33 @@ def ends_as(result: Any, after: float = 0.0):
     return work
 
 
-async def kept(replies: Replies, result: Any, after: float = 0.0, principal: str = "me") -> Reply[Any]:
-    """A Reply that is kept; ended already where it takes no time."""
-    reply = replies.start(ends_as(result, after), principal=principal)
+async def kept(jobs: JobStore, result: Any, after: float = 0.0, caller: str = "me") -> Job[Any]:
+    """A Job that is kept; ended already where it takes no time."""
+    job = jobs.start(ends_as(result, after), caller=caller)
     if not after:
-        await asyncio.wait([asyncio.create_task(reply.wait())])
-    assert replies.keep(reply)
-    return reply
+        await asyncio.wait([asyncio.create_task(job.wait())])
+    assert jobs.keep(job)
+    return job
 
 
 def test_vectors_are_found_by_their_handle_and_nothing_else_is(virtually):
     async def run() -> None:
-        replies = Replies()
+        jobs = JobStore()
         vectors = Vectors([[1.0]], EmbeddingStats("m"))
-        reply = await kept(replies, vectors)
-        assert replies.result(f' "{reply.handle}"', "me", Vectors) is vectors
+        job = await kept(jobs, vectors)
+        assert jobs.result(f' "{job.handle}"', "me", Vectors) is vectors
         others = [
-            (reply.handle, "you", Vectors),
-            (reply.handle, "me", Answer),
+            (job.handle, "you", Vectors),
+            (job.handle, "me", Answer),
             ("0" * 32, "me", Vectors),
-            ((await kept(replies, vectors, after=9)).handle, "me", Vectors),
-            ((await kept(replies, vectors, after=9)).handle, "me", Unfinished),
-            ((await kept(replies, ZeroDivisionError("a defect"))).handle, "me", Vectors),
+            ((await kept(jobs, vectors, after=9)).handle, "me", Vectors),
+            ((await kept(jobs, vectors, after=9)).handle, "me", Unfinished),
+            ((await kept(jobs, ZeroDivisionError("a defect"))).handle, "me", Vectors),
         ]
-        for handle, principal, kind in others:
+        for handle, caller, kind in others:
             with pytest.raises(UnknownHandle):
-                replies.result(handle, principal, kind)
-        await replies.aclose()
+                jobs.result(handle, caller, kind)
+        await jobs.aclose()
 
     virtually(run)
 
@@ -62,7 +62,7 @@ def test_vectors_are_found_by_their_handle_and_nothing_else_is(virtually):
 def test_who_comes_too_late_is_told_how_long_answers_stay(virtually, seconds, told):
     async def run() -> str:
         with pytest.raises(UnknownHandle) as error:
-            Replies(Retention(kept_s=seconds)).find("0" * 32)
+            JobStore(Retention(kept_s=seconds)).find("0" * 32)
         return str(error.value)
 
     assert virtually(run).endswith(
@@ -72,32 +72,32 @@ def test_who_comes_too_late_is_told_how_long_answers_stay(virtually, seconds, to
 
 
 def test_there_is_room_for_what_fits_to_the_byte():
-    replies = Replies(Retention(most_bytes=1000))
-    assert replies.has_room_for(1000)
-    assert not replies.has_room_for(1001)
+    jobs = JobStore(Retention(most_bytes=1000))
+    assert jobs.has_room_for(1000)
+    assert not jobs.has_room_for(1001)
 
 
 def test_whoever_found_it_last_is_the_last_who_asked(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies, "x", after=9999)
+        jobs = JobStore()
+        job = await kept(jobs, "x", after=9999)
         await asyncio.sleep(10 * MINUTE)
-        replies.find(reply.handle, "me")
+        jobs.find(job.handle, "me")
         await asyncio.sleep(15 * MINUTE - 1)
-        assert not reply.finished
+        assert not job.finished
         await asyncio.sleep(2)
-        assert reply.state is State.CANCELLED
+        assert job.state is JobState.CANCELLED
 
     virtually(run)
 
 
 def test_who_asks_after_it_was_stopped_is_told_what_to_do_better(virtually):
     async def run() -> Timeout:
-        replies = Replies()
-        reply = await kept(replies, "x", after=9999)
+        jobs = JobStore()
+        job = await kept(jobs, "x", after=9999)
         await asyncio.sleep(16 * MINUTE)
         with pytest.raises(Timeout) as error:
-            await reply.wait()
+            await job.wait()
         return error.value
 
     error = virtually(run)
@@ -110,40 +110,40 @@ def test_who_asks_after_it_was_stopped_is_told_what_to_do_better(virtually):
 
 def test_each_is_stopped_and_let_go_at_its_own_time(virtually):
     async def run() -> None:
-        replies = Replies()
-        made: list[weakref.ref[Reply[Any]]] = []
+        jobs = JobStore()
+        made: list[weakref.ref[Job[Any]]] = []
         for _ in range(3):
-            made.append(weakref.ref(await kept(replies, "x", after=9999)))
+            made.append(weakref.ref(await kept(jobs, "x", after=9999)))
             await asyncio.sleep(MINUTE)
         await asyncio.sleep(12 * MINUTE + 1)
-        found = [reply() for reply in made]
-        assert [reply is not None and reply.finished for reply in found] == [True, False, False]
+        found = [job() for job in made]
+        assert [job is not None and job.finished for job in found] == [True, False, False]
         await asyncio.sleep(2 * MINUTE)
-        assert all(reply is not None and reply.finished for reply in found)
+        assert all(job is not None and job.finished for job in found)
         found.clear()
         await asyncio.sleep(28 * MINUTE)
         gc.collect()
-        assert [reply() is None for reply in made] == [True, False, False]
+        assert [job() is None for job in made] == [True, False, False]
         await asyncio.sleep(2 * MINUTE)
         gc.collect()
-        assert [reply() is None for reply in made] == [True, True, True]
+        assert [job() is None for job in made] == [True, True, True]
 
     virtually(run)
 
 
 def test_closing_waits_a_second_for_what_does_not_let_go_and_no_longer(virtually):
-    async def work(_: Reply[Any]) -> None:
+    async def work(_: Job[Any]) -> None:
         try:
             await asyncio.sleep(60)
         finally:
             await asyncio.sleep(10)
 
     async def run() -> float:
-        replies = Replies()
-        replies.start(work)
+        jobs = JobStore()
+        jobs.start(work)
         await asyncio.sleep(0)
         before = asyncio.get_running_loop().time()
-        await replies.aclose()
+        await jobs.aclose()
         took = asyncio.get_running_loop().time() - before
         await asyncio.sleep(20)
         return took
@@ -152,17 +152,17 @@ def test_closing_waits_a_second_for_what_does_not_let_go_and_no_longer(virtually
 
 
 def test_stopping_tells_each_who_waits_why_with_what_it_had_written(virtually):
-    async def work(reply: Reply[Any]) -> None:
-        reply.write(reply.principal * 2)
+    async def work(job: Job[Any]) -> None:
+        job.write(job.caller * 2)
         await asyncio.sleep(60)
 
     async def run() -> list[str | None]:
-        replies = Replies()
-        waits = [asyncio.create_task(replies.start(work, principal=who).wait()) for who in "ab"]
+        jobs = JobStore()
+        waits = [asyncio.create_task(jobs.start(work, caller=who).wait()) for who in "ab"]
         await asyncio.sleep(1)
-        assert replies.in_flight == 2
-        await replies.stop(lambda text: Timeout("the server ends", "Wait", partial_text=text))
-        assert replies.in_flight == 0
+        assert jobs.in_flight == 2
+        await jobs.stop(lambda text: Timeout("the server ends", "Wait", partial_text=text))
+        assert jobs.in_flight == 0
         ended = await asyncio.gather(*waits, return_exceptions=True)
         assert all(isinstance(error, Timeout) and "the server ends" in str(error) for error in ended)
         return [error.partial_text for error in ended if isinstance(error, Timeout)]
@@ -172,7 +172,7 @@ def test_stopping_tells_each_who_waits_why_with_what_it_had_written(virtually):
 
 def test_a_speed_is_remembered_of_answers_that_have_one(virtually):
     async def run() -> list[float]:
-        replies = Replies()
+        jobs = JobStore()
         ends: list[Any] = [
             Answer("x", stats=Stats("m", tokens_per_s=5.0)),
             Answer("x", stats=Stats("m")),
@@ -181,30 +181,30 @@ def test_a_speed_is_remembered_of_answers_that_have_one(virtually):
             Answer("x", stats=Stats("m", tokens_per_s=0.5)),
         ]
         for end in ends:
-            await kept(replies, end)
-        return [speed.tokens_per_s for speed in replies.recent]
+            await kept(jobs, end)
+        return [speed.tokens_per_s for speed in jobs.recent]
 
     assert virtually(run) == [5.0, 0.5]
 
 
 def test_work_that_ends_the_process_ends_as_a_failure_of_its_own(virtually):
-    async def work(_: Reply[Any]) -> None:
+    async def work(_: Job[Any]) -> None:
         raise SystemExit(3)
 
     async def run() -> None:
-        with pytest.raises(RuntimeError, match=r"sys\.exit in the work of a Reply"):
-            await Replies().start(work).wait()
+        with pytest.raises(RuntimeError, match=r"sys\.exit in the work of a Job"):
+            await JobStore().start(work).wait()
 
     virtually(run)
 
 
 def test_a_reply_is_begun_for_whom_and_in_what_it_is_said(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = replies.start(ends_as("x"), "texts", "me")
-        usual = replies.start(ends_as("x"))
-        assert (reply.unit, reply.principal) == ("texts", "me")
-        assert (usual.unit, usual.principal) == ("tok", "")
-        await replies.aclose()
+        jobs = JobStore()
+        job = jobs.start(ends_as("x"), "texts", "me")
+        usual = jobs.start(ends_as("x"))
+        assert (job.unit, job.caller) == ("texts", "me")
+        assert (usual.unit, usual.caller) == ("tok", "")
+        await jobs.aclose()
 
     virtually(run)

@@ -10,7 +10,7 @@ import pytest
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.services.schema import violations
-from ollama_mcp.services.schema_check import Judge, is_plain
+from ollama_mcp.services.schema_check import SchemaValidator, is_plain
 from ollama_mcp.testing import Script
 
 ENDLESS = {"type": "string", "pattern": "^(a+)+$"}
@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
 
 @pytest.fixture
-async def judge() -> AsyncIterator[Judge]:
-    made = Judge()
+async def schema_validator() -> AsyncIterator[SchemaValidator]:
+    made = SchemaValidator()
     with anyio.fail_after(60):
         yield made
         await made.aclose()
@@ -46,7 +46,7 @@ async def test_what_could_take_long_is_not_judged_on_the_event_loop(schema):
     assert not is_plain(schema)
 
 
-async def test_the_child_says_what_we_would_say_and_is_asked_again_and_again(judge, monkeypatch):
+async def test_the_child_says_what_we_would_say_and_is_asked_again_and_again(schema_validator, monkeypatch):
     begun: list[object] = []
     begin = asyncio.create_subprocess_exec
 
@@ -55,20 +55,20 @@ async def test_the_child_says_what_we_would_say_and_is_asked_again_and_again(jud
         return await begin(*arguments, **pipes)
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
-    await judge.check(WITH_PATTERN)
+    await schema_validator.check(WITH_PATTERN)
     for text in ('"aa"', '"b"', "no JSON", '"ü"', json.dumps("x" * 100_000)):
-        assert await judge.violations(text, WITH_PATTERN) == violations(text, WITH_PATTERN)
+        assert await schema_validator.violations(text, WITH_PATTERN) == violations(text, WITH_PATTERN)
     with pytest.raises(InvalidArgument, match="schema is not a JSON Schema at"):
-        await judge.check(LARGE | {"type": "strin"})
+        await schema_validator.check(LARGE | {"type": "strin"})
     assert len(begun) == 1
 
 
-async def test_several_who_ask_at_once_each_get_their_own_answer(judge):
+async def test_several_who_ask_at_once_each_get_their_own_answer(schema_validator):
     texts = ['"a"', '"b"', '"c"', "[]"] * 3
     found: dict[int, list[str]] = {}
 
     async def ask(place: int) -> None:
-        found[place] = await judge.violations(texts[place], WITH_PATTERN)
+        found[place] = await schema_validator.violations(texts[place], WITH_PATTERN)
 
     async with anyio.create_task_group() as group:
         for place in range(len(texts)):
@@ -76,11 +76,11 @@ async def test_several_who_ask_at_once_each_get_their_own_answer(judge):
     assert [found[place] for place in range(len(texts))] == [violations(text, WITH_PATTERN) for text in texts]
 
 
-async def test_who_gives_up_ends_the_child_and_the_next_one_gets_another(judge):
-    assert await judge.violations('"a"', WITH_PATTERN) == []
+async def test_who_gives_up_ends_the_child_and_the_next_one_gets_another(schema_validator):
+    assert await schema_validator.violations('"a"', WITH_PATTERN) == []
     with anyio.move_on_after(0.2):
-        await judge.violations(ANSWER, ENDLESS)
-    assert await judge.violations('"a"', WITH_PATTERN) == []
+        await schema_validator.violations(ANSWER, ENDLESS)
+    assert await schema_validator.violations('"a"', WITH_PATTERN) == []
 
 
 @pytest.mark.long
@@ -88,13 +88,13 @@ async def test_a_pattern_that_never_ends_is_ended_while_others_are_served(bench,
     with anyio.fail_after(60):
         async with bench() as b:
             b.fake.script(Script(tokens=[ANSWER]), Script(tokens=["served"]), path="/api/chat")
-            reply = b.begin(prompt="x", schema=ENDLESS)
+            job = b.begin(prompt="x", schema=ENDLESS)
             await b.fake.wait_for(lambda fake: fake.answered >= 1 and not fake.in_flight)
             started = time.monotonic()
             assert await b.chat() == "served"
             assert time.monotonic() - started < figure(0.9), "the endless schema held the loop"
             with pytest.raises(InvalidArgument) as told:
-                await reply.result()
+                await job.result()
     assert told.value.cause == "the schema could not be checked in 5 s"
 
 
@@ -103,40 +103,40 @@ async def test_cancelling_ends_the_child(bench, figure):
     with anyio.fail_after(60):
         async with bench() as b:
             b.fake.script(Script(tokens=[ANSWER]), path="/api/chat")
-            reply = b.begin(prompt="x", schema=ENDLESS)
+            job = b.begin(prompt="x", schema=ENDLESS)
             await b.fake.wait_for(lambda fake: fake.asked("/api/chat") and not fake.in_flight)
             started = time.monotonic()
-            await reply.cancel()
+            await job.cancel()
             assert time.monotonic() - started < figure(1)
 
 
 @pytest.mark.long
-async def test_several_of_one_endless_schema_hold_others_up_once(judge, figure):
+async def test_several_of_one_endless_schema_hold_others_up_once(schema_validator, figure):
     async def hopeless() -> None:
         with pytest.raises(InvalidArgument):
-            await judge.violations(ANSWER, ENDLESS)
+            await schema_validator.violations(ANSWER, ENDLESS)
 
     async with anyio.create_task_group() as group:
         for _ in range(4):
             group.start_soon(hopeless)
         await anyio.sleep(0.1)
         started = time.monotonic()
-        assert await judge.violations('"a"', WITH_PATTERN) == []
+        assert await schema_validator.violations('"a"', WITH_PATTERN) == []
     assert time.monotonic() - started < figure(8)
 
 
-async def test_a_child_that_died_between_two_questions_is_replaced(judge):
-    assert await judge.violations('"a"', WITH_PATTERN) == []
-    child = judge._children.here()._process
+async def test_a_child_that_died_between_two_questions_is_replaced(schema_validator):
+    assert await schema_validator.violations('"a"', WITH_PATTERN) == []
+    child = schema_validator._children.here()._process
     child.kill()
     await child.wait()
-    assert await judge.violations('"b"', WITH_PATTERN) != []
+    assert await schema_validator.violations('"b"', WITH_PATTERN) != []
 
 
 @pytest.mark.long
-async def test_a_child_that_nobody_asks_for_a_while_answers_on(judge):
-    assert await judge.violations('"a"', WITH_PATTERN) == []
-    child = judge._children.here()._process
+async def test_a_child_that_nobody_asks_for_a_while_answers_on(schema_validator):
+    assert await schema_validator.violations('"a"', WITH_PATTERN) == []
+    child = schema_validator._children.here()._process
     await anyio.sleep(12)
-    assert await judge.violations('"a"', WITH_PATTERN) == []
-    assert judge._children.here()._process is child
+    assert await schema_validator.violations('"a"', WITH_PATTERN) == []
+    assert schema_validator._children.here()._process is child

@@ -79,10 +79,10 @@ async def test_the_window_of_a_model_that_leaves_at_once_is_known(bench, keep_al
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",))) as b:
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), path="/api/chat")
-            reply = b.begin(prompt="hi", model="m", keep_alive=keep_alive)
+            job = b.begin(prompt="hi", model="m", keep_alive=keep_alive)
             await b.fake.wait_for(lambda fake: fake.asked("/api/ps"))
             b.fake.release()
-            answer = await reply.result()
+            answer = await job.result()
             assert not b.fake.models["m:latest"].running
     assert answer.stats.context_window == 4096
 
@@ -91,12 +91,12 @@ async def test_the_window_of_a_model_that_stays_is_asked_for_when_the_answer_is_
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",))) as b:
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), path="/api/chat")
-            reply = b.begin(prompt="hi", model="m")
-            await reply.begun.wait()
+            job = b.begin(prompt="hi", model="m")
+            await job.begun.wait()
             await anyio.wait_all_tasks_blocked()
             early = len(b.fake.asked("/api/ps"))
             b.fake.release()
-            await reply.result()
+            await job.result()
             assert (early, len(b.fake.asked("/api/ps"))) == (0, 1)
 
 
@@ -108,11 +108,11 @@ async def test_the_most_tokens_are_known_where_there_is_a_limit(bench, options, 
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",))) as b:
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), path="/api/chat")
-            reply = b.begin(prompt="hi", model="m", options=options)
-            await reply.begun.wait()
-            found = (reply.model, reply.total)
+            job = b.begin(prompt="hi", model="m", options=options)
+            await job.begun.wait()
+            found = (job.model, job.total)
             b.fake.release()
-            await reply.result()
+            await job.result()
     assert found == ("m", total)
 
 

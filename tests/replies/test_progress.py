@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from ollama_mcp.errors import StreamBroken, Unreachable
-from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.jobs.progress import reported
-from ollama_mcp.jobs.store import Replies
+from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.api_models import ProgressLine
-from ollama_mcp.services.transfer_progress import Meter
+from ollama_mcp.services.transfer_progress import TransferProgress
 
 EPS = 1e-6
 
@@ -60,18 +60,18 @@ async def watch(
     send_waits: float = 0.0,
     send_takes: float = 0.0,
     fails: Exception | None = None,
-    prepare: Callable[[Reply[Any]], None] = lambda reply: None,
+    prepare: Callable[[Job[Any]], None] = lambda job: None,
 ) -> Watched:
-    """Follow a Reply that brings each token after its pause, and ends `last` seconds after the final one."""
+    """Follow a Job that brings each token after its pause, and ends `last` seconds after the final one."""
     watched = Watched()
 
-    async def work(reply: Reply[str]) -> str:
-        prepare(reply)
+    async def work(job: Job[str]) -> str:
+        prepare(job)
         for pause, text in tokens:
             await asyncio.sleep(pause)
-            reply.advance(State.WRITING)
-            reply.write(text)
-            reply.settle(text)
+            job.advance(JobState.WRITING)
+            job.write(text)
+            job.settle(text)
         await asyncio.sleep(last)
         watched.ended_at = now()
         if fails:
@@ -83,10 +83,10 @@ async def watch(
         watched.reports.append((now(), value, total, message))
         await asyncio.sleep(send_takes)
 
-    reply = Replies().start(work)
+    job = JobStore().start(work)
     try:
-        async with reported(reply, send, form):
-            watched.answer = await reply.result()
+        async with reported(job, send, form):
+            watched.answer = await job.result()
     except (StreamBroken, ValueError) as error:
         watched.error = error
     watched.result_at = now()
@@ -129,8 +129,8 @@ def test_the_first_token_does_not_wait_for_a_slow_look_at_the_server(virtually):
     async def look() -> None:
         await asyncio.sleep(0.9)
 
-    def prepare(reply: Reply[Any]) -> None:
-        reply.look = look
+    def prepare(job: Job[Any]) -> None:
+        job.look = look
 
     watched = virtually(lambda: watch(steady(50, first=0.4), prepare=prepare))
     assert pytest.approx(0.4) in watched.times
@@ -149,8 +149,8 @@ def test_the_end_of_the_reports_is_nothing_to_complain_about(virtually, caplog: 
 
 
 def test_the_place_in_line_is_told_every_second(virtually):
-    def prepare(reply: Reply[Any]) -> None:
-        reply.queue(SimpleNamespace(position=2, model="m"))
+    def prepare(job: Job[Any]) -> None:
+        job.queue(SimpleNamespace(position=2, model="m"))
 
     watched = virtually(lambda: watch([(3.5, "a")], prepare=prepare))
     assert watched.times[:4] == pytest.approx([0.1, 1.1, 2.1, 3.1])
@@ -161,14 +161,14 @@ def test_the_place_in_line_is_told_every_second(virtually):
 def test_a_heartbeat_says_what_a_look_at_the_server_found(virtually):
     looks: list[float] = []
 
-    def prepare(reply: Reply[Any]) -> None:
+    def prepare(job: Job[Any]) -> None:
         async def look() -> None:
             looks.append(now())
             if len(looks) == 2:
                 raise Unreachable("gone", "Wait.")
-            reply.state = State.LOADING
+            job.state = JobState.LOADING
 
-        reply.look, reply.model = look, "qwen3:4b"
+        job.look, job.model = look, "qwen3:4b"
 
     watched = virtually(lambda: watch([(11, "x")], prepare=prepare))
     assert len(looks) == 3
@@ -211,55 +211,55 @@ def test_a_report_that_had_to_wait_before_it_went_out_is_no_nearer_to_the_result
 
 def test_a_client_that_has_gone_away_does_not_disturb_the_work(virtually):
     async def run() -> str:
-        async def work(reply: Reply[str]) -> str:
+        async def work(job: Job[str]) -> str:
             await asyncio.sleep(1)
             return "done"
 
         async def send(value: float, total: float | None, message: str) -> None:
             raise ConnectionError("gone")
 
-        reply = Replies().start(work)
-        async with reported(reply, send, "status"):
-            return await reply.result()
+        job = JobStore().start(work)
+        async with reported(job, send, "status"):
+            return await job.result()
 
     assert virtually(run) == "done"
 
 
 def test_a_caller_without_a_token_costs_nothing(virtually, monkeypatch: pytest.MonkeyPatch):
     for name in ("status", "text_since"):
-        monkeypatch.setattr(Reply, name, lambda *_: pytest.fail("computed for nobody"))
+        monkeypatch.setattr(Job, name, lambda *_: pytest.fail("computed for nobody"))
 
     async def run() -> tuple[str, float, int]:
-        async def work(reply: Reply[str]) -> str:
-            reply.advance(State.WRITING)
+        async def work(job: Job[str]) -> str:
+            job.advance(JobState.WRITING)
             await asyncio.sleep(7)
             return "done"
 
-        reply = Replies().start(work)
-        async with reported(reply, None, "status"):
+        job = JobStore().start(work)
+        async with reported(job, None, "status"):
             tasks = len(asyncio.all_tasks())
-            return await reply.result(), now(), tasks
+            return await job.result(), now(), tasks
 
     assert virtually(run) == ("done", 7.0, 2)
 
 
 def test_nothing_is_reported_after_a_cancel_and_nobody_waits_for_the_gap(virtually):
-    async def run() -> tuple[list[float], float, Reply[str]]:
+    async def run() -> tuple[list[float], float, Job[str]]:
         sent: list[float] = []
 
-        async def work(reply: Reply[str]) -> str:
+        async def work(job: Job[str]) -> str:
             while True:
                 await asyncio.sleep(0.01)
-                reply.advance(State.WRITING)
+                job.advance(JobState.WRITING)
 
         async def send(value: float, total: float | None, message: str) -> None:
             sent.append(now())
 
-        reply = Replies().start(work)
+        job = JobStore().start(work)
 
         async def call() -> None:
-            async with reported(reply, send, "status"):
-                await reply.result()
+            async with reported(job, send, "status"):
+                await job.result()
 
         task = asyncio.create_task(call())
         await asyncio.sleep(1.0)
@@ -269,17 +269,17 @@ def test_nothing_is_reported_after_a_cancel_and_nobody_waits_for_the_gap(virtual
         cancelled_at = now()
         await asyncio.sleep(20)
         assert len(sent) == before
-        return sent, cancelled_at, reply
+        return sent, cancelled_at, job
 
-    sent, cancelled_at, reply = virtually(run)
+    sent, cancelled_at, job = virtually(run)
     assert len(sent) == pytest.approx(10, abs=1)
     assert cancelled_at == pytest.approx(1.0)
-    assert reply.state is State.CANCELLED
+    assert job.state is JobState.CANCELLED
 
 
 def test_a_total_is_told_only_while_it_is_true(virtually):
-    def prepare(reply: Reply[Any]) -> None:
-        reply.total = 30
+    def prepare(job: Job[Any]) -> None:
+        job.total = 30
 
     watched = virtually(lambda: watch(steady(60), prepare=prepare))
     totals = {total for _, value, total, _ in watched.reports if value <= 30}
@@ -326,17 +326,17 @@ def test_the_text_form_tells_exactly_the_new_text_and_leaves_only_the_end_untold
 
 def test_a_status_line_has_at_most_160_characters_whatever_stands_in_it(virtually):
     async def run() -> list[str]:
-        reply: Reply[str] = Reply()
-        reply.model = "host/" + "name" * 90
-        lines = [reply.status()]
-        reply.notes.append("note " * 60)
-        lines.append(reply.status())
-        reply.advance(State.WRITING)
-        lines.append(reply.status())
-        reply.write("word\n" * 300)
-        lines.append(reply.status())
-        reply.notes[:] = ["a\nb"]
-        lines.append(reply.status())
+        job: Job[str] = Job()
+        job.model = "host/" + "name" * 90
+        lines = [job.status()]
+        job.notes.append("note " * 60)
+        lines.append(job.status())
+        job.advance(JobState.WRITING)
+        lines.append(job.status())
+        job.write("word\n" * 300)
+        lines.append(job.status())
+        job.notes[:] = ["a\nb"]
+        lines.append(job.status())
         return lines
 
     lines = virtually(run)
@@ -346,20 +346,20 @@ def test_a_status_line_has_at_most_160_characters_whatever_stands_in_it(virtuall
 
 def test_a_grown_window_is_said_in_the_status_line(virtually):
     async def run() -> tuple[str, str]:
-        reply: Reply[str] = Reply()
-        reply.model = "m"
-        reply.notes.append("window grown to 8192")
-        before = reply.status()
-        reply.advance(State.WRITING)
-        return before, reply.status()
+        job: Job[str] = Job()
+        job.model = "m"
+        job.notes.append("window grown to 8192")
+        before = job.status()
+        job.advance(JobState.WRITING)
+        return before, job.status()
 
     assert all("window grown to 8192" in line for line in virtually(run))
 
 
 @pytest.mark.parametrize("form", ["status", "text"])
 def test_a_pull_reports_its_bytes_four_times_a_second_and_its_status_in_either_form(virtually, form: str):
-    async def pull(reply: Reply[None]) -> None:
-        meter = Meter(reply, now)
+    async def pull(job: Job[None]) -> None:
+        meter = TransferProgress(job, now)
         meter.take(ProgressLine(status="pulling manifest"))
         await asyncio.sleep(12)
         for step in range(1, 101):  # six seconds of Ollama's lines
@@ -373,9 +373,9 @@ def test_a_pull_reports_its_bytes_four_times_a_second_and_its_status_in_either_f
         async def send(value: float, total: float | None, message: str) -> None:
             reports.append((now(), value, total, message))
 
-        reply = Replies().start(pull)
-        async with reported(reply, send, form):
-            await reply.result()
+        job = JobStore().start(pull)
+        async with reported(job, send, form):
+            await job.result()
         return reports
 
     reports = virtually(run)

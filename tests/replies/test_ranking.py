@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.jobs.job import Reply
-from ollama_mcp.services.embedding import EmbeddingAsk, Ranked, Ranker, Ranking
+from ollama_mcp.jobs.job import Job
+from ollama_mcp.services.embedding import EmbedSpec, Ranked, Ranker, Ranking
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 
@@ -25,11 +25,11 @@ TEXTS = ["west", "north", "east", "north again", "north east"]
 
 
 async def ranked(b, *candidates: str, query: str = "east", top: int = 0) -> Ranking:
-    reply = Reply[Ranking]("texts")
+    job = Job[Ranking]("texts")
     vectors = [PLACES[text] for text in (query, *candidates) if text]
     body = json.dumps({"embeddings": vectors}).encode()
     b.fake.script(Script(body=body, headers={"Content-Type": "application/json"}), path="/api/embed")
-    return await Ranker(b.app.embedder).run(EmbeddingAsk([query, *candidates]), top, reply)
+    return await Ranker(b.app.embedder).run(EmbedSpec([query, *candidates]), top, job)
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ async def test_without_a_query_or_candidates_there_is_nothing_to_rank(bench, emb
 async def test_the_numbers_and_notes_of_the_embedding_come_with_it(bench, embedder):
     async with bench(embedder, embedding_model="e", defaults=ModelDefaults(options={"num_ctx": 64})) as b:
         with anyio.fail_after(5):
-            reply = Reply[Ranking]("texts")
-            reply.notes.append("a note")
-            found = await Ranker(b.app.embedder).run(EmbeddingAsk(["a", "b", "c"]), 0, reply)
+            job = Job[Ranking]("texts")
+            job.notes.append("a note")
+            found = await Ranker(b.app.embedder).run(EmbedSpec(["a", "b", "c"]), 0, job)
     assert (found.stats.model, found.stats.count, found.stats.dimensions) == ("e", 3, 2)
     assert found.notes == ["a note"]
-    assert (reply.count, reply.total) == (3, 3)
+    assert (job.count, job.total) == (3, 3)
 
 
 def test_a_ranking_is_as_large_as_its_texts_and_some_more_for_each():

@@ -11,10 +11,10 @@ import pytest
 
 from ollama_mcp.errors import Cancelled, OllamaError, StreamBroken, Timeout, UnknownHandle, Upstream
 from ollama_mcp.jobs.answers import Answer, EmbeddingStats, Stats, Unfinished, Vectors
-from ollama_mcp.jobs.job import Reply, State, StillRunning
-from ollama_mcp.jobs.store import Replies, Retention
+from ollama_mcp.jobs.job import Job, JobState, StillRunning
+from ollama_mcp.jobs.store import JobStore, Retention
 from ollama_mcp.ollama.api_models import ToolCall
-from ollama_mcp.services.specs import chat_ask
+from ollama_mcp.services.specs import build_chat
 from ollama_mcp.testing import Script
 
 HOUR = 3600.0
@@ -23,12 +23,12 @@ HOUR = 3600.0
 def ends_with(text: str, after: float = 0.0):
     """Work that is an answer after so many seconds."""
 
-    async def work(reply: Reply[Answer]) -> Answer:
-        reply.model = "m"
+    async def work(job: Job[Answer]) -> Answer:
+        job.model = "m"
         for part in text:
-            reply.advance(State.WRITING)
-            reply.write(part)
-            reply.settle(part)
+            job.advance(JobState.WRITING)
+            job.write(part)
+            job.settle(part)
             if after:
                 await asyncio.sleep(after / len(text))
         return Answer(text, stats=Stats("m", tokens_per_s=5.0))
@@ -37,26 +37,26 @@ def ends_with(text: str, after: float = 0.0):
 
 
 def fails_with(error: Exception):
-    async def work(reply: Reply[Answer]) -> Answer:
-        reply.write("half")
+    async def work(job: Job[Answer]) -> Answer:
+        job.write("half")
         await asyncio.sleep(0)
         raise error
 
     return work
 
 
-async def kept(replies: Replies, text: str = "x", after: float = 0.0) -> Reply[Answer]:
-    """A Reply that is kept; ended already where it takes no time."""
-    reply = replies.start(ends_with(text, after))
+async def kept(jobs: JobStore, text: str = "x", after: float = 0.0) -> Job[Answer]:
+    """A Job that is kept; ended already where it takes no time."""
+    job = jobs.start(ends_with(text, after))
     if not after:
-        await reply.wait()
-    assert replies.keep(reply)
-    return reply
+        await job.wait()
+    assert jobs.keep(job)
+    return job
 
 
-def is_kept(replies: Replies, reply: Reply[Answer]) -> bool:
+def is_kept(jobs: JobStore, job: Job[Answer]) -> bool:
     try:
-        return replies.find(reply.handle) is reply
+        return jobs.find(job.handle) is job
     except UnknownHandle:
         return False
 
@@ -65,7 +65,7 @@ def is_kept(replies: Replies, reply: Reply[Answer]) -> bool:
 
 
 def test_handles_are_128_bits_and_no_two_are_alike():
-    handles = {Reply().handle for _ in range(1000)}
+    handles = {Job().handle for _ in range(1000)}
     assert len(handles) == 1000
     assert all(re.fullmatch("[0-9a-f]{32}", handle) for handle in handles)
     bits = [sum(int(handle, 16) >> bit & 1 for handle in handles) for bit in range(128)]
@@ -74,57 +74,57 @@ def test_handles_are_128_bits_and_no_two_are_alike():
 
 def test_a_handle_is_found_however_a_model_copies_it(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies)
+        jobs = JobStore()
+        job = await kept(jobs)
         for way in ("{}", " {}\n", '"{}"', "'{}'"):
-            assert replies.find(way.format(reply.handle)) is reply
-        assert replies.find(reply.handle.upper()) is reply
+            assert jobs.find(way.format(job.handle)) is job
+        assert jobs.find(job.handle.upper()) is job
 
     virtually(run)
 
 
 def test_a_stranger_is_told_what_is_told_of_a_handle_that_never_was(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = replies.start(ends_with("x", 9), principal="me")
-        replies.keep(reply)
-        assert replies.find(reply.handle, "me") is reply
+        jobs = JobStore()
+        job = jobs.start(ends_with("x", 9), caller="me")
+        jobs.keep(job)
+        assert jobs.find(job.handle, "me") is job
         told = []
-        for handle, who in ((reply.handle, "you"), (reply.handle, ""), ("0" * 32, "you"), ("", "me")):
+        for handle, who in ((job.handle, "you"), (job.handle, ""), ("0" * 32, "you"), ("", "me")):
             with pytest.raises(UnknownHandle) as error:
-                replies.find(handle, who)
+                jobs.find(handle, who)
             told.append(error.value.as_data())
         assert told == [told[0]] * 4
-        assert reply.handle not in str(told)
-        await reply.cancel()
+        assert job.handle not in str(told)
+        await job.cancel()
 
     virtually(run)
 
 
 def test_a_reply_that_is_not_kept_has_no_handle_that_finds_it(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = replies.start(ends_with("x"))
-        await reply.wait()
-        assert not is_kept(replies, reply)
+        jobs = JobStore()
+        job = jobs.start(ends_with("x"))
+        await job.wait()
+        assert not is_kept(jobs, job)
 
     virtually(run)
 
 
 def test_a_callers_running_replies_are_those_that_are_kept_and_go_on(virtually):
     async def run() -> None:
-        replies = Replies()
-        mine = [replies.start(ends_with("x", after), principal="me") for after in (1, 9, 9)]
-        yours = replies.start(ends_with("x", 9), principal="you")
-        for reply in (*mine[:2], yours):
-            replies.keep(reply)
-        assert replies.running("me") == mine[:2]
-        assert replies.in_flight == 4
+        jobs = JobStore()
+        mine = [jobs.start(ends_with("x", after), caller="me") for after in (1, 9, 9)]
+        yours = jobs.start(ends_with("x", 9), caller="you")
+        for job in (*mine[:2], yours):
+            jobs.keep(job)
+        assert jobs.running("me") == mine[:2]
+        assert jobs.in_flight == 4
         await asyncio.sleep(2)
-        assert replies.running("me") == [mine[1]]
-        assert replies.running("you") == [yours]
-        assert replies.running("") == []
-        await replies.aclose()
+        assert jobs.running("me") == [mine[1]]
+        assert jobs.running("you") == [yours]
+        assert jobs.running("") == []
+        await jobs.aclose()
 
     virtually(run)
 
@@ -134,93 +134,93 @@ def test_a_callers_running_replies_are_those_that_are_kept_and_go_on(virtually):
 
 def test_an_answer_is_kept_for_half_an_hour_after_its_end(virtually):
     async def run() -> None:
-        replies = Replies(Retention(unclaimed_s=9 * HOUR))
-        reply = await kept(replies, "x", after=2 * HOUR)
+        jobs = JobStore(Retention(unclaimed_s=9 * HOUR))
+        job = await kept(jobs, "x", after=2 * HOUR)
         await asyncio.sleep(2 * HOUR + 29 * 60)
-        assert is_kept(replies, reply)
+        assert is_kept(jobs, job)
         await asyncio.sleep(2 * 60)
         with pytest.raises(UnknownHandle, match="30 min"):
-            replies.find(reply.handle)
+            jobs.find(job.handle)
 
     virtually(run)
 
 
 def test_what_is_too_old_is_let_go_though_nobody_asks(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = weakref.ref(await kept(replies))
-        assert reply() is not None
+        jobs = JobStore()
+        job = weakref.ref(await kept(jobs))
+        assert job() is not None
         await asyncio.sleep(31 * 60)
         gc.collect()
-        assert reply() is None
+        assert job() is None
 
     virtually(run)
 
 
 def test_the_oldest_finished_one_goes_first_when_there_are_too_many(virtually):
     async def run() -> None:
-        replies = Replies(Retention(most=64))
-        slow = await kept(replies, "x", after=100)
+        jobs = JobStore(Retention(most=64))
+        slow = await kept(jobs, "x", after=100)
         found = []
         for _ in range(63):
-            found.append(await kept(replies))
+            found.append(await kept(jobs))
             await asyncio.sleep(1)
-        assert all(is_kept(replies, reply) for reply in [slow, *found])
-        more = [await kept(replies) for _ in range(3)]
-        assert [is_kept(replies, reply) for reply in found] == [False] * 3 + [True] * 60
-        assert all(is_kept(replies, reply) for reply in [slow, *more])
-        await replies.aclose()
+        assert all(is_kept(jobs, job) for job in [slow, *found])
+        more = [await kept(jobs) for _ in range(3)]
+        assert [is_kept(jobs, job) for job in found] == [False] * 3 + [True] * 60
+        assert all(is_kept(jobs, job) for job in [slow, *more])
+        await jobs.aclose()
 
     virtually(run)
 
 
 def test_what_goes_on_is_never_dropped_and_one_more_has_no_room(virtually):
     async def run() -> None:
-        replies = Replies(Retention(most=3))
-        running = [await kept(replies, "x", after=9) for _ in range(3)]
-        one_more = replies.start(ends_with("y", 9.5))
-        assert not replies.keep(one_more)
-        ended = replies.start(ends_with("z"))
+        jobs = JobStore(Retention(most=3))
+        running = [await kept(jobs, "x", after=9) for _ in range(3)]
+        one_more = jobs.start(ends_with("y", 9.5))
+        assert not jobs.keep(one_more)
+        ended = jobs.start(ends_with("z"))
         await ended.wait()
-        assert not replies.keep(ended)
-        assert all(is_kept(replies, reply) for reply in running)
-        assert not is_kept(replies, one_more)
+        assert not jobs.keep(ended)
+        assert all(is_kept(jobs, job) for job in running)
+        assert not is_kept(jobs, one_more)
         await asyncio.sleep(10)
-        assert replies.keep(one_more)
-        await replies.aclose()
+        assert jobs.keep(one_more)
+        await jobs.aclose()
 
     virtually(run)
 
 
 def test_the_oldest_finished_ones_go_first_when_they_hold_too_much(virtually):
     async def run() -> None:
-        replies = Replies(Retention(most_bytes=10_000))
+        jobs = JobStore(Retention(most_bytes=10_000))
         found = []
         for _ in range(5):
-            found.append(await kept(replies, "x" * 3000))
+            found.append(await kept(jobs, "x" * 3000))
             await asyncio.sleep(1)
-        assert [is_kept(replies, reply) for reply in found] == [False, False, True, True, True]
+        assert [is_kept(jobs, job) for job in found] == [False, False, True, True, True]
 
     virtually(run)
 
 
 def test_those_that_end_under_their_handles_hold_no_more_than_others(virtually):
     async def run() -> None:
-        replies = Replies(Retention(most_bytes=10_000))
-        found = [await kept(replies, "x" * 3000, after=seconds) for seconds in (5, 6, 7, 8, 9)]
+        jobs = JobStore(Retention(most_bytes=10_000))
+        found = [await kept(jobs, "x" * 3000, after=seconds) for seconds in (5, 6, 7, 8, 9)]
         await asyncio.sleep(10)
-        assert [is_kept(replies, reply) for reply in found] == [False, False, True, True, True]
+        assert [is_kept(jobs, job) for job in found] == [False, False, True, True, True]
 
     virtually(run)
 
 
 def test_text_counts_in_bytes(virtually):
     async def run() -> None:
-        replies = Replies(Retention(most_bytes=10_000))
-        first = await kept(replies, "\N{GRINNING FACE}" * 1500)
+        jobs = JobStore(Retention(most_bytes=10_000))
+        first = await kept(jobs, "\N{GRINNING FACE}" * 1500)
         await asyncio.sleep(1)
-        await kept(replies, "\N{GRINNING FACE}" * 1500)
-        assert not is_kept(replies, first)
+        await kept(jobs, "\N{GRINNING FACE}" * 1500)
+        assert not is_kept(jobs, first)
 
     virtually(run)
 
@@ -237,31 +237,31 @@ def test_all_that_belongs_to_an_answer_counts():
 
 def test_what_had_a_handle_is_there_once_more_however_large_it_is(virtually):
     async def run() -> None:
-        replies = Replies(Retention(most_bytes=10_000))
+        jobs = JobStore(Retention(most_bytes=10_000))
 
-        async def embed(_: Reply[Vectors]) -> Vectors:
+        async def embed(_: Job[Vectors]) -> Vectors:
             await asyncio.sleep(5)
             return Vectors([[0.5] * 1000] * 3, EmbeddingStats("m", count=3, dimensions=1000))
 
-        reply = replies.start(embed, unit="texts")
-        replies.keep(reply)
+        job = jobs.start(embed, unit="texts")
+        jobs.keep(job)
         await asyncio.sleep(9)
-        assert replies.find(reply.handle).size > 10_000
+        assert jobs.find(job.handle).size > 10_000
         await asyncio.sleep(1)
-        await kept(replies)
-        assert not is_kept(replies, reply)
+        await kept(jobs)
+        assert not is_kept(jobs, job)
 
     virtually(run)
 
 
 def test_keeping_twice_is_keeping(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies, "x", after=5)
-        assert replies.keep(reply)
-        await reply.wait()
-        assert replies.keep(reply)
-        assert is_kept(replies, reply)
+        jobs = JobStore()
+        job = await kept(jobs, "x", after=5)
+        assert jobs.keep(job)
+        await job.wait()
+        assert jobs.keep(job)
+        assert is_kept(jobs, job)
 
     virtually(run)
 
@@ -273,20 +273,20 @@ def test_what_nobody_asks_for_is_stopped_and_says_so(virtually, bench):
     async def run() -> None:
         async with bench() as b:
             b.fake.script(Script(tokens=["a "] * 4000, delay=1))
-            reply = b.begin(prompt="x")
+            job = b.begin(prompt="x")
             with pytest.raises(StillRunning):
-                await reply.wait(10)
-            assert b.app.replies.keep(reply)
+                await job.wait(10)
+            assert b.app.jobs.keep(job)
             await asyncio.sleep(14 * 60 + 59)
-            assert not reply.finished
+            assert not job.finished
             await asyncio.sleep(2)
-            assert reply.state is State.CANCELLED
+            assert job.state is JobState.CANCELLED
             await b.fake.wait_for(lambda fake: fake.disconnects)
             with pytest.raises(Timeout, match="nobody had asked for it for 15 min") as told:
-                await b.app.replies.find(reply.handle).wait()
+                await b.app.jobs.find(job.handle).wait()
             assert told.value.partial_text == "a " * told.value.partial_text.count("a")
             assert 905 <= told.value.partial_text.count("a") <= 912
-            assert b.app.replies.in_flight == 0
+            assert b.app.jobs.in_flight == 0
 
     virtually(run)
 
@@ -294,40 +294,40 @@ def test_what_nobody_asks_for_is_stopped_and_says_so(virtually, bench):
 @pytest.mark.parametrize("way", ["wait", "partial"])
 def test_who_asks_now_and_then_keeps_the_work_going(virtually, way):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies, "x" * 100, after=3 * HOUR)
+        jobs = JobStore()
+        job = await kept(jobs, "x" * 100, after=3 * HOUR)
         for _ in range(17):
             await asyncio.sleep(10 * 60)
-            found = replies.find(reply.handle)
+            found = jobs.find(job.handle)
             if way == "partial":
                 assert isinstance(found.so_far(), Unfinished)
             else:
                 with pytest.raises(StillRunning):
                     await found.wait(1)
-        assert await reply.wait() == "x" * 100
+        assert await job.wait() == "x" * 100
 
     virtually(run)
 
 
 def test_who_waits_for_hours_keeps_the_work_going(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies, "x", after=3 * HOUR)
-        assert await reply.wait() == "x"
+        jobs = JobStore()
+        job = await kept(jobs, "x", after=3 * HOUR)
+        assert await job.wait() == "x"
 
     virtually(run)
 
 
 def test_the_time_counts_from_the_last_who_waited(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies, "x", after=3 * HOUR)
+        jobs = JobStore()
+        job = await kept(jobs, "x", after=3 * HOUR)
         with pytest.raises(StillRunning):
-            await reply.wait(40 * 60)
+            await job.wait(40 * 60)
         await asyncio.sleep(15 * 60 - 1)
-        assert not reply.finished
+        assert not job.finished
         await asyncio.sleep(2)
-        assert reply.finished
+        assert job.finished
 
     virtually(run)
 
@@ -336,11 +336,11 @@ def test_the_operators_time_is_what_counts(virtually, bench):
     async def run() -> None:
         async with bench(unclaimed_timeout=60.0) as b:
             b.fake.script(Script(tokens=["a "] * 4000, delay=1))
-            reply = b.begin(prompt="x")
-            b.app.replies.keep(reply)
+            job = b.begin(prompt="x")
+            b.app.jobs.keep(job)
             await asyncio.sleep(61)
             with pytest.raises(Timeout, match="1 min"):
-                await reply.wait()
+                await job.wait()
 
     virtually(run)
 
@@ -350,43 +350,43 @@ def test_the_operators_time_is_what_counts(virtually, bench):
 
 def test_several_wait_and_the_leaving_of_one_stops_nothing(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies, "whole", after=10)
-        waits = [asyncio.create_task(reply.wait()) for _ in range(5)]
+        jobs = JobStore()
+        job = await kept(jobs, "whole", after=10)
+        waits = [asyncio.create_task(job.wait()) for _ in range(5)]
         await asyncio.sleep(1)
-        assert reply.waiters == 5
+        assert job.waiters == 5
         for wait in waits[:2]:
             wait.cancel()
         await asyncio.sleep(1)
-        assert reply.waiters == 3
+        assert job.waiters == 3
         assert await asyncio.gather(*waits[2:]) == ["whole"] * 3
-        assert reply.waiters == 0
+        assert job.waiters == 0
 
     virtually(run)
 
 
 def test_a_reply_that_is_stopped_keeps_what_was_written(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = await kept(replies, "whole", after=10)
+        jobs = JobStore()
+        job = await kept(jobs, "whole", after=10)
         await asyncio.sleep(3)
-        await reply.stop()
+        await job.stop()
         with pytest.raises(Cancelled, match="as its caller wished") as told:
-            await reply.wait()
-        found = replies.find(reply.handle).so_far()
+            await job.wait()
+        found = jobs.find(job.handle).so_far()
         assert isinstance(found, Unfinished)
         assert (found.text, told.value.partial_text, str(found.failure)) == ("wh", "wh", str(told.value))
-        await reply.stop()
-        assert replies.find(reply.handle).so_far() == found
+        await job.stop()
+        assert jobs.find(job.handle).so_far() == found
 
     virtually(run)
 
 
 def test_each_who_waits_gets_a_failure_of_its_own(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = replies.start(fails_with(Upstream("it broke", "Call again", partial_text="half")))
-        found = await asyncio.gather(*(reply.wait() for _ in range(3)), return_exceptions=True)
+        jobs = JobStore()
+        job = jobs.start(fails_with(Upstream("it broke", "Call again", partial_text="half")))
+        found = await asyncio.gather(*(job.wait() for _ in range(3)), return_exceptions=True)
         assert len({id(error) for error in found}) == 3
         assert {str(error) for error in found} == {"UPSTREAM: it broke. Call again."}
 
@@ -395,12 +395,12 @@ def test_each_who_waits_gets_a_failure_of_its_own(virtually):
 
 def test_asking_again_for_a_failure_does_not_make_it_grow(virtually):
     async def run() -> None:
-        replies = Replies()
-        reply = replies.start(fails_with(Upstream("it broke", "Call again")))
+        jobs = JobStore()
+        job = jobs.start(fails_with(Upstream("it broke", "Call again")))
         depths = []
         for _ in range(50):
             with pytest.raises(OllamaError) as told:
-                await reply.wait()
+                await job.wait()
             depths.append(len(told.traceback))
         assert depths[-1] == depths[0]
 
@@ -411,24 +411,24 @@ def test_closing_stops_all_and_tells_those_who_wait(virtually, bench):
     async def run() -> None:
         async with bench() as b:
             b.fake.script(Script(tokens=["a "] * 4000, delay=1))
-            replies = [b.begin(prompt=str(n)) for n in range(3)]
-            b.app.replies.keep(replies[0])
-            waits = [asyncio.create_task(reply.wait()) for reply in replies]
+            jobs = [b.begin(prompt=str(n)) for n in range(3)]
+            b.app.jobs.keep(jobs[0])
+            waits = [asyncio.create_task(job.wait()) for job in jobs]
             await asyncio.sleep(5)
-            await b.app.replies.aclose()
+            await b.app.jobs.aclose()
             for found in await asyncio.gather(*waits, return_exceptions=True):
                 assert isinstance(found, StreamBroken)
                 assert found.partial_text == "a " * 5
             await b.fake.wait_for(lambda fake: fake.disconnects == 3)
-            assert b.app.replies.in_flight == 0
-            assert not is_kept(b.app.replies, replies[0])
-            assert await b.app.replies.start(ends_with("again")).wait() == "again"
+            assert b.app.jobs.in_flight == 0
+            assert not is_kept(b.app.jobs, jobs[0])
+            assert await b.app.jobs.start(ends_with("again")).wait() == "again"
 
     virtually(run)
 
 
 def test_closing_where_nothing_goes_on_is_nothing(virtually):
-    virtually(lambda: Replies().aclose())
+    virtually(lambda: JobStore().aclose())
 
 
 # --- what is held ------------------------------------------------------------------------------
@@ -440,14 +440,14 @@ class _Large:
 
 def test_nothing_is_held_of_what_has_ended_and_is_not_kept(virtually):
     async def run() -> None:
-        replies = Replies()
-        ended = [replies.start(ends_with("x")), replies.start(fails_with(Upstream("a", "b")))]
-        await asyncio.gather(*(reply.wait() for reply in ended), return_exceptions=True)
-        gone = [weakref.ref(reply) for reply in ended]
+        jobs = JobStore()
+        ended = [jobs.start(ends_with("x")), jobs.start(fails_with(Upstream("a", "b")))]
+        await asyncio.gather(*(job.wait() for job in ended), return_exceptions=True)
+        gone = [weakref.ref(job) for job in ended]
         ended.clear()
         await asyncio.sleep(0)
         gc.collect()
-        assert [reply() for reply in gone] == [None, None]
+        assert [job() for job in gone] == [None, None]
 
     virtually(run)
 
@@ -455,13 +455,13 @@ def test_nothing_is_held_of_what_has_ended_and_is_not_kept(virtually):
 @pytest.mark.parametrize("after", [0.0, 1.0])
 def test_what_was_let_go_leaves_no_timer_for_the_rest_of_its_time(virtually, after):
     async def run() -> None:
-        replies = Replies(Retention(most=64))
+        jobs = JobStore(Retention(most=64))
         for _ in range(1000):
-            await kept(replies, "x", after)
+            await kept(jobs, "x", after)
             await asyncio.sleep(2)
         waiting = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
         assert len(waiting) <= 64
-        await replies.aclose()
+        await jobs.aclose()
         assert all(timer.cancelled() for timer in waiting)
 
     virtually(run)
@@ -471,11 +471,11 @@ def test_what_was_let_go_leaves_no_timer_for_the_rest_of_its_time(virtually, aft
 def test_what_is_kept_does_not_hold_the_request_or_the_call(virtually, error):
     current: contextvars.ContextVar[_Large] = contextvars.ContextVar("current")
 
-    async def begin(replies: Replies) -> tuple[Reply[Answer], list[weakref.ref[_Large]]]:
+    async def begin(jobs: JobStore) -> tuple[Job[Answer], list[weakref.ref[_Large]]]:
         request, call = _Large(), _Large()
         current.set(call)
 
-        async def work(reply: Reply[Answer], request: _Large) -> Answer:
+        async def work(job: Job[Answer], request: _Large) -> Answer:
             await asyncio.sleep(1)
             try:
                 inner = weakref.ref(request)
@@ -484,15 +484,15 @@ def test_what_is_kept_does_not_hold_the_request_or_the_call(virtually, error):
                 raise error from lost
             return Answer("x", stats=Stats("m"))
 
-        reply = replies.start(partial(work, request=request))
-        assert replies.keep(reply)
-        return reply, [weakref.ref(request), weakref.ref(call)]
+        job = jobs.start(partial(work, request=request))
+        assert jobs.keep(job)
+        return job, [weakref.ref(request), weakref.ref(call)]
 
     async def run() -> None:
-        replies = Replies()
-        reply, held = await asyncio.create_task(begin(replies))
+        jobs = JobStore()
+        job, held = await asyncio.create_task(begin(jobs))
         await asyncio.sleep(2)
-        assert is_kept(replies, reply)
+        assert is_kept(jobs, job)
         gc.collect()
         assert [thing() for thing in held] == [None, None]
 
@@ -501,11 +501,11 @@ def test_what_is_kept_does_not_hold_the_request_or_the_call(virtually, error):
 
 def test_what_is_kept_holds_its_text_once(virtually):
     async def run() -> None:
-        replies = Replies()
-        done = await kept(replies, "x" * 1000)
+        jobs = JobStore()
+        done = await kept(jobs, "x" * 1000)
         assert done.text == ""
         assert done.text_since(0)[0] == ""
-        broken = await kept(replies, "y" * 1000, after=10)
+        broken = await kept(jobs, "y" * 1000, after=10)
         await asyncio.sleep(5)
         written = broken.text
         await broken.stop()
@@ -517,10 +517,10 @@ def test_what_is_kept_holds_its_text_once(virtually):
 
 def test_the_last_speeds_are_remembered(virtually, bench):
     async def run() -> None:
-        replies = Replies()
+        jobs = JobStore()
         for _ in range(30):
-            await kept(replies)
-        assert [(speed.model, speed.tokens_per_s) for speed in replies.recent] == [("m", 5.0)] * 20
+            await kept(jobs)
+        assert [(speed.model, speed.tokens_per_s) for speed in jobs.recent] == [("m", 5.0)] * 20
 
     virtually(run)
 
@@ -530,11 +530,11 @@ def test_a_chat_is_found_by_its_handle_byte_for_byte(virtually, bench):
         tokens = ["a\r\n", "\N{COMBINING ACUTE ACCENT}", "\N{GRINNING FACE}", " ", "end"]
         async with bench() as b:
             b.fake.script(Script(tokens=tokens, delay=10))
-            reply = b.app.replies.start(partial(b.app.generator.run, chat_ask(prompt="x")))
+            job = b.app.jobs.start(partial(b.app.generator.run, build_chat(prompt="x")))
             with pytest.raises(StillRunning):
-                await reply.wait(15)
-            assert b.app.replies.keep(reply)
-            found = await b.app.replies.find(reply.handle).wait()
+                await job.wait(15)
+            assert b.app.jobs.keep(job)
+            found = await b.app.jobs.find(job.handle).wait()
             assert (found, found.stats.done_reason) == ("".join(tokens), "stop")
 
     virtually(run)

@@ -1,4 +1,4 @@
-"""A Reply: what the model said is kept, whatever happens, and cancelling stops the model at once."""
+"""A Job: what the model said is kept, whatever happens, and cancelling stops the model at once."""
 
 import asyncio
 import random
@@ -17,10 +17,10 @@ from ollama_mcp.errors import (
     Unreachable,
     Upstream,
 )
-from ollama_mcp.jobs.job import Reply, State
-from ollama_mcp.jobs.store import Replies
+from ollama_mcp.jobs.job import Job, JobState
+from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.settings import Backend, Clocks, ModelDefaults
+from ollama_mcp.settings import Backend, ModelDefaults, Timeouts
 from ollama_mcp.testing import FakeOllama, Model, Script
 
 pytestmark = pytest.mark.anyio
@@ -56,10 +56,10 @@ async def test_text_in_the_last_line_belongs_to_the_answer(bench):
     with anyio.fail_after(5):
         async with bench() as b:
             b.fake.script(Script(lines=lines), path="/api/chat")
-            reply = b.begin(prompt="hi")
-            answer = await reply.result()
+            job = b.begin(prompt="hi")
+            answer = await job.result()
     assert (answer, answer.thinking) == ("Hello", "Hm.")
-    assert reply.text_since(0)[0] == "Hello"
+    assert job.text_since(0)[0] == "Hello"
 
 
 async def test_an_error_after_the_end_does_not_undo_the_answer(bench):
@@ -114,14 +114,14 @@ async def test_what_was_settled_is_the_answer_to_the_letter(bench, seed: int):
     with anyio.fail_after(5):
         async with bench(THINKER) as b:
             b.fake.script(Script(tokens=tokens))
-            reply = b.begin(prompt="hi", think=rng.choice(["", "false"]))
+            job = b.begin(prompt="hi", think=rng.choice(["", "false"]))
             mark = 0
-            while not reply.finished:
-                new, mark = reply.text_since(mark)
+            while not job.finished:
+                new, mark = job.text_since(mark)
                 settled += new
                 await asyncio.sleep(0)
             with suppress(BadUpstream):  # nothing was written but thinking
-                answer, settled = await reply.result(), settled + reply.text_since(mark)[0]
+                answer, settled = await job.result(), settled + job.text_since(mark)[0]
                 if "</think>" in settled:  # what stands before it looked like the answer until it came
                     assert settled.endswith(answer)
                 else:
@@ -132,18 +132,18 @@ async def test_a_call_from_which_nothing_has_come_yet_says_whether_the_model_loa
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",))) as b:
             b.fake.script(Script(delay_first=60), path="/api/chat")
-            reply = b.begin(prompt="hi", model="m")
-            assert reply.status() == "waiting for Ollama"
+            job = b.begin(prompt="hi", model="m")
+            assert job.status() == "waiting for Ollama"
             await b.fake.wait_for(lambda fake: fake.asked("/api/chat"))
             b.fake.models["m:latest"].loaded = False
-            await reply.look()
-            assert reply.status() == "loading m"
+            await job.look()
+            assert job.status() == "loading m"
             b.fake.models["m:latest"].load(4096)
-            await reply.look()
-            assert reply.status() == "reading the prompt"
-            await reply.cancel()
-            await reply.look()
-            assert reply.state is State.CANCELLED
+            await job.look()
+            assert job.status() == "reading the prompt"
+            await job.cancel()
+            await job.look()
+            assert job.state is JobState.CANCELLED
 
 
 # --- thinking ----------------------------------------------------------------------------------
@@ -153,10 +153,10 @@ async def test_thinking_that_leaks_goes_to_the_thinking(bench):
     with anyio.fail_after(5):
         async with bench(THINKER) as b:
             b.fake.script(Script(tokens=["I add.", "\n</thi", "nk>", "\n8"]))
-            reply = b.begin(prompt="4+4?", think="false")
-            answer = await reply.result()
+            job = b.begin(prompt="4+4?", think="false")
+            answer = await job.result()
     assert (answer, answer.thinking) == ("8", "I add.\n")
-    assert reply.text_since(0)[0] == "8"
+    assert job.text_since(0)[0] == "8"
 
 
 async def test_a_raw_completion_is_left_as_it_is(bench):
@@ -185,14 +185,14 @@ async def test_a_raw_completion_is_left_as_it_is(bench):
 async def test_what_the_model_had_written_is_kept_by_every_failure(bench, script: Script, kind: type):
     with anyio.fail_after(5):
         async with bench() as b:
-            backend = Backend(host=parse_host(b.fake.url), clocks=Clocks(idle=0.2))
+            backend = Backend(host=parse_host(b.fake.url), timeouts=Timeouts(idle=0.2))
             async with bench(backend=backend) as impatient:
                 b.fake.script(script, path="/api/chat")
-                reply = impatient.begin(prompt="hi")
+                job = impatient.begin(prompt="hi")
                 with pytest.raises(kind) as caught:
-                    await reply.result()
+                    await job.result()
     assert caught.value.partial_text == "Hello"
-    assert reply.state is State.FAILED
+    assert job.state is JobState.FAILED
 
 
 @pytest.mark.parametrize("token", ["<", "<thi", " \n"])
@@ -269,12 +269,12 @@ async def test_cancelling_closes_the_connection_at_once(bench, script: Script):
     with anyio.fail_after(5):
         async with bench() as b:
             b.fake.script(script, path="/api/chat")
-            reply = b.begin(prompt="hi")
+            job = b.begin(prompt="hi")
             await b.fake.wait_for(lambda fake: fake.asked("/api/chat"))
             if script.hold_after_tokens:
-                await reply.begun.wait()
-            await reply.cancel()
-            assert reply.state is State.CANCELLED
+                await job.begun.wait()
+            await job.cancel()
+            assert job.state is JobState.CANCELLED
             await b.fake.wait_for(lambda fake: fake.disconnects == 1, timeout=1)
 
 
@@ -282,34 +282,34 @@ async def test_a_waiter_that_is_cancelled_cancels_the_work_and_waits_for_it(benc
     with anyio.fail_after(5):
         async with bench() as b:
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), path="/api/chat")
-            reply = b.begin(prompt="hi")
+            job = b.begin(prompt="hi")
             async with anyio.create_task_group() as group:
-                group.start_soon(reply.result)
-                await reply.begun.wait()
+                group.start_soon(job.result)
+                await job.begun.wait()
                 group.cancel_scope.cancel()
-            assert reply.finished
-            assert reply.state is State.CANCELLED
+            assert job.finished
+            assert job.state is JobState.CANCELLED
             await b.fake.wait_for(lambda fake: fake.disconnects == 1, timeout=1)
 
 
 async def test_cancelling_before_the_first_step_is_nothing_special(bench):
     with anyio.fail_after(5):
         async with bench() as b:
-            reply = b.begin(prompt="hi")
-            await reply.cancel()
-            assert reply.state is State.CANCELLED
+            job = b.begin(prompt="hi")
+            await job.cancel()
+            assert job.state is JobState.CANCELLED
             assert b.fake.requests == []
 
 
 async def test_cancelling_twice_or_after_the_end_changes_nothing(bench):
     with anyio.fail_after(5):
         async with bench() as b:
-            reply = b.begin(prompt="hi")
-            answer = await reply.result()
-            await reply.cancel()
-            await reply.cancel()
-            assert reply.state is State.DONE
-            assert await reply.result() == answer
+            job = b.begin(prompt="hi")
+            answer = await job.result()
+            await job.cancel()
+            await job.cancel()
+            assert job.state is JobState.DONE
+            assert await job.result() == answer
 
 
 async def test_a_model_is_free_for_the_next_call_after_a_cancel(bench):
@@ -324,22 +324,22 @@ async def test_a_model_is_free_for_the_next_call_after_a_cancel(bench):
 
 async def test_closing_cancels_everything_that_is_in_flight():
     async with FakeOllama() as fake:
-        replies = Replies()
+        jobs = JobStore()
         ended: list[str] = []
 
-        async def work(reply: Reply[None]) -> None:
+        async def work(job: Job[None]) -> None:
             try:
                 await asyncio.Event().wait()
             finally:
                 ended.append("closed")
 
         with anyio.fail_after(5):
-            started = [replies.start(work) for _ in range(3)]
+            started = [jobs.start(work) for _ in range(3)]
             await asyncio.sleep(0)
-            await replies.aclose()
-            await replies.aclose()
+            await jobs.aclose()
+            await jobs.aclose()
         assert ended == ["closed"] * 3
-        assert all(reply.state is State.CANCELLED for reply in started)
+        assert all(job.state is JobState.CANCELLED for job in started)
         assert fake.requests == []
 
 
@@ -348,17 +348,17 @@ async def test_a_failure_that_nobody_waits_for_is_not_shouted_about(bench):
     with anyio.fail_after(5):
         async with bench() as b:
             b.fake.script(Script(status=500, body={"error": "x"}), path="/api/chat")
-            reply = b.begin(prompt="hi")
-            while not reply.finished:
+            job = b.begin(prompt="hi")
+            while not job.finished:
                 await asyncio.sleep(0)
-            assert reply.state is State.FAILED
+            assert job.state is JobState.FAILED
             with pytest.raises(OllamaError):
-                await reply.result()
+                await job.result()
 
 
 async def test_a_reply_that_was_not_started_has_no_result():
-    reply: Reply[None] = Reply()
-    assert not reply.finished
-    await reply.cancel()
+    job: Job[None] = Job()
+    assert not job.finished
+    await job.cancel()
     with pytest.raises(RuntimeError):
-        await reply.result()
+        await job.result()

@@ -32,7 +32,7 @@ def answers(*texts: str, **more):
     return [Script(tokens=list(text), **more) for text in texts]
 
 
-# --- through a Reply ---------------------------------------------------------------------------
+# --- through a Job ---------------------------------------------------------------------------
 
 
 async def test_an_answer_that_fits_is_passed_on_as_it_is(bench):
@@ -141,11 +141,11 @@ async def test_nothing_of_an_answer_that_may_not_fit_is_told_as_text(bench):
     with anyio.fail_after(5):
         async with bench() as b:
             b.fake.script(*answers(BAD, GOOD))
-            reply = b.begin(prompt="where?", schema=CITY)
-            await reply.begun.wait()
-            assert reply.text_since(0)[0] == ""
-            await reply.result()
-    assert reply.text_since(0)[0] == GOOD
+            job = b.begin(prompt="where?", schema=CITY)
+            await job.begun.wait()
+            assert job.text_since(0)[0] == ""
+            await job.result()
+    assert job.text_since(0)[0] == GOOD
 
 
 async def test_thinking_before_the_json_is_no_part_of_it(bench):

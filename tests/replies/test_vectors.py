@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import BadUpstream, ContextOverflow, InvalidArgument, TooLarge
-from ollama_mcp.services.embedding import BATCH, EmbeddingAsk, embedding_ask, similarity
+from ollama_mcp.services.embedding import BATCH, EmbedSpec, build_embed, similarity
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Model, Script
@@ -28,13 +28,13 @@ def model(name: str = "e", context: int = 8192, **more: Any) -> Model:
 
 
 def test_one_text_alone_is_a_list_of_one():
-    assert EmbeddingAsk("text").texts == embedding_ask("text").texts == ["text"]
+    assert EmbedSpec("text").texts == build_embed("text").texts == ["text"]
 
 
 def test_what_nobody_says_is_the_models_own_length_nothing_cut_and_a_summary():
-    ask = embedding_ask(["x"])
+    ask = build_embed(["x"])
     assert (ask.model, ask.dimensions, ask.truncate, ask.form) == ("", None, False, "summary")
-    ask = embedding_ask(["x"], "m", 1, truncate=True, form="full")
+    ask = build_embed(["x"], "m", 1, truncate=True, form="full")
     assert (ask.texts, ask.model, ask.dimensions, ask.truncate, ask.form) == (["x"], "m", 1, True, "full")
 
 
@@ -55,14 +55,14 @@ def test_what_nobody_says_is_the_models_own_length_nothing_cut_and_a_summary():
 )  # fmt: skip
 def test_what_cannot_be_embedded_is_refused_with_what_to_send(arguments, told):
     with pytest.raises(InvalidArgument, match=re.escape(told)):
-        embedding_ask(**arguments)
+        build_embed(**arguments)
 
 
 def test_the_operators_limits_count():
     limits = Limits(texts=2)
-    assert embedding_ask(["x"] * 2, limits=limits)
+    assert build_embed(["x"] * 2, limits=limits)
     with pytest.raises(TooLarge):
-        embedding_ask(["x"] * 3, limits=limits)
+        build_embed(["x"] * 3, limits=limits)
 
 
 # --- what is told ------------------------------------------------------------------------------
@@ -198,12 +198,12 @@ async def test_a_call_from_which_nothing_has_come_yet_says_whether_the_model_loa
     with anyio.fail_after(5):
         async with bench(model()) as b:
             b.fake.script(Script(delay_first=60), path=EMBED)
-            reply = b.app.replies.start(partial(b.app.embedder.run, embedding_ask(["x"], "e")), unit="texts")
+            job = b.app.jobs.start(partial(b.app.embedder.run, build_embed(["x"], "e")), unit="texts")
             await b.fake.wait_for(lambda fake: fake.asked(EMBED))
             b.fake.models["e:latest"].loaded = False
-            await reply.look()
-            said = reply.status()
-            await reply.cancel()
+            await job.look()
+            said = job.status()
+            await job.cancel()
     assert said == "loading e"
 
 

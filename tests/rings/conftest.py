@@ -9,7 +9,7 @@ import pytest
 
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.settings import Backend, Clocks
+from ollama_mcp.settings import Backend, Timeouts
 from ollama_mcp.testing import Exchange, FakeOllama
 
 
@@ -40,10 +40,12 @@ async def connect(in_time: None) -> AsyncIterator[Callable[..., OllamaClient]]:
 
     def connect(url: str, **settings) -> OllamaClient:
         settings.setdefault("swift", True)
-        clocks = {k: settings.pop(k) for k in ("connect", "first_byte", "idle") if k in settings}
+        timeouts = {k: settings.pop(k) for k in ("connect", "first_byte", "idle") if k in settings}
         via = {k: settings.pop(k) for k in ("transport", "http") if k in settings}
         settings.setdefault("retries", 0)  # what is tested is the first failure, but where it says otherwise
-        opened.append(OllamaClient(Backend(host=parse_host(url), clocks=Clocks(**clocks), **settings), **via))
+        opened.append(
+            OllamaClient(Backend(host=parse_host(url), timeouts=Timeouts(**timeouts), **settings), **via)
+        )
         return opened[-1]
 
     yield connect

@@ -105,7 +105,7 @@ async def test_a_connection_that_was_closed_while_nobody_looked_is_not_used_agai
 async def test_nothing_is_opened_before_the_first_call(fake, connect):
     client = connect(fake.url)
     assert fake.connections == 0
-    assert not client._lanes
+    assert not client._pools
     await client.aclose()
 
 
@@ -170,11 +170,11 @@ def test_every_event_loop_has_a_pool_of_its_own_and_leaves_none_behind():
         async def two() -> int:
             await client.call(TAGS)
             await client.call(TAGS)
-            return len(client._lanes)
+            return len(client._pools)
 
         assert [asyncio.run(two()) for _ in range(5)] == [1] * 5
         assert fake.connections == 5
-        client._lanes._things.clear()
+        client._pools._things.clear()
         gc.collect()
 
 
@@ -304,7 +304,7 @@ async def test_a_pool_of_the_callers_own_is_used_and_not_closed(fake, connect):
         await client.aclose()
         assert not http.is_closed
         assert fake.requests[-1].headers["x-mine"] == "1"
-        assert not client._lanes
+        assert not client._pools
 
 
 # --- headers and secrets -----------------------------------------------------------------------

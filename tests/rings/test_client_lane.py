@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from ollama_mcp.client import pool as pool_module
-from ollama_mcp.client.pool import Lane
+from ollama_mcp.client.pool import ConnectionPool
 from ollama_mcp.errors import Upstream
 from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import Backend
@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
 
 @pytest.fixture
 async def lane():
-    made = Lane(Backend(host=parse_host("gpu"), max_connections=2))
+    made = ConnectionPool(Backend(host=parse_host("gpu"), max_connections=2))
     yield made
     await made.aclose()
 
 
-async def taken(lane: Lane, raising: type[BaseException] | None = None):
+async def taken(lane: ConnectionPool, raising: type[BaseException] | None = None):
     async with lane.pool("first_byte", GPU) as pool:
         if raising:
             raise raising
@@ -101,7 +101,7 @@ async def test_the_line_is_as_long_as_said_and_lookups_pass_it(lane):
 
 
 async def test_the_web_service_is_never_called_without_checking_its_certificate():
-    lane = Lane(Backend(host=parse_host("https://gpu"), api_key="sk-1", insecure_tls=True))
+    lane = ConnectionPool(Backend(host=parse_host("https://gpu"), api_key="sk-1", insecure_tls=True))
     for host, is_checked in (("https://gpu", False), ("https://ollama.com", True)):
         context = lane._open(parse_host(host))._transport._pool._ssl_context
         assert (context.verify_mode is ssl.CERT_REQUIRED) is is_checked

@@ -193,7 +193,7 @@ async def test_a_server_that_answers_with_a_failure_is_not_down(fake, client):
     for _ in range(2):
         with pytest.raises(errors.Upstream):
             await ask(client)
-    lane = client._lanes.here()
+    lane = client._pools.here()
     assert not lane.health[fake.url].is_down
 
 
@@ -209,7 +209,7 @@ async def test_a_cloud_that_is_silent_does_not_keep_calls_from_the_server(connec
     client = connect("gpu", transport=httpx.MockTransport(answer), api_key="k" * 8)
     with pytest.raises(errors.Timeout):
         await client.call(WEB_SEARCH, WebSearchRequest(query="x"))
-    lane = client._lanes.here()
+    lane = client._pools.here()
     assert lane.health["https://ollama.com:443"].is_down
     assert not lane.health[client.address].is_down
     await client.call(TAGS)

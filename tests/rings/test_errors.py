@@ -145,7 +145,9 @@ def test_an_internal_error_has_an_id_in_text_and_data():
     assert first.as_data()["error_id"] == first.error_id != second.error_id
 
 
-ASKED = st.builds(failures.Asked, st.just("http://127.0.0.1:11434"), st.text(max_size=500), st.booleans())
+ASKED = st.builds(
+    failures.ErrorContext, st.just("http://127.0.0.1:11434"), st.text(max_size=500), st.booleans()
+)
 
 
 @given(

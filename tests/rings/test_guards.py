@@ -8,7 +8,7 @@ from ollama_mcp.errors import RateLimited
 from ollama_mcp.jobs.rate_limit import Rate, RateLimit, parse_rates, written
 
 
-class Clock:
+class TimeoutKind:
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -17,13 +17,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> TimeoutKind:
+    return TimeoutKind()
 
 
-def admitted(limit: RateLimit, tool: str = "ollama_chat", principal: str = "") -> bool:
+def admitted(limit: RateLimit, tool: str = "ollama_chat", caller: str = "") -> bool:
     try:
-        limit.admit(tool, principal)
+        limit.admit(tool, caller)
     except RateLimited:
         return False
     return True
@@ -69,13 +69,13 @@ def test_a_tool_has_a_rate_beside_that_of_all(clock):
 
 def test_callers_do_not_use_up_one_anothers_calls(clock):
     limit = RateLimit(parse_rates("1/h"), 1, clock)
-    assert [admitted(limit, principal=name) for name in "abab"] == [True, True, False, False]
+    assert [admitted(limit, caller=name) for name in "abab"] == [True, True, False, False]
 
 
 def test_a_caller_who_is_not_named_is_the_one_without_a_name(clock):
     limit = RateLimit(parse_rates("1/h"), 1, clock)
     limit.admit("ollama_chat")
-    assert not admitted(limit, principal="")
+    assert not admitted(limit, caller="")
 
 
 def test_what_is_owed_no_more_is_forgotten(clock, monkeypatch):
@@ -115,7 +115,7 @@ def test_however_many_callers_there_are_those_remembered_are_bounded(clock, monk
     st.lists(st.floats(0, 100), max_size=60),
 )
 def test_never_more_than_the_burst_and_the_rate_and_waiting_is_enough(count, seconds, burst, pauses):
-    clock, begun = Clock(), 1000.0
+    clock, begun = TimeoutKind(), 1000.0
     limit = RateLimit({"": Rate(count, seconds)}, burst, clock)
     for allowed, pause in enumerate(pauses, 1):
         clock.now += pause
@@ -129,29 +129,29 @@ def test_never_more_than_the_burst_and_the_rate_and_waiting_is_enough(count, sec
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.floats(0, 5)), max_size=60))
 def test_each_caller_and_tool_has_its_bound_whatever_the_others_do(calls):
-    clock, begun = Clock(), 1000.0
+    clock, begun = TimeoutKind(), 1000.0
     limit = RateLimit({"": Rate(2, 1.0), "x": Rate(1, 1.0)}, 3, clock)
     counts: dict[tuple[str, str], int] = {}
-    for principal, tool, pause in calls:
+    for caller, tool, pause in calls:
         clock.now += pause
-        if not admitted(limit, tool, principal):
+        if not admitted(limit, tool, caller):
             continue
         for scope, rate in (("", 2), *([("x", 1)] if tool == "x" else [])):
-            key = (principal, scope)
+            key = (caller, scope)
             counts[key] = counts.get(key, 0) + 1
             assert counts[key] <= 3 + rate * (clock.now - begun) + 1e-6
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=40))
 def test_waiting_as_told_is_enough_also_where_two_rates_apply(calls):
-    clock = Clock()
+    clock = TimeoutKind()
     limit = RateLimit({"": Rate(7, 60.0), "x": Rate(3, 60.0)}, 2, clock)
-    for principal, tool in calls:
+    for caller, tool in calls:
         try:
-            limit.admit(tool, principal)
+            limit.admit(tool, caller)
         except RateLimited as told:
             clock.now += told.retry_after_s
-            limit.admit(tool, principal)
+            limit.admit(tool, caller)
 
 
 def test_a_refused_call_costs_nothing(clock):

@@ -12,7 +12,7 @@ from ollama_mcp.ollama.api_models import Message, ToolCall, ToolFunction
 from ollama_mcp.ollama.parameters import keep_alive_seconds, parse_keep_alive
 from ollama_mcp.settings import FIELDS
 from ollama_mcp.settings.limits import (
-    USUAL,
+    DEFAULT_LIMITS,
     Limits,
     check_calls,
     check_images,
@@ -83,7 +83,7 @@ WITHIN = {
 def test_over_a_limit_the_limit_its_setting_and_what_to_do_are_named(case):
     setting = setting_of(case.split(maxsplit=1)[0])
     with pytest.raises(TooLarge) as caught:
-        OVER[case](USUAL)
+        OVER[case](DEFAULT_LIMITS)
     error = caught.value
     assert setting in str(error)
     assert len(str(error)) <= 400
@@ -93,26 +93,31 @@ def test_over_a_limit_the_limit_its_setting_and_what_to_do_are_named(case):
 
 @pytest.mark.parametrize("case", WITHIN)
 def test_what_is_exactly_at_a_limit_passes(case):
-    WITHIN[case](USUAL)
+    WITHIN[case](DEFAULT_LIMITS)
 
 
 def test_every_limit_is_tested_here_and_is_fixed_or_a_setting():
     names = {limit.name for limit in fields(Limits)}
-    elsewhere = {"line", "keep_alive", "files", "file_size"}  # tests of transports, replies and files
+    elsewhere = {
+        "line",
+        "keep_alive",
+        "files",
+        "file_size",
+    }  # tests of transports, replies and files
     assert names - {case.split()[0] for case in OVER} == elsewhere
     assert {setting_of(name) for name in names} - {""} <= {field.variable for field in FIELDS}
 
 
 def test_a_limit_can_be_raised_and_lowered():
-    check_text(replace(USUAL, prompt=2 * MIB), "prompt", "x" * (MIB + 1))
+    check_text(replace(DEFAULT_LIMITS, prompt=2 * MIB), "prompt", "x" * (MIB + 1))
     with pytest.raises(TooLarge, match="6 bytes; the limit is 5 bytes"):
-        check_text(replace(USUAL, prompt=5), "prompt", "ééé")
+        check_text(replace(DEFAULT_LIMITS, prompt=5), "prompt", "ééé")
     with pytest.raises(TooLarge, match="image 2 of 2 has 1001 x 1000 pixels; the limit is 1 megapixels"):
-        check_images(replace(USUAL, megapixels=1), [png(1000, 1000), png(1001, 1000)])
+        check_images(replace(DEFAULT_LIMITS, megapixels=1), [png(1000, 1000), png(1001, 1000)])
 
 
 def test_texts_count_in_bytes_of_utf_8():
-    most = replace(USUAL, prompt=4, texts_size=8)
+    most = replace(DEFAULT_LIMITS, prompt=4, texts_size=8)
     check_text(most, "prompt", "éé")
     check_text(most, "prompt", "\ud800")
     check_texts(most, ["éé", "éé"])
@@ -125,14 +130,14 @@ def test_texts_count_in_bytes_of_utf_8():
 @pytest.mark.parametrize("image", ["aGVsbG8=", png(0, 1), "AAAA"])
 def test_an_image_that_is_none_is_not_too_large_but_wrong(image):
     with pytest.raises(InvalidArgument):
-        check_images(USUAL, [image])
+        check_images(DEFAULT_LIMITS, [image])
 
 
 @pytest.mark.parametrize("value", [deep(), {("a",): 1}, {"a": {1, 2}}])
 def test_what_no_json_can_say_is_refused_or_measured_and_never_unclassified(value):
     for check in (check_options, check_schema_size, lambda most, value: check_tools(most, [value])):
         try:
-            check(USUAL, value)
+            check(DEFAULT_LIMITS, value)
         except OllamaError as error:
             assert len(str(error)) <= 400  # noqa: PT017
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InternalError, Upstream
-from ollama_mcp.jobs.per_loop import Background, PerLoop, Shared
+from ollama_mcp.jobs.per_loop import Background, PerLoop, SingleFlight
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ async def ticks(count: int = 3) -> None:
         await asyncio.sleep(0)
 
 
-def waiters(shared: Shared, work: Work, count: int, key: str = "key") -> list[asyncio.Task[list[int]]]:
+def waiters(shared: SingleFlight, work: Work, count: int, key: str = "key") -> list[asyncio.Task[list[int]]]:
     return [asyncio.create_task(shared.do(key, work)) for _ in range(count)]
 
 
@@ -97,7 +97,7 @@ async def test_what_is_taken_away_is_made_anew():
 
 
 async def test_what_many_want_at_once_is_done_once():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     calls = waiters(shared, work, 50)
     await ticks()
     work.may_end.set()
@@ -107,20 +107,20 @@ async def test_what_many_want_at_once_is_done_once():
 
 
 async def test_what_is_wanted_after_the_end_is_done_anew():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     work.may_end.set()
     assert [await shared.do("key", work) for _ in range(3)] == [[1], [2], [3]]
 
 
 async def test_another_key_is_other_work():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     work.may_end.set()
     await asyncio.gather(*waiters(shared, work, 2, "a"), *waiters(shared, work, 2, "b"))
     assert work.begun == 2
 
 
 async def test_the_cancelling_of_one_leaves_the_others_their_result():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     first, *others = waiters(shared, work, 3)
     await ticks()
     first.cancel()
@@ -132,7 +132,7 @@ async def test_the_cancelling_of_one_leaves_the_others_their_result():
 
 
 async def test_the_work_is_cancelled_with_the_last_who_wants_it():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     calls = waiters(shared, work, 3)
     await ticks()
     for left, call in enumerate(calls):
@@ -144,7 +144,7 @@ async def test_the_work_is_cancelled_with_the_last_who_wants_it():
 
 
 async def test_all_who_are_cancelled_at_once_cancel_the_work():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     calls = waiters(shared, work, 3)
     await ticks()
     for call in calls:
@@ -155,7 +155,7 @@ async def test_all_who_are_cancelled_at_once_cancel_the_work():
 
 
 async def test_a_newcomer_does_not_join_what_is_being_cancelled():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     (call,) = waiters(shared, work, 1)
     await ticks()
     call.cancel()
@@ -167,7 +167,7 @@ async def test_a_newcomer_does_not_join_what_is_being_cancelled():
 
 
 async def test_a_newcomer_of_the_same_moment_keeps_the_work_alive():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     (call,) = waiters(shared, work, 1)
     await ticks()
     (newcomer,) = waiters(shared, work, 1)
@@ -179,7 +179,7 @@ async def test_a_newcomer_of_the_same_moment_keeps_the_work_alive():
 
 async def test_a_failure_reaches_each_as_a_copy_of_its_own():
     error = Upstream("it broke", "Call again", partial_text="x", window=7)
-    shared, work = Shared(), Work(error)
+    shared, work = SingleFlight(), Work(error)
     calls = waiters(shared, work, 3)
     await ticks()
     work.may_end.set()
@@ -196,7 +196,7 @@ async def test_a_failure_is_told_with_the_place_where_it_happened():
         raise Upstream("it broke", "Call again")
 
     with pytest.raises(Upstream) as told:
-        await Shared().do("key", fails)
+        await SingleFlight().do("key", fails)
     assert any(entry.name == "fails" for entry in told.traceback)
 
 
@@ -209,7 +209,7 @@ class _Odd(Exception):
     "error", [_Odd(1, 2), InternalError(), KeyError("x")], ids=lambda e: type(e).__name__
 )
 async def test_a_failure_that_cannot_be_copied_comes_as_it_is(error):
-    shared, work = Shared(), Work(error)
+    shared, work = SingleFlight(), Work(error)
     calls = waiters(shared, work, 2)
     await ticks()
     work.may_end.set()
@@ -220,7 +220,7 @@ async def test_a_failure_that_cannot_be_copied_comes_as_it_is(error):
 
 @pytest.mark.parametrize("count", [1, 2])
 async def test_a_failure_in_the_moment_of_cancelling_is_nobodys(count):
-    shared, work = Shared(), Work(Upstream("it broke", "Call again"))
+    shared, work = SingleFlight(), Work(Upstream("it broke", "Call again"))
     calls = waiters(shared, work, count)
     await ticks()
     work.may_end.set()
@@ -233,7 +233,7 @@ async def test_a_failure_in_the_moment_of_cancelling_is_nobodys(count):
 
 
 async def test_what_the_work_says_when_it_is_cancelled_is_nobodys():
-    shared, work = Shared(), Work(last_words=Upstream("it broke", "Call again"))
+    shared, work = SingleFlight(), Work(last_words=Upstream("it broke", "Call again"))
     (call,) = waiters(shared, work, 1)
     await ticks()
     call.cancel()
@@ -243,7 +243,7 @@ async def test_what_the_work_says_when_it_is_cancelled_is_nobodys():
 
 
 async def test_nothing_is_kept_of_what_has_ended():
-    shared, work = Shared(), Work()
+    shared, work = SingleFlight(), Work()
     work.may_end.set()
     results = await asyncio.gather(*(shared.do(number, work) for number in range(100)))
     assert len(results) == 100

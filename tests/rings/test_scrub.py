@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_mcp.client.failures import Asked, from_line, from_status, scrub
+from ollama_mcp.client.failures import ErrorContext, from_line, from_status, scrub
 
 RECORDINGS = sorted((Path(__file__).parent.parent / "recordings").glob("*.json"))
-ASKED = Asked("http://127.0.0.1:11434", "m")
+ASKED = ErrorContext("http://127.0.0.1:11434", "m")
 LEAKS = re.compile(r"/var/lib|/root|\.ollama/|blobs/sha|198\.51\.100|:53\b|tmp/|\d+\.\d+\.\d+\.\d+")
 
 

@@ -14,7 +14,7 @@ from ollama_mcp.app import App
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.rate_limit import Rate
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.settings import FIELDS, Backend, Clocks, ModelDefaults, Settings, SettingsError, load
+from ollama_mcp.settings import FIELDS, Backend, ModelDefaults, Settings, SettingsError, Timeouts, load
 from ollama_mcp.settings.limits import Limits
 
 SECRET = "hunter2-secret"
@@ -135,7 +135,7 @@ def test_a_soft_deadline_of_zero_is_never():
 
 
 def test_the_clocks_are_those_of_the_contract():
-    assert Clocks() == Clocks(connect=5, first_byte=300, idle=60, transfer=600)
+    assert Timeouts() == Timeouts(connect=5, first_byte=300, idle=60, transfer=600)
 
 
 def test_the_limits_are_those_of_the_contract():
@@ -211,7 +211,7 @@ def test_every_setting_reaches_its_place(tmp_path):
         api_key_host="gpu",
         headers={"X-Team": "a"},
         ca_file=str(pem),
-        clocks=Clocks(1.5, 2, 3, 4),
+        timeouts=Timeouts(1.5, 2, 3, 4),
         retries=1,
     )
     assert (found.chat_model, found.embedding_model) == ("qwen3:8b", "nomic-embed-text")
@@ -317,7 +317,7 @@ def test_the_environment_wins_over_the_file(config):
     found = load(config(text, OLLAMA_HOST="b", OLLAMA_MCP_OPTIONS='{"seed": 2}'))
     assert found.backend.host.hostname == "b"
     assert found.chat_model == "from-file"
-    assert (found.max_context, found.cloud, found.backend.clocks.idle) == (4096, True, 5)
+    assert (found.max_context, found.cloud, found.backend.timeouts.idle) == (4096, True, 5)
     assert found.defaults.options == {"seed": 2}
 
 

@@ -5,14 +5,14 @@ import asyncio
 import anyio
 import pytest
 
-from ollama_mcp.client.exchange import Silence
+from ollama_mcp.client.exchange import IdleTimeout
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("in_time")]
 SHORT = 0.02
 
 
 async def test_it_rings_when_nothing_was_said():
-    silence = Silence(SHORT)
+    silence = IdleTimeout(SHORT)
     with pytest.raises(TimeoutError), silence:
         await anyio.sleep_forever()
     assert not asyncio.current_task().cancelling()
@@ -21,7 +21,7 @@ async def test_it_rings_when_nothing_was_said():
 
 async def test_it_starts_anew_with_what_was_said():
     loop = asyncio.get_running_loop()
-    silence = Silence(10 * SHORT)
+    silence = IdleTimeout(10 * SHORT)
     begun = loop.time()
     for _ in range(3):
         with silence:
@@ -33,7 +33,7 @@ async def test_it_starts_anew_with_what_was_said():
 
 
 async def test_what_comes_without_saying_anything_does_not_stop_it():
-    silence = Silence(5 * SHORT)
+    silence = IdleTimeout(5 * SHORT)
 
     async def blanks() -> None:
         while True:
@@ -45,7 +45,7 @@ async def test_what_comes_without_saying_anything_does_not_stop_it():
 
 
 async def test_between_two_waits_it_does_not_ring_and_then_it_does():
-    silence = Silence(SHORT)
+    silence = IdleTimeout(SHORT)
     with silence:
         await anyio.lowlevel.checkpoint()
     await anyio.sleep(3 * SHORT)
@@ -57,14 +57,14 @@ async def test_between_two_waits_it_does_not_ring_and_then_it_does():
 
 
 async def test_somebody_elses_cancellation_stays_one():
-    silence = Silence(60)
+    silence = IdleTimeout(60)
     with anyio.move_on_after(SHORT) as scope, silence:
         await anyio.sleep_forever()
     assert scope.cancelled_caught
 
 
 async def test_rung_and_cancelled_at_once_is_cancelled():
-    silence = Silence(SHORT)
+    silence = IdleTimeout(SHORT)
     task = asyncio.current_task()
 
     async def wait() -> None:
@@ -81,7 +81,7 @@ async def test_rung_and_cancelled_at_once_is_cancelled():
 
 
 async def test_a_closed_one_leaves_no_timer():
-    silence = Silence(60)
+    silence = IdleTimeout(60)
     with silence:
         await anyio.lowlevel.checkpoint()
     silence.close()

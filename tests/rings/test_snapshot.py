@@ -6,7 +6,7 @@ import pytest
 
 from ollama_mcp import OllamaClient
 from ollama_mcp.errors import Upstream
-from ollama_mcp.services.snapshot import Fact, Snapshot
+from ollama_mcp.services.snapshot import CachedValue, Snapshot
 from ollama_mcp.testing import FakeOllama, Script
 
 
@@ -28,7 +28,7 @@ class Server:
 
 def test_several_who_ask_at_once_share_a_request_and_what_is_young_is_not_asked_for(virtually):
     async def work() -> None:
-        fact = Fact(server := Server())
+        fact = CachedValue(server := Server())
         assert await asyncio.gather(*(fact.within(5) for _ in range(4))) == [1, 1, 1, 1]
         await asyncio.sleep(3)
         assert await fact.within(5) == 1
@@ -41,7 +41,7 @@ def test_several_who_ask_at_once_share_a_request_and_what_is_young_is_not_asked_
 
 def test_a_look_that_fails_wipes_nothing(virtually):
     async def work() -> None:
-        fact = Fact(server := Server())
+        fact = CachedValue(server := Server())
         await fact.now()
         server.fails = True
         for ask in (fact.now, lambda: fact.within(0)):
@@ -62,7 +62,7 @@ def test_an_older_request_that_ends_later_does_not_overwrite_a_newer_one(virtual
             await asyncio.sleep(wait)
             return wait
 
-        fact = Fact(ask)
+        fact = CachedValue(ask)
         async with asyncio.TaskGroup() as group:
             group.create_task(fact.now())
             await asyncio.sleep(0.1)

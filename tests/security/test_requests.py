@@ -179,7 +179,9 @@ def test_a_body_that_is_no_message_is_refused_as_such(ask, served, body, headers
 @pytest.fixture
 def hasty(monkeypatch, serve):
     """A server that waits a fifth of a second where others wait for a minute."""
-    monkeypatch.setattr(application, "Bodies", partial(middleware.Bodies, seconds=0.2))
+    monkeypatch.setattr(
+        application, "BodyLimitMiddleware", partial(middleware.BodyLimitMiddleware, seconds=0.2)
+    )
     return serve(OLLAMA_MCP_MAX_LINE=str(LIMIT))
 
 

@@ -208,7 +208,7 @@ def test_who_brings_no_token_is_no_guesser(serve, ask):
     assert {got(ask, served).status for _ in range(30)} == {401}
 
 
-class Asked:
+class ErrorContext:
     """A TokenVerifier that knows one token, and notes for which ones it is asked."""
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class Asked:
 @pytest.fixture
 def asked(serve):
     """A server whose verifier tells what it was asked."""
-    module, verifier = ModuleType("asked_of_the_tests"), Asked()
+    module, verifier = ModuleType("asked_of_the_tests"), ErrorContext()
     module.make = lambda: verifier
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, module.__name__, module)

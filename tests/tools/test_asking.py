@@ -14,7 +14,7 @@ from mcp_types import ElicitResult
 
 from ollama_mcp import App, create_server
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.jobs.job import InputRequired, Reply
+from ollama_mcp.jobs.job import InputRequired, Job
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model
 
@@ -129,7 +129,7 @@ def test_a_question_that_nobody_answers_ends_after_ten_minutes(served):
         if served.mode == "auto":
             with anyio.move_on_after(700):
                 await client.call_tool("ollama_delete_model", {"model": "m"})
-            assert app.replies.in_flight == 0
+            assert app.jobs.in_flight == 0
         else:
             result = await client.call_tool("ollama_delete_model", {"model": "m", "wait_s": 0})
             assert text(result).startswith("NOT_CONFIRMED: the user did not answer in time")
@@ -147,7 +147,7 @@ def test_a_call_that_is_cancelled_takes_its_question_back(served):
             await client.call_tool("ollama_delete_model", {"model": "m"})
         await asyncio.sleep(1)
         if served.mode == "legacy":  # else no call was going on
-            assert app.replies.in_flight == 0
+            assert app.jobs.in_flight == 0
         assert fake.asked("/api/delete") == []
 
     served(work, user)
@@ -207,20 +207,20 @@ def test_a_reply_takes_one_answer_and_goes_on_where_it_was(virtually):
     async def work() -> None:
         steps: list[str] = []
 
-        async def asking(reply: Reply[str]) -> str:
+        async def asking(job: Job[str]) -> str:
             for place in "ab":
-                await reply.ask(f"{place}?")
+                await job.ask(f"{place}?")
                 steps.append(place)
             return "done"
 
         async with App.create(load({})) as app:
-            reply = app.replies.start(asking)
+            job = app.jobs.start(asking)
             for place in "ab":
                 await asyncio.sleep(1)
-                assert reply.summary() == f"waiting for the user to answer: {place}?"
-                reply.close_question(None)
-                reply.close_question(NotConfirmed("too late", ""))
-            assert await reply.wait() == "done"
+                assert job.summary() == f"waiting for the user to answer: {place}?"
+                job.close_question(None)
+                job.close_question(NotConfirmed("too late", ""))
+            assert await job.wait() == "done"
             assert steps == ["a", "b"]
 
     virtually(work)
@@ -230,20 +230,20 @@ def test_parts_add_up_and_the_status_line_tells_which(virtually):
     async def work() -> None:
         told: list[str] = []
 
-        async def working(reply: Reply[int]) -> int:
+        async def working(job: Job[int]) -> int:
             for place in (1, 2):
-                part = reply.part(f"model {place} of 2")
+                part = job.part(f"model {place} of 2")
                 part.model = f"m{place}"
                 for word in ("a ", "b "):
                     part.advance(part.state, 1)
                     part.write(word)
-                told.append(f"{reply.count} {part.count} {reply.text!r} {reply.status()}")
-            file = reply.part("a.txt", "files")
+                told.append(f"{job.count} {part.count} {job.text!r} {job.status()}")
+            file = job.part("a.txt", "files")
             file.advance(file.state, 7)
-            return reply.count
+            return job.count
 
         async with App.create(load({})) as app:
-            assert await app.replies.start(working).wait() == 4
+            assert await app.jobs.start(working).wait() == 4
         assert told == [
             "2 2 'a b ' model 1 of 2 · m1 · 2 tok · waiting · a b",
             "4 2 'a b ' model 2 of 2 · m2 · 2 tok · waiting · a b a b",
@@ -252,28 +252,28 @@ def test_parts_add_up_and_the_status_line_tells_which(virtually):
     virtually(work)
 
 
-async def asking(reply: Reply[str]) -> str:
-    await reply.ask("a?")
+async def asking(job: Job[str]) -> str:
+    await job.ask("a?")
     return "done"
 
 
 def test_of_two_who_wait_one_asks_and_both_get_what_comes_of_it(virtually):
     async def work() -> None:
         async with App.create(load({})) as app:
-            reply = app.replies.start(asking)
+            job = app.jobs.start(asking)
             asked: list[str] = []
 
             async def wait() -> str:
                 while True:
                     try:
-                        return await reply.wait(asks=True)
+                        return await job.wait(asks=True)
                     except InputRequired:
-                        asked.append(reply.question.text)
-                        reply.asked_by(asyncio.ensure_future(asyncio.sleep(60)))
+                        asked.append(job.question.text)
+                        job.asked_by(asyncio.ensure_future(asyncio.sleep(60)))
 
             both = asyncio.gather(wait(), wait())
             await asyncio.sleep(1)
-            reply.close_question(None)
+            job.close_question(None)
             assert await both == ["done", "done"]
             assert asked == ["a?"]
 
@@ -283,13 +283,13 @@ def test_of_two_who_wait_one_asks_and_both_get_what_comes_of_it(virtually):
 def test_where_asking_broke_off_the_next_one_may_ask(virtually):
     async def work() -> None:
         async with App.create(load({})) as app:
-            reply = app.replies.start(asking)
+            job = app.jobs.start(asking)
             for _ in range(2):
                 with pytest.raises(InputRequired):
-                    await reply.wait(5, asks=True)
-                reply.asked_by(asyncio.ensure_future(asyncio.sleep(1)))  # it ends without an answer
+                    await job.wait(5, asks=True)
+                job.asked_by(asyncio.ensure_future(asyncio.sleep(1)))  # it ends without an answer
                 await asyncio.sleep(2)
-            reply.close_question(None)
-            assert await reply.wait() == "done"
+            job.close_question(None)
+            assert await job.wait() == "done"
 
     virtually(work)

@@ -39,7 +39,7 @@ async def wait_until_read(client: Any, fake: Any) -> None:
 async def test_a_cancelled_generation_closes_its_socket(give_up, app, fake, tool, path, tokens):
     fake.script(Script(tokens=["a "] * 20, hold_after_tokens=tokens))
     await give_up(tool, path)
-    assert not app.replies.in_flight
+    assert not app.jobs.in_flight
 
 
 async def test_a_cancelled_call_closes_its_socket_while_the_model_loads(give_up, fake):

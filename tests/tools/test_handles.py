@@ -68,7 +68,7 @@ def test_a_call_that_ends_in_time_is_as_ever(at):
         result = await d.call(wait_s=60)
         assert d.text(result) == "".join(WORDS)
         assert REPLY not in result.meta
-        assert d.app.replies.running("") == []
+        assert d.app.jobs.running("") == []
 
     at(work)
 
@@ -113,7 +113,7 @@ def test_whatever_the_deadlines_and_the_timings_the_answer_is_whole(at):
     async def work(d: Any) -> None:
         rounds = [await one(d) for _ in range(500)]  # in each of the two modes
         assert 100 < sum(map(bool, rounds)) < 490
-        assert d.fake.disconnects == d.app.replies.in_flight == 0
+        assert d.fake.disconnects == d.app.jobs.in_flight == 0
 
     at(work)
 
@@ -196,7 +196,7 @@ def test_an_answer_can_be_stopped_and_its_text_is_kept(at):
         assert not result.is_error
         assert "word" not in d.text(result)
         await d.closed()
-        assert d.app.replies.in_flight == 0
+        assert d.app.jobs.in_flight == 0
         assert d.text(await d.cont(handle, partial=True)).endswith("\nword0 word1 ")
         again = await d.cont(handle)
         assert again.is_error
@@ -252,9 +252,9 @@ def test_a_call_given_up_about_its_deadline_is_stopped_or_kept_and_never_lost(at
         d.fake.script(Script(tokens=WORDS, delay=1))
         called = d.call(wait_s=1.5, **({"hear": hear} if hears else {}))
         await given_up(d, after, called)
-        running = d.app.replies.running("")
+        running = d.app.jobs.running("")
         assert len(running) + d.fake.disconnects == 1
-        assert d.app.replies.in_flight == len(running)
+        assert d.app.jobs.in_flight == len(running)
         if after < 1.4:
             assert d.fake.disconnects
         if after > 1.6:
@@ -302,7 +302,7 @@ def test_the_end_of_the_server_stops_what_goes_on(virtually, desk):
 
 def test_where_no_handle_is_left_the_call_waits_for_the_whole_answer(at):
     async def work(d: Any) -> None:
-        d.app.replies._held.here().kept._retention = Retention(most=8)
+        d.app.jobs._held.here().kept._retention = Retention(most=8)
         d.fake.script(Script(tokens=WORDS, delay=50))
         handles = [await d.begun() for _ in range(8)]
         assert d.text(await d.call(wait_s=1.5)) == "".join(WORDS)

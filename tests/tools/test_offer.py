@@ -87,7 +87,7 @@ async def test_vectors_have_no_address_on_a_host_that_does_not_offer_it(host, ap
     async with Client(host, mode=mode) as client:
         result = await client.call_tool("ollama_embeddings", {"input": ["a"]})
         assert "vectors_uri" not in result.structured_content
-    assert not app.replies._held.here().kept
+    assert not app.jobs._held.here().kept
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp_types import CallToolResult
 
-from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.ollama.sanitize import sanitize_text
 from ollama_mcp.testing import Script
-from ollama_mcp.tools.client_profiles import Room
+from ollama_mcp.tools.client_profiles import PageSize
 from ollama_mcp.tools.results import pages
 
 REPLY = "ollama-mcp/reply"
@@ -134,8 +134,8 @@ any_text = st.text() | st.lists(
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 @given(any_text, st.integers(4, 50), st.booleans())
 def test_pages_joined_are_the_text(text, size, in_bytes):
-    text = clean_text(text)
-    room = Room(bytes=size) if in_bytes else Room(chars=size)
+    text = sanitize_text(text)
+    room = PageSize(bytes=size) if in_bytes else PageSize(chars=size)
     length = (lambda t: len(t.encode())) if in_bytes else len
     cut = pages(text, room)
     assert "".join(cut) == text

@@ -142,7 +142,7 @@ async def test_without_a_token_nothing_is_sent_or_computed(connect, fake, monkey
     def refuse(*_: Any) -> None:
         raise AssertionError("a Relay was made for nobody")
 
-    monkeypatch.setattr(progress, "Relay", refuse)
+    monkeypatch.setattr(progress, "ProgressReporter", refuse)
     fake.script(Script(tokens=WORDS, delay=0.01))
     async with connect() as client:
         with anyio.fail_after(10):

@@ -191,7 +191,7 @@ async def test_two_apps_on_one_host_do_not_mix(host, talk, app, fake):
     register(host, elsewhere, tools=["ollama_list_models"], prefix="b_")
     async with talk(host) as client:
         await client.call_tool("b_ollama_list_models", {})
-    assert not app.client._lanes
+    assert not app.client._pools
     await elsewhere.aclose()
 
 

@@ -9,7 +9,7 @@ import pytest
 from mcp.client import Client
 
 from ollama_mcp import App, OllamaClient, create_server
-from ollama_mcp.client.failures import Asked, plain_words, unreachable
+from ollama_mcp.client.failures import ErrorContext, plain_words, unreachable
 from ollama_mcp.errors import InvalidArgument, NotOllama, OllamaError
 from ollama_mcp.ollama.endpoints import TAGS
 from ollama_mcp.ollama.model_names import check_name
@@ -40,7 +40,7 @@ async def refused(host: str, **environment: str) -> OllamaError:
     return failure.value
 
 
-def reply(status: str, body: bytes = b"", *head: str) -> bytes:
+def job(status: str, body: bytes = b"", *head: str) -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *head, "", ""]
     return "\r\n".join(lines).encode() + body
 
@@ -65,22 +65,22 @@ async def test_a_path_behind_the_address_is_to_be_left_out(path, rest, right):
 
 
 async def test_tls_where_there_is_none_and_none_where_there_is():
-    async with answering(reply("400 Bad Request")) as place:  # what Go says to a handshake
+    async with answering(job("400 Bad Request")) as place:  # what Go says to a handshake
         error = await refused(f"https://{place}")
         assert (error.code, error.remedy) == ("NOT_OLLAMA", f"Set OLLAMA_HOST to http://{place}.")
     body = b"Client sent an HTTP request to an HTTPS server.\n"
-    async with answering(reply("400 Bad Request", body, "Content-Type: text/plain")) as place:
+    async with answering(job("400 Bad Request", body, "Content-Type: text/plain")) as place:
         error = await refused(place)
         assert (error.code, error.remedy) == ("NOT_OLLAMA", f"Set OLLAMA_HOST to https://{place}.")
 
 
 async def test_a_redirect_is_told_with_where_it_leads():
-    moved = reply("301 Moved Permanently", b"", "Location: https://me:secret@gpu.example/ollama/api/tags")
+    moved = job("301 Moved Permanently", b"", "Location: https://me:secret@gpu.example/ollama/api/tags")
     async with answering(moved) as place:
         assert (await refused(place)).remedy == "Set OLLAMA_HOST to https://gpu.example:443/ollama."
-    async with answering(reply("302 Found", b"", "Location: /login")) as place:
+    async with answering(job("302 Found", b"", "Location: /login")) as place:
         assert (await refused(place)).remedy == "Set OLLAMA_HOST to the final address."
-    async with answering(reply("307 Temporary Redirect")) as place:
+    async with answering(job("307 Temporary Redirect")) as place:
         assert (await refused(place)).remedy == "Set OLLAMA_HOST to the final address."
 
 
@@ -96,14 +96,14 @@ async def test_another_service_on_the_port_is_not_ollama(said):
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (Asked("http://gpu:80", "", setting="OLLAMA_HOST"), "set OLLAMA_HOST to http://gpu:11434"),
-        (Asked("http://[fd00::1]:80", ""), "give the client http://[fd00::1]:11434"),
-        (Asked("https://gw:443/ollama", ""), "give the client the address where it runs"),
-        (Asked("https://ollama.com:443", "", in_cloud=True), "Check the network"),
-        (Asked("http://127.0.0.1:11434", "", inside="container"), "host.docker.internal:11434"),
-        (Asked("http://127.0.0.1:11434", "", inside="WSL"), "ip route show default"),
-        (Asked("http://gpu:11434", "", inside="container"), "Start it with `ollama serve`"),
-        (Asked("http://127.0.0.1:11434", "", beside="OLLAMA_API_BASE"), "OLLAMA_API_BASE is set,"),
+        (ErrorContext("http://gpu:80", "", setting="OLLAMA_HOST"), "set OLLAMA_HOST to http://gpu:11434"),
+        (ErrorContext("http://[fd00::1]:80", ""), "give the client http://[fd00::1]:11434"),
+        (ErrorContext("https://gw:443/ollama", ""), "give the client the address where it runs"),
+        (ErrorContext("https://ollama.com:443", "", in_cloud=True), "Check the network"),
+        (ErrorContext("http://127.0.0.1:11434", "", inside="container"), "host.docker.internal:11434"),
+        (ErrorContext("http://127.0.0.1:11434", "", inside="WSL"), "ip route show default"),
+        (ErrorContext("http://gpu:11434", "", inside="container"), "Start it with `ollama serve`"),
+        (ErrorContext("http://127.0.0.1:11434", "", beside="OLLAMA_API_BASE"), "OLLAMA_API_BASE is set,"),
     ],
 )  # fmt: skip
 def test_where_nothing_listens_the_remedy_knows_what_can_be_seen(asked, told):
@@ -160,7 +160,7 @@ def test_a_model_by_the_address_of_its_page_is_told_by_its_name(written, name):
     "body", [b'{"error":"unauthorized"}', b"no", b'{"detail":"Not authenticated"}'], ids=len
 )
 async def test_a_key_that_is_not_sent_is_not_asked_for(body):
-    async with answering(reply("401 Unauthorized", body, "Content-Type: application/json")) as place:
+    async with answering(job("401 Unauthorized", body, "Content-Type: application/json")) as place:
         error = await refused(place, OLLAMA_API_KEY="sk-12345")
         assert error.code == "FORBIDDEN"
         assert "OLLAMA_MCP_API_KEY_HOST=127.0.0.1 sends it here" in error.remedy
@@ -250,7 +250,7 @@ async def test_a_proxy_that_is_down_or_fails_is_named(monkeypatch, variable):
     error = await refused("http://192.0.2.77:11434")
     assert error.cause.endswith(f"through the proxy of {variable}")
     assert error.remedy.startswith("Add 192.0.2.77 to NO_PROXY")
-    async with answering(reply("502 Bad Gateway", b"<html>", "Content-Type: text/html")) as place:
+    async with answering(job("502 Bad Gateway", b"<html>", "Content-Type: text/html")) as place:
         monkeypatch.setenv(variable, place)
         error = await refused("http://192.0.2.77:11434")
         assert f"HTTP 502, through the proxy of {variable}" in error.cause
@@ -307,12 +307,12 @@ async def test_ranks_and_only_they_have_the_prefixes_of_the_model():
 
 
 async def test_a_candidate_of_which_the_model_fails_is_a_line_and_no_row():
-    def judge(request):
+    def schema_validator(request):
         bad = any("bad" in text for text in request.json["input"])
         return Script(status=500, body={"error": "unsupported value: NaN"}) if bad else Script()
 
     async with served() as (fake, call):
-        fake.script(judge, path="/api/embed")
+        fake.script(schema_validator, path="/api/embed")
         text = await call("ollama_rank", query="a", candidates=["a", "bad", "c"], model="nomic-embed-text")
         assert "candidates[1] has no vector: Ollama failed: unsupported value: NaN" in text
         assert "[1] bad" not in text

@@ -149,7 +149,7 @@ async def test_the_numbers_of_vectors_can_be_had_without_a_model_reading_them(cl
 async def test_vectors_that_are_in_the_result_are_not_kept_as_well(call, app):
     for form in ("full", "base64"):
         assert "vectors_uri" not in await embedded(call, vectors=form)
-    assert not app.replies._held.here().kept
+    assert not app.jobs._held.here().kept
 
 
 async def test_a_long_list_of_vectors_is_a_line_for_each(client, call):
@@ -178,7 +178,7 @@ async def test_an_answer_that_is_no_vectors_is_not_read_as_some(client, call, fa
 
 async def test_vectors_of_others_and_of_nobody_are_the_same_riddle(client, call, monkeypatch):
     uri = (await embedded(call))["vectors_uri"]
-    monkeypatch.setattr("ollama_mcp.tools.resources.principal", lambda: "somebody else")
+    monkeypatch.setattr("ollama_mcp.tools.resources.caller_id", lambda: "somebody else")
     theirs = await refused(client, uri)
     assert theirs == await refused(client, "ollama://embeddings/" + "0" * 32)
     monkeypatch.undo()
@@ -187,7 +187,7 @@ async def test_vectors_of_others_and_of_nobody_are_the_same_riddle(client, call,
 
 @pytest.mark.parametrize("room", [Retention(most=0), Retention(most_bytes=1000)])
 async def test_without_room_the_vectors_have_no_address(call, app, monkeypatch, room):
-    monkeypatch.setattr(app.replies, "_retention", room)
+    monkeypatch.setattr(app.jobs, "_retention", room)
     assert "vectors_uri" not in await embedded(call)
 
 

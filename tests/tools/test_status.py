@@ -194,17 +194,17 @@ def test_the_line_the_replies_and_the_speeds(virtually, mode):
             (line,) = data["queue"]
             assert (line["model"], line["running"], line["waiting"]) == ("llama3.2:3b", 1, 1)
             assert line["mean_s"] >= 0
-            assert [reply["state"] for reply in data["running"]] == [
+            assert [job["state"] for job in data["running"]] == [
                 "4 tok · 1 tok/s · writing", "1st in line for llama3.2:3b, 1 s"
             ]  # fmt: skip
-            for reply in data["running"]:
-                assert reply["handle"] in text
-                assert await client.call_tool("ollama_continue", {"handle": reply["handle"], "wait_s": 0})
+            for job in data["running"]:
+                assert job["handle"] in text
+                assert await client.call_tool("ollama_continue", {"handle": job["handle"], "wait_s": 0})
             _, data = await ask(client)
             assert data["running"] == []
-            assert [speed.model for speed in app.replies.recent] == ["llama3.2:3b"] * 3
+            assert [speed.model for speed in app.jobs.recent] == ["llama3.2:3b"] * 3
             told = data["tokens_per_s"]["llama3.2:3b"]
-            assert told == pytest.approx(app.replies.recent[-1].tokens_per_s, abs=0.1)
+            assert told == pytest.approx(app.jobs.recent[-1].tokens_per_s, abs=0.1)
             assert "a a" not in text
 
     virtually(run)
@@ -214,18 +214,18 @@ async def test_transfers_that_run_and_wait_are_told_as_such_and_not_as_a_model()
     with anyio.fail_after(10):
         async with desk("auto", OLLAMA_MCP_PARALLEL="1", OLLAMA_MCP_QUEUE="1") as (fake, app, client):
             fake.script(Script(lines=[b'{"status":"success"}'], hold_after_tokens=0), path="/api/pull")
-            pulls = [app.replies.start(partial(app.transfers.pull, name)) for name in ("transfers", "b")]
-            while not (app.gate.statistics() and app.gate.statistics()[0].waiting):
+            pulls = [app.jobs.start(partial(app.transfers.pull, name)) for name in ("transfers", "b")]
+            while not (app.model_queue.statistics() and app.model_queue.statistics()[0].waiting):
                 await anyio.lowlevel.checkpoint()
             text, data = await ask(client)
             assert data["queue"] == []
             assert data["transfers"] == {"running": 1, "waiting": 1}
             assert text.splitlines()[-1] == "Pulls, pushes and creations: 1 running, 1 waiting."
             with pytest.raises(Busy) as told:
-                await app.replies.start(partial(app.transfers.pull, "c")).wait()
+                await app.jobs.start(partial(app.transfers.pull, "c")).wait()
             assert told.value.cause == "1 transfers run and 1 wait, which is the most"
             assert "another model" not in told.value.remedy
-            async with app.gate.admit("transfers"):
+            async with app.model_queue.admit("transfers"):
                 assert (await ask(client))[1]["queue"][0]["model"] == "transfers"
             fake.release()
             for pull in pulls:
@@ -238,7 +238,7 @@ def test_nobody_sees_the_replies_of_another(virtually, monkeypatch):
             fake.script(Script(tokens=["a "] * 9, delay=10))
             await client.call_tool("ollama_chat", {"prompt": "x", "wait_s": 1})
             assert len((await ask(client))[1]["running"]) == 1
-            handle = app.replies.running("")[0].handle
+            handle = app.jobs.running("")[0].handle
             monkeypatch.setattr(caller, "get_access_token", lambda: "a token")
             monkeypatch.setattr(caller, "principal_components", lambda token: ["somebody else", token])
             _, data = await ask(client)
@@ -247,7 +247,7 @@ def test_nobody_sees_the_replies_of_another(virtually, monkeypatch):
                 result = await client.call_tool(tool, {"handle": handle})
                 assert result.content[0].text.startswith("UNKNOWN_HANDLE: ")
             assert data["queue"][0]["running"] == 1
-            seen = await app.overview.status(caller.principal())
+            seen = await app.status_probe.status(caller.caller_id())
             assert (seen.in_flight, seen.running) == (1, [])
             with pytest.raises(dataclasses.FrozenInstanceError):
                 seen.in_flight = 0
@@ -269,5 +269,5 @@ async def test_the_status_needs_no_turn_and_many_calls_do_not_hold_it_up(mode):
             _, data = await ask(client)
             assert time.monotonic() - begun <= 0.25
             assert data["queue"][0]["running"] == 4
-            assert app.replies.in_flight == 200
+            assert app.jobs.in_flight == 200
             group.cancel_scope.cancel()

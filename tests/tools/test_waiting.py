@@ -13,7 +13,7 @@ from ollama_mcp.errors import StreamBroken
 from ollama_mcp.jobs.job import StillRunning
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
-from ollama_mcp.tools.client_profiles import CLIENTS, UNKNOWN, client_named
+from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, client_profile
 
 REPLY = "ollama-mcp/reply"
 in_legacy_mode = pytest.mark.parametrize("mode", ["legacy"])
@@ -81,7 +81,7 @@ def test_a_direct_call_never_gets_a_handle_unless_it_waits_so_long_only(virtuall
             assert await ollama_chat(app, "x") == "".join(WORDS)
             with pytest.raises(StillRunning, match="ollama_continue") as told:
                 await ollama_chat(app, "x", wait_s=15)
-            assert await app.replies.find(told.value.handle).wait() == "".join(WORDS)
+            assert await app.jobs.find(told.value.handle).wait() == "".join(WORDS)
             fake.script(Script(tokens=WORDS, delay=1, cut_after_tokens=3, how="reset"))
             with pytest.raises(StreamBroken) as broken:
                 await ollama_chat(app, "x")
@@ -119,8 +119,8 @@ def test_each_client_has_its_deadline(at, name, hears):
         pass
 
     async def work(d: Any) -> None:
-        row = client_named(name)
-        assert (row is UNKNOWN) == name.startswith("x-")
+        row = client_profile(name)
+        assert (row is DEFAULT_PROFILE) == name.startswith("x-")
         d.fake.script(Script(tokens=["a"] * 20, delay=50))
         began = d.now()
         d.handle(await d.call(**({"hear": hear} if hears else {})))
@@ -296,10 +296,10 @@ def test_whatever_is_given_up_or_stopped_and_when_no_turn_is_lost(at):
         for found in await asyncio.gather(*tasks, return_exceptions=True):
             assert found is None or isinstance(found, asyncio.CancelledError)
         await asyncio.sleep(16 * 60)  # what nobody has continued is stopped by then
-        (line,) = d.app.gate.statistics()
-        assert (line.running, line.waiting, d.app.replies.in_flight) == (0, 0, 0)
+        (line,) = d.app.model_queue.statistics()
+        assert (line.running, line.waiting, d.app.jobs.in_flight) == (0, 0, 0)
         assert line.refused
-        assert d.app.replies.running("") == []
+        assert d.app.jobs.running("") == []
         assert await asyncio.gather(*(d.call(wait_s=0) for _ in range(3)))
 
     at(work, OLLAMA_MCP_PARALLEL="3", OLLAMA_MCP_QUEUE="10")

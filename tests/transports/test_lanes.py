@@ -3,7 +3,7 @@
 import json
 
 from ollama_mcp.transports.stdio.framing import TooLong
-from ollama_mcp.transports.stdio.inbox import _CROWD, Lanes
+from ollama_mcp.transports.stdio.inbox import _CROWD, PriorityInbox
 
 OPENING = [b'{"jsonrpc":"2.0","id":0,"method":"initialize"}', b'{"method":"notifications/initialized"}']
 
@@ -19,7 +19,7 @@ PING = b'{"jsonrpc":"2.0","id":"p","method":"ping"}'
 
 
 def order(*lines: bytes) -> list[bytes]:
-    lanes = Lanes({"status"})
+    lanes = PriorityInbox({"status"})
     for line in lines:
         lanes.add(line)
     found = []
@@ -55,14 +55,14 @@ def test_what_only_looks_like_such_a_call_keeps_its_place():
         b'["ping"]',
     ]
     assert order(*CALLS, *strangers) == [*CALLS, *strangers]
-    lanes = Lanes({"status"})
+    lanes = PriorityInbox({"status"})
     for line in (*CALLS, TooLong(PING, PING, 1)):
         lanes.add(line)
     assert [lanes.take() for _ in CALLS] == CALLS
 
 
 def test_those_that_pass_are_taken_even_where_nothing_else_waits_any_more():
-    lanes = Lanes({"status"})
+    lanes = PriorityInbox({"status"})
     for line in (*OPENING, *[OPENING[1]] * _CROWD, STATUS):
         lanes.add(line)
     for _ in range(_CROWD + 2):

@@ -20,7 +20,7 @@ from ollama_mcp.jobs.rate_limit import written
 from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.server import create_server
 from ollama_mcp.services.catalog import Listed
-from ollama_mcp.services.specs import chat_ask
+from ollama_mcp.services.specs import build_chat
 from ollama_mcp.settings import FIELDS, Http, Settings
 from ollama_mcp.settings.listening import Authority
 
@@ -167,8 +167,8 @@ def _shown(key: str, prepared: str | None, settings: Settings) -> str:
     if prepared is not None:
         return prepared or _NOT_SET
     clock = key.removesuffix("_timeout")
-    for place in (settings, settings.backend, settings.defaults, settings.backend.clocks):
-        value: Any = getattr(place, clock if place is settings.backend.clocks else key, None)
+    for place in (settings, settings.backend, settings.defaults, settings.backend.timeouts):
+        value: Any = getattr(place, clock if place is settings.backend.timeouts else key, None)
         if value is not None:
             return _written(value) or _NOT_SET
     return _NOT_SET
@@ -229,9 +229,9 @@ async def _configured(app: App) -> AsyncIterator[Finding]:
 
 
 async def _chat(app: App) -> AsyncIterator[Finding]:
-    ask = chat_ask(prompt="Say hi.", options={"num_predict": 2}, think="")
+    spec = build_chat(prompt="Say hi.", options={"num_predict": 2}, think="")
     try:
-        answer = await app.replies.start(partial(app.generator.run, ask)).result()
+        answer = await app.jobs.start(partial(app.generator.run, spec)).result()
         rows = await app.catalog.listed()
     except OllamaError as error:
         yield _problem(error)

@@ -15,7 +15,7 @@ from ollama_mcp.app import App
 from ollama_mcp.server import create_server
 from ollama_mcp.settings import Settings
 from ollama_mcp.settings.listening import Authority
-from ollama_mcp.tools import AT_ONCE
+from ollama_mcp.tools import BYPASSES_QUEUE
 from ollama_mcp.transports.standard_streams import Wires
 from ollama_mcp.transports.stdio import run_stdio
 
@@ -54,7 +54,7 @@ def _serve_stdio(server: MCPServer[Any], app: App, wires: Wires) -> int:
         wires=wires,
         on_stop=app.aclose,
         line_limit=app.settings.limits.line,
-        at_once=AT_ONCE,
+        priority_tools=BYPASSES_QUEUE,
         protocol=app.settings.protocol,
     )
 

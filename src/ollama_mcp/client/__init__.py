@@ -30,14 +30,14 @@ from ollama_mcp.ollama.base_models import Line, Request, Response, Upload
 from ollama_mcp.ollama.endpoints import Call, Stream
 from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.ndjson import STREAM_LIMIT, NotJson, parse_object, read_objects
-from ollama_mcp.settings import Backend, own
+from ollama_mcp.settings import Backend, load_from_environment
 from ollama_mcp.settings.proxies import proxy_for
 
 if TYPE_CHECKING:
     import httpx
 
     from ollama_mcp.client.exchange import Answer
-    from ollama_mcp.client.pool import Between, Clock, Lane
+    from ollama_mcp.client.pool import Between, ConnectionPool, TimeoutKind
 
 __all__ = ["OllamaClient"]
 
@@ -77,7 +77,7 @@ class OllamaClient:
         self.backend: Backend = _backend(backend)
         self._transport = transport
         self._http = http
-        self._lanes: PerLoop[Lane] = PerLoop(self._new_lane)
+        self._pools: PerLoop[ConnectionPool] = PerLoop(self._new_lane)
 
     @property
     def address(self) -> str:
@@ -113,10 +113,10 @@ class OllamaClient:
                 lines: list[Any] = [line async for line in chunks]
             return api.whole(lines) if issubclass(endpoint.response, api.Chunk) else lines[-1]
         _check_row(endpoint, Call, body)
-        clock = _clock(endpoint, body)
-        async with self._exchange(endpoint, body, path, clock) as answer:
+        timeout = _timeout_of(endpoint, body)
+        async with self._exchange(endpoint, body, path, timeout) as answer:
             data = await _read(answer)
-        return self._parse(endpoint.response, data, answer, self._asked(body, endpoint))
+        return self._parse(endpoint.response, data, answer, self._error_context(body, endpoint))
 
     @asynccontextmanager
     async def stream(
@@ -133,13 +133,13 @@ class OllamaClient:
         """
         _check_row(endpoint, Stream, body)
         async with self._exchange(endpoint, body, {}, "first_byte") as answer:
-            yield self._lines(endpoint, answer, self._asked(body, endpoint))
+            yield self._lines(endpoint, answer, self._error_context(body, endpoint))
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; a later call opens new ones."""
-        lane = self._lanes.pop()
-        if lane is not None:
-            await lane.aclose()
+        pools = self._pools.pop()
+        if pools is not None:
+            await pools.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,36 +155,36 @@ class OllamaClient:
         endpoint: Call[Any, Any] | Stream[Any, Any],
         body: Request | Upload | bytes | None,
         path: Mapping[str, str],
-        clock: Clock,
+        timeout: TimeoutKind,
     ) -> AsyncGenerator[Answer]:
         from ollama_mcp.client.exchange import exchange, new_request  # noqa: PLC0415 - it imports httpx
 
-        asked = self._asked(body, endpoint)
-        host = _CLOUD if asked.in_cloud else self.backend.host
+        context = self._error_context(body, endpoint)
+        host = _CLOUD if context.in_cloud else self.backend.host
         url = host.url + endpoint.path.format(
             **{name: quote(value, safe=":") for name, value in path.items()}
         )
         content = _content(body)
         headers = self._headers(host, body)
-        lane = self._lanes.here()
+        pools = self._pools.here()
         between = _between(endpoint, body)
 
         @asynccontextmanager
         async def attempt() -> AsyncGenerator[Answer]:
-            async with lane.pool(clock, host) as pool:
-                request = new_request(pool, self.backend, clock, endpoint.method, url, content, headers)
-                async with exchange(pool, self.backend, clock, request, asked, between) as answer:
-                    await self._check_status(answer, asked)
+            async with pools.pool(timeout, host) as pool:
+                request = new_request(pool, self.backend, timeout, endpoint.method, url, content, headers)
+                async with exchange(pool, self.backend, timeout, request, context, between) as answer:
+                    await self._check_status(answer, context)
                     yield answer
 
         async with AsyncExitStack() as stack:
             most = 1 if endpoint.once else 1 + self.backend.retries
-            yield await _reached(stack, attempt, lane.health[host.url], most)
+            yield await _reached(stack, attempt, pools.health[host.url], most)
 
-    async def _check_status(self, answer: Answer, asked: failures.Asked) -> None:
+    async def _check_status(self, answer: Answer, context: failures.ErrorContext) -> None:
         if not 200 <= answer.status < 300:
             body = self._without_secrets(await answer.error_body())
-            raise failures.from_status(answer.status, body, answer.retry_after, asked, answer.location)
+            raise failures.from_status(answer.status, body, answer.retry_after, context, answer.location)
 
     def _without_secrets(self, body: bytes) -> bytes:
         """A failing answer without them; in JSON they may be written with escapes."""
@@ -194,10 +194,10 @@ class OllamaClient:
             said: str = self._hidden(body.decode("utf-8", "surrogateescape"))
             return said.encode("utf-8", "surrogateescape")
 
-    def _new_lane(self) -> Lane:
-        from ollama_mcp.client.pool import Lane  # noqa: PLC0415 - imports httpx, at the first call
+    def _new_lane(self) -> ConnectionPool:
+        from ollama_mcp.client.pool import ConnectionPool  # noqa: PLC0415 - imports httpx, at the first call
 
-        return Lane(self.backend, self._transport, self._http)
+        return ConnectionPool(self.backend, self._transport, self._http)
 
     def _headers(self, host: Host, body: object) -> dict[str, str]:
         backend = self.backend
@@ -217,15 +217,17 @@ class OllamaClient:
             headers["content-length"] = str(body.size)
         return headers | {"accept": "application/x-ndjson, application/json", "accept-encoding": "identity"}
 
-    def _asked(self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]) -> failures.Asked:
+    def _error_context(
+        self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]
+    ) -> failures.ErrorContext:
         model = getattr(body, "model", "") or getattr(body, "source", "")
         in_cloud = isinstance(endpoint, Call) and endpoint.cloud
         if in_cloud:
-            return failures.Asked(_CLOUD.url, str(model), in_cloud=True)
+            return failures.ErrorContext(_CLOUD.url, str(model), in_cloud=True)
         backend = self.backend
         is_ours = self._transport is None and self._http is None  # else the proxies are somebody else's
         proxy = proxy_for(backend.host) if is_ours else None
-        return failures.Asked(
+        return failures.ErrorContext(
             self.address,
             str(model),
             setting=backend.setting,
@@ -249,17 +251,17 @@ class OllamaClient:
     # --- reading --------------------------------------------------------------------------------
 
     def _parse(
-        self, model: type[ResponseT], data: bytearray, answer: Answer, asked: failures.Asked
+        self, model: type[ResponseT], data: bytearray, answer: Answer, context: failures.ErrorContext
     ) -> ResponseT:
         if model is api.Greeting:
             return cast("ResponseT", self._greeting(data, answer))
-        _check_kind(answer, asked)
+        _check_kind(answer, context)
         if model is api.Done:
             return model()
         raw = self._object(data)
         if (said := _error_in(raw)) is not None:
-            raise failures.from_line(self._hidden(said), asked, tells_in_stream=True)
-        _check_fields(model, raw, asked)
+            raise failures.from_line(self._hidden(said), context, tells_in_stream=True)
+        _check_fields(model, raw, context)
         return _parsed(model, raw)
 
     def _object(self, data: bytes | bytearray) -> dict[str, Any]:
@@ -272,20 +274,22 @@ class OllamaClient:
     def _greeting(self, data: bytearray, answer: Answer) -> api.Greeting:
         text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
         if "ollama" not in text.lower():
-            raise failures.not_ollama(self._asked(None, endpoints.ROOT), answer.status)
+            raise failures.not_ollama(self._error_context(None, endpoints.ROOT), answer.status)
         return api.Greeting(text=text)
 
     async def _lines(
-        self, endpoint: Stream[RequestT, LineT], answer: Answer, asked: failures.Asked
+        self, endpoint: Stream[RequestT, LineT], answer: Answer, context: failures.ErrorContext
     ) -> AsyncIterator[LineT]:
-        _check_kind(answer, asked)
+        _check_kind(answer, context)
         objects = read_objects(answer.chunks(), parse=self._object)
         is_first = True
         async for raw in objects:
             if (said := _error_in(raw)) is not None:
-                raise failures.from_line(self._hidden(said), asked, tells_in_stream=endpoint.tells_in_stream)
+                raise failures.from_line(
+                    self._hidden(said), context, tells_in_stream=endpoint.tells_in_stream
+                )
             if is_first:
-                _check_fields(endpoint.response, raw, asked)
+                _check_fields(endpoint.response, raw, context)
                 is_first = False
             answer.heard()
             line = _parsed(endpoint.response, raw)
@@ -316,7 +320,7 @@ def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], 
 
 def _backend(given: object) -> Backend:
     if given is None:
-        return own().backend
+        return load_from_environment().backend
     if isinstance(given, str):
         return Backend(host=parse_host(given))
     if isinstance(given, Backend):
@@ -345,7 +349,7 @@ async def _reached(
         tries += 1
 
 
-def _clock(endpoint: Call[Any, Any], body: object) -> Clock:
+def _timeout_of(endpoint: Call[Any, Any], body: object) -> TimeoutKind:
     if isinstance(body, Upload):
         return "transfer"
     return "first_byte" if endpoint.loads_model else "idle"
@@ -360,7 +364,7 @@ def _between(endpoint: Call[Any, Any] | Stream[Any, Any], body: object) -> Betwe
     if not isinstance(endpoint, Stream):
         return "idle"
     composes = getattr(body, "tools", None) or getattr(body, "format", None)
-    return "composing" if composes and endpoint.clock == "idle" else endpoint.clock
+    return "composing" if composes and endpoint.timeout == "idle" else endpoint.timeout
 
 
 def _content(body: Request | Upload | bytes | None) -> AsyncIterable[bytes] | bytes | None:
@@ -376,16 +380,16 @@ def _error_in(raw: dict[str, Any]) -> Any:
     return next((f"{key}: {value}" for key, value in raw.items() if key.startswith("error ")), None)
 
 
-def _check_kind(answer: Answer, asked: failures.Asked) -> None:
+def _check_kind(answer: Answer, context: failures.ErrorContext) -> None:
     """A page or a plain text with status 200 is another service's."""
     if answer.content_type.startswith("text/"):
-        raise failures.not_ollama(asked, answer.status)
+        raise failures.not_ollama(context, answer.status)
 
 
-def _check_fields(model: type[Response], raw: dict[str, Any], asked: failures.Asked) -> None:
+def _check_fields(model: type[Response], raw: dict[str, Any], context: failures.ErrorContext) -> None:
     """So is an object that has something to say, but nothing that Ollama says."""
     if raw and not raw.keys() & model.model_fields.keys():
-        raise failures.not_ollama(asked)
+        raise failures.not_ollama(context)
 
 
 def _basic(host: Host) -> dict[str, str]:

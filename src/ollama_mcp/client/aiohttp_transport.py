@@ -20,7 +20,7 @@ from yarl import URL
 _CHUNK = 64 * 1024
 
 
-class SwiftTransport(httpx.AsyncBaseTransport):
+class AiohttpTransport(httpx.AsyncBaseTransport):
     """One connection, kept alive for so many seconds.
 
     Of a request's clocks that of connecting runs, and that of reading until the headers are here; the
@@ -37,11 +37,11 @@ class SwiftTransport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: No answer began.
         """
-        clocks: dict[str, float | None] = request.extensions.get("timeout", {})
+        timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
         with _translated():
             int(request.headers.get("content-length", 0))  # aiohttp sends whatever the caller calls a length
-            async with asyncio.timeout(clocks.get("read")):
-                answer = await self._send(request, clocks.get("connect"))
+            async with asyncio.timeout(timeouts.get("read")):
+                answer = await self._send(request, timeouts.get("connect"))
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def _send(self, request: httpx.Request, connect_s: float | None) -> aiohttp.ClientResponse:
@@ -71,11 +71,11 @@ class _Connector(aiohttp.TCPConnector):
 
     _last: asyncio.Transport | None = None
 
-    async def connect(self, *asked: Any, **how: Any) -> aiohttp.connector.Connection:
-        connection = await super().connect(*asked, **how)
+    async def connect(self, *context: Any, **how: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*context, **how)
         if connection.transport is self._last and _is_readable(self._last):
             connection.close()
-            connection = await super().connect(*asked, **how)
+            connection = await super().connect(*context, **how)
         lost = _lost(connection)
         if connection.transport is not self._last and lost is not None:
             lost.add_done_callback(_heard)

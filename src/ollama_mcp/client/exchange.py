@@ -16,7 +16,7 @@ import anyio
 import httpx
 
 from ollama_mcp.client import failures
-from ollama_mcp.client.pool import Between, Clock
+from ollama_mcp.client.pool import Between, TimeoutKind
 from ollama_mcp.errors import BadUpstream, OllamaError
 from ollama_mcp.settings import Backend
 
@@ -24,7 +24,7 @@ _ERROR_LIMIT = 64 * 1024
 _PARSERS = ("h11", "aiohttp.http_exceptions")
 
 
-class Silence:
+class IdleTimeout:
     """The idle clock: breaks a wait off with TimeoutError when nothing was said for so many seconds.
 
     What `asyncio.timeout` does, with one timer for all the waits of an answer: a new one for each
@@ -78,7 +78,7 @@ class Silence:
 class Answer:
     """A response whose headers are here and whose body is still coming."""
 
-    def __init__(self, response: httpx.Response, address: str, clock: str, seconds: float) -> None:
+    def __init__(self, response: httpx.Response, address: str, timeout: str, seconds: float) -> None:
         self.status: int = response.status_code
         self.retry_after: str | None = response.headers.get("retry-after")
         self.location: str = response.headers.get("location", "")
@@ -86,8 +86,8 @@ class Answer:
         self._encoding = response.headers.get("content-encoding", "identity").lower()
         self._response = response
         self._address = address
-        self._clock = clock
-        self._silence = Silence(seconds)
+        self._timeout_of = timeout
+        self._silence = IdleTimeout(seconds)
         self.heard: Callable[[], None] = self._silence.heard
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -111,7 +111,7 @@ class Answer:
             with self._silence:
                 return await anext(body, None)
         except (TimeoutError, httpx.TimeoutException):
-            raise failures.clock_ran_out(self._clock, self._address) from None
+            raise failures.timed_out(self._timeout_of, self._address) from None
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise failures.stream_broken() from error
 
@@ -137,7 +137,7 @@ async def _whole(response: httpx.Response) -> AsyncIterator[bytes]:
 def new_request(
     pool: httpx.AsyncClient,
     backend: Backend,
-    clock: Clock,
+    timeout: TimeoutKind,
     method: str,
     url: str,
     content: AsyncIterable[bytes] | bytes | None,
@@ -148,10 +148,10 @@ def new_request(
     Raises:
         InvalidArgument: The address or a header has characters that HTTP does not allow.
     """
-    seconds = getattr(backend.clocks, clock)
-    timeout = httpx.Timeout(connect=backend.clocks.connect, read=seconds, write=seconds, pool=seconds)
+    seconds = getattr(backend.timeouts, timeout)
+    limits = httpx.Timeout(connect=backend.timeouts.connect, read=seconds, write=seconds, pool=seconds)
     try:
-        return pool.build_request(method, url, content=content, headers=headers, timeout=timeout)
+        return pool.build_request(method, url, content=content, headers=headers, timeout=limits)
     except (httpx.InvalidURL, ValueError):
         raise failures.not_sendable() from None
 
@@ -160,32 +160,36 @@ def new_request(
 async def exchange(
     pool: httpx.AsyncClient,
     backend: Backend,
-    clock: Clock,
+    timeout: TimeoutKind,
     request: httpx.Request,
-    asked: failures.Asked,
+    context: failures.ErrorContext,
     between: Between = "idle",
 ) -> AsyncGenerator[Answer]:
     """Send a request and hand out its answer; leaving closes the connection unless the body was read.
 
-    `clock` runs until the first byte, `between` from part to part.
+    `timeout` runs until the first byte, `between` from part to part.
 
     Raises:
         OllamaError: No answer began (the failures of the backend).
     """
     # httpx's clocks start anew with every byte: a server that trickles headers needs one that does not.
     # Not for an upload, of which nobody knows how long it takes: there each piece has its time.
-    patience = None if clock == "transfer" else getattr(backend.clocks, clock) + backend.clocks.connect
+    patience = (
+        None if timeout == "transfer" else getattr(backend.timeouts, timeout) + backend.timeouts.connect
+    )
     try:
         with anyio.fail_after(patience):
             response = await pool.send(request, stream=True, follow_redirects=False)
     except TimeoutError:
-        raise failures.clock_ran_out(clock, asked.address) from None
+        raise failures.timed_out(timeout, context.address) from None
     except (httpx.HTTPError, UnicodeError) as error:
-        raise _from_transport(error, clock, asked) from error
+        raise _from_transport(error, timeout, context) from error
     request.extensions.get("timeout", {})["read"] = None  # from here on the idle clock runs, not this one
-    clocks = backend.clocks
-    seconds = max(clocks.first_byte, clocks.idle) if between == "composing" else getattr(clocks, between)
-    answer = Answer(response, asked.address, between, seconds)
+    timeouts = backend.timeouts
+    seconds = (
+        max(timeouts.first_byte, timeouts.idle) if between == "composing" else getattr(timeouts, between)
+    )
+    answer = Answer(response, context.address, between, seconds)
     try:
         yield answer
     finally:
@@ -194,38 +198,38 @@ async def exchange(
 
 
 def _from_transport(
-    error: httpx.HTTPError | UnicodeError, clock: Clock, asked: failures.Asked
+    error: httpx.HTTPError | UnicodeError, timeout: TimeoutKind, context: failures.ErrorContext
 ) -> OllamaError:
     """Translate a failure before the first byte of an answer."""
     match error:
         case httpx.TimeoutException():
-            return failures.through_proxy(_too_late(error, clock, asked.address), asked)
+            return failures.through_proxy(_too_late(error, timeout, context.address), context)
         case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | UnicodeError():
             return failures.not_sendable()
         case httpx.RemoteProtocolError() if _is_garbage(error):
-            return failures.not_ollama(asked)
+            return failures.not_ollama(context)
         case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError() | httpx.CloseError():
             return failures.stream_broken()
         case _:
-            return _unconnected(error, asked)
+            return _unconnected(error, context)
 
 
-def _too_late(error: httpx.TimeoutException, clock: Clock, address: str) -> OllamaError:
+def _too_late(error: httpx.TimeoutException, timeout: TimeoutKind, address: str) -> OllamaError:
     if isinstance(error, httpx.PoolTimeout):
         return failures.pool_is_full(address)
-    return failures.clock_ran_out("connect" if isinstance(error, httpx.ConnectTimeout) else clock, address)
+    return failures.timed_out("connect" if isinstance(error, httpx.ConnectTimeout) else timeout, address)
 
 
-def _unconnected(error: httpx.HTTPError, asked: failures.Asked) -> OllamaError:
+def _unconnected(error: httpx.HTTPError, context: failures.ErrorContext) -> OllamaError:
     tls = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
-        return failures.not_trusted(asked.address)
+        return failures.not_trusted(context.address)
     if tls is not None:
         has_none = "WRONG_VERSION_NUMBER" in str(tls) or "RECORD_LAYER_FAILURE" in str(tls)
-        return failures.wrong_scheme(asked, "http") if has_none else failures.not_ollama(asked)
+        return failures.wrong_scheme(context, "http") if has_none else failures.not_ollama(context)
     if any(isinstance(cause, socket.gaierror) for cause in _causes(error)):
-        return failures.unknown_name(asked)
-    return failures.unreachable(asked)
+        return failures.unknown_name(context)
+    return failures.unreachable(context)
 
 
 def _is_garbage(error: httpx.RemoteProtocolError) -> bool:

@@ -57,51 +57,52 @@ def _quoting(cause: str, text: str) -> str:
 # --- no answer, or half of one --------------------------------------------------------------------
 
 
-def unreachable(asked: Asked) -> OllamaError:
+def unreachable(context: ErrorContext) -> OllamaError:
     """No connection."""
     return through_proxy(
-        errors.Unreachable(f"no Ollama server answers at {asked.address}", _where_it_may_be(asked)), asked
+        errors.Unreachable(f"no Ollama server answers at {context.address}", _where_it_may_be(context)),
+        context,
     )
 
 
-def _where_it_may_be(asked: Asked) -> str:
+def _where_it_may_be(context: ErrorContext) -> str:
     """What to do about an address at which nothing listens, by what can be seen of it and of this machine."""
-    parts = urlsplit(asked.address)
-    setting = asked.setting or "OLLAMA_HOST"
-    set_to = f"set {setting} to" if asked.setting else "give the client"
-    if asked.beside:
-        return f"{asked.beside} is set, which is not read here: set {setting} to its value."
-    if asked.in_cloud:
+    parts = urlsplit(context.address)
+    setting = context.setting or "OLLAMA_HOST"
+    set_to = f"set {setting} to" if context.setting else "give the client"
+    if context.beside:
+        return f"{context.beside} is set, which is not read here: set {setting} to its value."
+    if context.in_cloud:
         return "Check the network: Ollama's web service cannot be reached."
     if parts.port == _WEB_PORT and parts.scheme == "http" and not parts.path:
         right = parts.netloc.rpartition(":")[0]
         return f"Ollama listens on port {DEFAULT_PORT}: {set_to} http://{right}:{DEFAULT_PORT}."
-    if asked.name in _THIS_MACHINE and asked.inside == "container":
+    if context.name in _THIS_MACHINE and context.inside == "container":
         return (
             "Start it with `ollama serve`, or for one outside of this container start that with "
             f"OLLAMA_HOST=0.0.0.0, and {set_to} http://host.docker.internal:{parts.port}."
         )
-    if asked.name in _THIS_MACHINE and asked.inside == "WSL":
+    if context.name in _THIS_MACHINE and context.inside == "WSL":
         return (
             "Start it with `ollama serve` in WSL, or for the one of Windows start that with "
             f"OLLAMA_HOST=0.0.0.0, and {set_to} the address that `ip route show default` shows."
         )
-    return f"Start it with `ollama serve`, or {_name_instead(asked.setting)} where it runs."
+    return f"Start it with `ollama serve`, or {_name_instead(context.setting)} where it runs."
 
 
 _WEB_PORT = 80
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
-def through_proxy(error: OllamaError, asked: Asked) -> OllamaError:
+def through_proxy(error: OllamaError, context: ErrorContext) -> OllamaError:
     """The same failure; where a proxy was on the way, with the variable that names it."""
-    if asked.proxy:
-        error.cause += f", through the proxy of {asked.proxy}"
+    if context.proxy:
+        error.cause += f", through the proxy of {context.proxy}"
         is_its_own = isinstance(error, errors.Unreachable) or error.upstream_status == 407
         if is_its_own or isinstance(error, errors.Upstream):
-            error.remedy = f"Add {asked.name} to NO_PROXY if it needs no proxy, or correct {asked.proxy}."
+            error.remedy = f"Add {context.name} to NO_PROXY if it needs no proxy, or correct {context.proxy}."
         else:
-            error.remedy += f" If {asked.name} needs no proxy, add it to NO_PROXY."
+            error.remedy += f" If {context.name} needs no proxy, add it to NO_PROXY."
     return error
 
 
@@ -116,20 +117,20 @@ def unusable_proxy(variable: str, address: str, name: str) -> OllamaError:
     return error
 
 
-def unknown_name(asked: Asked) -> OllamaError:
+def unknown_name(context: ErrorContext) -> OllamaError:
     """No address is known for the name of the machine."""
     error = errors.Unreachable(
-        f"the name {asked.name} of {asked.address} cannot be resolved",
-        f"Check the name and the network, or {_name_instead(asked.setting)} where Ollama runs.",
+        f"the name {context.name} of {context.address} cannot be resolved",
+        f"Check the name and the network, or {_name_instead(context.setting)} where Ollama runs.",
     )
-    return through_proxy(error, asked)
+    return through_proxy(error, context)
 
 
 def _name_instead(setting: str) -> str:
     return f"set {setting} to" if setting else "give the client the address"
 
 
-def clock_ran_out(clock: str, address: str) -> OllamaError:
+def timed_out(timeout: str, address: str) -> OllamaError:
     """One of the clocks connect, first_byte, idle, composing (see `between_lines`), transfer."""
     waiting = {
         "connect": "take the connection",
@@ -137,7 +138,7 @@ def clock_ran_out(clock: str, address: str) -> OllamaError:
         "idle": "send the next part of its answer",
         "composing": "send the next part of its answer",
         "transfer": "say how far it is",
-    }[clock]
+    }[timeout]
     remedy = {
         "connect": "Check that the machine is up, or raise OLLAMA_MCP_CONNECT_TIMEOUT.",
         "first_byte": "The model may still be loading: try again, or raise OLLAMA_MCP_FIRST_BYTE_TIMEOUT.",
@@ -145,9 +146,9 @@ def clock_ran_out(clock: str, address: str) -> OllamaError:
         "composing": "Ollama is silent while a model composes a tool call or JSON: try again, or raise "
         "OLLAMA_MCP_FIRST_BYTE_TIMEOUT.",
         "transfer": "Call again: a pull goes on where it was. Or raise OLLAMA_MCP_TRANSFER_TIMEOUT.",
-    }[clock]
+    }[timeout]
     return errors.Timeout(
-        f"Ollama at {address} did not {waiting} in time ({clock} clock)", remedy, clock=clock
+        f"Ollama at {address} did not {waiting} in time ({timeout} clock)", remedy, clock=timeout
     )
 
 
@@ -190,18 +191,18 @@ def stream_broken() -> OllamaError:
     )
 
 
-def not_ollama(asked: Asked, status: int | None = None) -> OllamaError:
+def not_ollama(context: ErrorContext, status: int | None = None) -> OllamaError:
     """Another service, a path that is none of Ollama's, or a very old server."""
     error = errors.NotOllama(
-        f"what answers at {asked.address} does not speak Ollama's API",
-        _another_address(asked),
+        f"what answers at {context.address} does not speak Ollama's API",
+        _another_address(context),
         upstream_status=status,
     )
-    return through_proxy(error, asked)
+    return through_proxy(error, context)
 
 
-def _another_address(asked: Asked) -> str:
-    parts = urlsplit(asked.address)
+def _another_address(context: ErrorContext) -> str:
+    parts = urlsplit(context.address)
     names = parts.path.strip("/").split("/")
     ends = [place for place, name in enumerate(names) if name in {"v1", "api"}]
     if ends:
@@ -209,22 +210,22 @@ def _another_address(asked: Asked) -> str:
         right = urlunsplit(
             (parts.scheme, parts.netloc, "/".join(["", *names[: ends[0]]]).rstrip("/"), "", "")
         )
-        setting = asked.setting or "the address"
+        setting = context.setting or "the address"
         return f"Leave /{rest} out of {setting}: {right}."
     server = (
-        f"Set {asked.setting} to the Ollama server"
-        if asked.setting
+        f"Set {context.setting} to the Ollama server"
+        if context.setting
         else "Give the client the Ollama server's address"
     )
     return f"{server} (default port {DEFAULT_PORT}), or update it if it is very old."
 
 
-def wrong_scheme(asked: Asked, scheme: str) -> OllamaError:
+def wrong_scheme(context: ErrorContext, scheme: str) -> OllamaError:
     """The right machine and port, and TLS where there is none, or none where there is."""
-    right = urlunsplit(urlsplit(asked.address)._replace(scheme=scheme))
-    setting = f"Set {asked.setting} to" if asked.setting else "Give the client"
+    right = urlunsplit(urlsplit(context.address)._replace(scheme=scheme))
+    setting = f"Set {context.setting} to" if context.setting else "Give the client"
     return errors.NotOllama(
-        f"what answers at {asked.address} {'has no TLS' if scheme == 'http' else 'wants TLS'}",
+        f"what answers at {context.address} {'has no TLS' if scheme == 'http' else 'wants TLS'}",
         f"{setting} {right}.",
     )
 
@@ -232,7 +233,7 @@ def wrong_scheme(asked: Asked, scheme: str) -> OllamaError:
 # --- answers with a failing status -------------------------------------------------------------
 
 
-class Asked(NamedTuple):
+class ErrorContext(NamedTuple):
     """What a failing answer is an answer to.
 
     Attributes:
@@ -262,7 +263,7 @@ class Asked(NamedTuple):
 
 
 def from_status(
-    status: int, body: bytes, retry_after: str | None, asked: Asked, location: str = ""
+    status: int, body: bytes, retry_after: str | None, context: ErrorContext, location: str = ""
 ) -> OllamaError:
     """Translate an answer whose status is not 2xx.
 
@@ -270,27 +271,27 @@ def from_status(
         status: Its status.
         body: Its body, as far as it was read.
         retry_after: That header, if there was one.
-        asked: What it answers.
+        context: What it answers.
         location: Where a redirect leads, if there was one.
     """
     if 300 <= status < 400:
-        return _redirected(status, asked, location)
+        return _redirected(status, context, location)
     record = _object(body) or {}
     text, inner = _told(record.get("error"))
     if text is None or status == 407:  # which only a proxy answers, whatever it says
-        error = through_proxy(_from_bare_status(status, body, asked), asked)
-    elif status == 401 and not asked.in_cloud and (signin := _signin(record, asked)):
+        error = through_proxy(_from_bare_status(status, body, context), context)
+    elif status == 401 and not context.in_cloud and (signin := _signin(record, context)):
         error = signin
     else:
-        error = _from_text(status, text, inner, asked)
+        error = _from_text(status, text, inner, context)
     error.upstream_status = status
     error.retry_after_s = _seconds(retry_after)
     return error
 
 
-def _redirected(status: int, asked: Asked, location: str) -> OllamaError:
+def _redirected(status: int, context: ErrorContext, location: str) -> OllamaError:
     """Redirects are not followed: a request has a prompt in it, and a key perhaps."""
-    target = urlsplit(urljoin(asked.address, location))
+    target = urlsplit(urljoin(context.address, location))
     which = "the final address"
     with suppress(OllamaError, ValueError):  # a redirect to a page for signing in is none of Ollama's
         host = parse_host(f"{target.scheme}://{target.netloc.rpartition('@')[2]}")
@@ -299,7 +300,7 @@ def _redirected(status: int, asked: Asked, location: str) -> OllamaError:
             which = f"{host.url}{path}"
     return errors.BadUpstream(
         "Ollama's address answered with a redirect, which is not followed",
-        f"Set {asked.setting} to {which}." if asked.setting else f"Give the client {which}.",
+        f"Set {context.setting} to {which}." if context.setting else f"Give the client {which}.",
         upstream_status=status,
     )
 
@@ -307,15 +308,15 @@ def _redirected(status: int, asked: Asked, location: str) -> OllamaError:
 _PLAIN_PATH = re.compile(r"[\w/.-]{0,80}\Z")
 
 
-def _signin(record: dict[str, Any], asked: Asked) -> OllamaError | None:
+def _signin(record: dict[str, Any], context: ErrorContext) -> OllamaError | None:
     """An Ollama that has to sign in to its cloud first, with the link that it gives for that."""
     link = record.get("signin_url")
     is_known = isinstance(link, str) and len(link) <= _TEXT_LIMIT and _SIGNIN.match(link)
-    if not is_known and not is_cloud_name(asked.model):
+    if not is_known and not is_cloud_name(context.model):
         return None
     way = f", or open {link}" if is_known else ""
     return errors.Forbidden(
-        f"the Ollama server is not signed in to ollama.com, which {asked.model or 'the model'} needs",
+        f"the Ollama server is not signed in to ollama.com, which {context.model or 'the model'} needs",
         f"Sign in on the machine of Ollama: `ollama signin`{way}.",
     )
 
@@ -323,7 +324,7 @@ def _signin(record: dict[str, Any], asked: Asked) -> OllamaError | None:
 _SIGNIN = re.compile(r"https://ollama\.com/[\w/?&=.%~+-]*\Z")
 
 
-def from_line(said: Any, asked: Asked, *, tells_in_stream: bool) -> OllamaError:
+def from_line(said: Any, context: ErrorContext, *, tells_in_stream: bool) -> OllamaError:
     """Translate the `error` of a line in the middle of an answer.
 
     A generation's takes no code from its text: when a runner dies, Ollama quotes the last error
@@ -333,7 +334,7 @@ def from_line(said: Any, asked: Asked, *, tells_in_stream: bool) -> OllamaError:
     if "error parsing tool call" in (text or ""):
         return broken_call(said=text or "")
     if tells_in_stream:
-        return _from_text(200, text or "", inner, asked)
+        return _from_text(200, text or "", inner, context)
     return errors.Upstream(
         _quoting("Ollama stopped in the middle of the answer", text or ""),
         "Try again; if it stays so, the Ollama server's log says why the model stopped.",
@@ -363,7 +364,7 @@ def _as_object(value: Any) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:  # noqa: PLR0911
+def _from_bare_status(status: int, body: bytes, context: ErrorContext) -> OllamaError:  # noqa: PLR0911
     """An answer that is not Ollama's JSON: its Host check, its router, a proxy, another service."""
     if status == 403 and not body.strip():
         return errors.Forbidden(
@@ -371,22 +372,22 @@ def _from_bare_status(status: int, body: bytes, asked: Asked) -> OllamaError:  #
             "Call it by an address that it allows, or set OLLAMA_ORIGINS and OLLAMA_HOST on the server.",
         )
     if status in {401, 403, 407}:
-        return _refused_by_proxy(status, asked)
+        return _refused_by_proxy(status, context)
     if status == 400 and any(words in body for words in _WANTS_TLS):
-        return wrong_scheme(asked, "https")
+        return wrong_scheme(context, "https")
     if status == 413:
         return errors.TooLarge(
-            f"{asked.address} does not take a request of this size",
+            f"{context.address} does not take a request of this size",
             "Send less, or raise the limit of the proxy before Ollama.",
         )
     if status == 429:
-        return errors.RateLimited(f"{asked.address} allows no more calls for now", "Try again later.")
+        return errors.RateLimited(f"{context.address} allows no more calls for now", "Try again later.")
     if status >= 500:
         return errors.Upstream(
-            _quoting(f"what answers at {asked.address} failed with HTTP {status}", plain_words(body)),
+            _quoting(f"what answers at {context.address} failed with HTTP {status}", plain_words(body)),
             "Check that the Ollama server runs, and the proxy before it if there is one, then try again.",
         )
-    return not_ollama(asked, status)
+    return not_ollama(context, status)
 
 
 _WANTS_TLS = (b"HTTP request to an HTTPS server", b"plain HTTP request was sent to HTTPS port")
@@ -416,20 +417,20 @@ def not_json(body: bytes) -> OllamaError:
     )
 
 
-def _refused_by_proxy(status: int, asked: Asked) -> OllamaError:
-    if asked.keeps_key and status != 407:
-        return _kept_key(f"{asked.address} answered HTTP {status}", asked)
+def _refused_by_proxy(status: int, context: ErrorContext) -> OllamaError:
+    if context.keeps_key and status != 407:
+        return _kept_key(f"{context.address} answered HTTP {status}", context)
     return errors.Forbidden(
-        f"{asked.address} answered HTTP {status}",
+        f"{context.address} answered HTTP {status}",
         "Set the credentials that it wants in OLLAMA_MCP_HEADERS or OLLAMA_API_KEY.",
     )
 
 
-def _kept_key(cause: str, asked: Asked) -> OllamaError:
+def _kept_key(cause: str, context: ErrorContext) -> OllamaError:
     return errors.Forbidden(
         cause,
         "OLLAMA_API_KEY was not sent, as it is for ollama.com: "
-        f"OLLAMA_MCP_API_KEY_HOST={asked.name} sends it here, too.",
+        f"OLLAMA_MCP_API_KEY_HOST={context.name} sends it here, too.",
     )
 
 
@@ -445,23 +446,23 @@ def _seconds(retry_after: str | None) -> float | None:
 _LONGEST_WAIT_S = 7 * 24 * 3600
 
 
-Make = Callable[[str, "re.Match[str]", dict[str, Any], Asked], OllamaError]
+Make = Callable[[str, "re.Match[str]", dict[str, Any], ErrorContext], OllamaError]
 
 
-def _from_text(status: int, text: str, inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _from_text(status: int, text: str, inner: dict[str, Any], context: ErrorContext) -> OllamaError:
     for statuses, pattern, make in _TABLE:
         found = pattern.search(text) if status in statuses else None
         if found is not None:
-            return make(text, found, inner, asked)
+            return make(text, found, inner, context)
     return _by_status(status, text)
 
 
-def _overflow(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _overflow(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
     tokens, window = _count(inner, "n_prompt_tokens"), _count(inner, "n_ctx")
     counts = f" of {tokens} tokens" if tokens else ""
     size = f" of {window} tokens" if window else ""
     return errors.ContextOverflow(
-        f"the prompt{counts} does not fit the window{size} of {asked.model or 'the model'}",
+        f"the prompt{counts} does not fit the window{size} of {context.model or 'the model'}",
         ways=[
             ("", "send a shorter text"),
             ("options", 'send a larger "num_ctx" in options'),
@@ -481,15 +482,17 @@ _CAPABILITY_OF = {"chat": "completion", "generate": "completion"}
 
 
 def _lacks(capability: str) -> Make:
-    def make(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
-        return lacks(asked.model, capability)
+    def make(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
+        return lacks(context.model, capability)
 
     return make
 
 
-def _lacks_named(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _lacks_named(
+    text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext
+) -> OllamaError:
     name = found.group(1)
-    return lacks(asked.model, _CAPABILITY_OF.get(name, name))
+    return lacks(context.model, _CAPABILITY_OF.get(name, name))
 
 
 WITHOUT = {
@@ -551,51 +554,55 @@ def model_is_broken(model: str) -> OllamaError:
     )
 
 
-def _not_found(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
-    return model_not_found(asked.model or scrub(text))
+def _not_found(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
+    return model_not_found(context.model or scrub(text))
 
 
-def _no_endpoint(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
-    return not_ollama(asked)
+def _no_endpoint(
+    text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext
+) -> OllamaError:
+    return not_ollama(context)
 
 
-def _not_in_registry(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _not_in_registry(
+    text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext
+) -> OllamaError:
     return errors.ModelNotFound(
-        f'no registry has a model "{asked.model}"',
+        f'no registry has a model "{context.model}"',
         "Check the name and its tag at https://ollama.com/library.",
-        model=asked.model,
+        model=context.model,
     )
 
 
-def _argument(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _argument(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
     return errors.InvalidArgument(
         _quoting("Ollama refused the request", text), "Correct that argument and call again."
     )
 
 
-def _too_large(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _too_large(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
     return errors.TooLarge(_quoting("Ollama does not take a request of this size", text), "Send less.")
 
 
-def _forbidden(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _forbidden(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
     remedy = "Use a local model; ollama_list_models has the installed ones."
-    if asked.in_cloud:
+    if context.in_cloud:
         remedy = "Set OLLAMA_API_KEY to a valid key of https://ollama.com."
-    elif asked.keeps_key:
-        return _kept_key(_quoting("the Ollama server refuses", text), asked)
+    elif context.keeps_key:
+        return _kept_key(_quoting("the Ollama server refuses", text), context)
     return errors.Forbidden(_quoting("the Ollama server refuses", text), remedy)
 
 
-def _not_yours(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _not_yours(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
     return errors.Forbidden(
-        _quoting(f"the registry does not allow that for {asked.model or 'the model'}", text),
+        _quoting(f"the registry does not allow that for {context.model or 'the model'}", text),
         "Use a name of your own account, and sign in on the Ollama machine with `ollama signin`.",
     )
 
 
-def _no_memory(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _no_memory(text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext) -> OllamaError:
     error = errors.Upstream(
-        _quoting(f"{asked.model or 'the model'} does not fit into the memory", text),
+        _quoting(f"{context.model or 'the model'} does not fit into the memory", text),
         ways=[
             ("model", "name a smaller model"),
             ("models", "name smaller models"),
@@ -615,7 +622,9 @@ def broken_call(name: str = "a tool", said: str = "") -> OllamaError:
     )
 
 
-def _broken_call(text: str, found: re.Match[str], inner: dict[str, Any], asked: Asked) -> OllamaError:
+def _broken_call(
+    text: str, found: re.Match[str], inner: dict[str, Any], context: ErrorContext
+) -> OllamaError:
     return broken_call(said=text)
 
 

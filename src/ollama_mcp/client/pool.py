@@ -21,7 +21,7 @@ from ollama_mcp.ollama.hosts import Host
 from ollama_mcp.settings import Backend
 from ollama_mcp.settings.proxies import proxy_for
 
-Clock = Literal["first_byte", "idle", "transfer"]
+TimeoutKind = Literal["first_byte", "idle", "transfer"]
 """Which of the backend's clocks runs until the first byte of an answer."""
 Between = Literal["idle", "composing", "transfer"]
 """Which runs between two parts of it; `composing` has the time of the first byte."""
@@ -32,7 +32,7 @@ _KEPT_S = 30.0
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEPT_S)
 
 
-class Lane:
+class ConnectionPool:
     """What all requests of an event loop share. Opens a connection when one is needed and none is free.
 
     Each connection is a pool of its own. A pool of many is looked through, each connection against
@@ -68,9 +68,9 @@ class Lane:
         self._free: defaultdict[str, deque[tuple[float, httpx.AsyncClient]]] = defaultdict(deque)
 
     @asynccontextmanager
-    async def pool(self, clock: Clock, host: Host) -> AsyncGenerator[httpx.AsyncClient]:
+    async def pool(self, timeout: TimeoutKind, host: Host) -> AsyncGenerator[httpx.AsyncClient]:
         """Wait in line for a pool of that server, and have it for one exchange."""
-        async with self._lines[clock]:
+        async with self._lines[timeout]:
             if self._shared is not None:
                 yield self._shared
                 return
@@ -143,9 +143,9 @@ def _swift(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
     is_here = backend.host.is_loopback and backend.host.scheme == "http"
     if not backend.swift or not is_here or find_spec("aiohttp") is None:
         return None
-    from ollama_mcp.client.aiohttp_transport import SwiftTransport  # noqa: PLC0415 - an extra, and slow to import
+    from ollama_mcp.client.aiohttp_transport import AiohttpTransport  # noqa: PLC0415 - an extra, and slow to import
 
-    return {backend.host.url: SwiftTransport(_KEPT_S)}
+    return {backend.host.url: AiohttpTransport(_KEPT_S)}
 
 
 def _any_certificate() -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""What a Reply ends as: an answer's text, or vectors, each with its statistics."""
+"""What a Job ends as: an answer's text, or vectors, each with its statistics."""
 
 from __future__ import annotations
 

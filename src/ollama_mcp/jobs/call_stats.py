@@ -20,7 +20,7 @@ class Outcome:
 
 
 @dataclass
-class Tally:
+class CallStats:
     """The counts.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A Reply: one piece of work, from its first byte to its last, as others see it. It may have parts.
+"""A Job: one piece of work, from its first byte to its last, as others see it. It may have parts.
 
 The work runs in a task of its own, so that it can outlive the call that began it; callers wait for
 it, watch it, answer its questions and cancel it through this object.
@@ -19,7 +19,7 @@ import anyio
 
 from ollama_mcp.errors import Cancelled, NotConfirmed, OllamaError, StreamBroken
 from ollama_mcp.jobs.answers import Unfinished
-from ollama_mcp.jobs.model_queue import TRANSFERS, Ticket
+from ollama_mcp.jobs.model_queue import TRANSFERS, QueueEntry
 from ollama_mcp.jobs.per_loop import own_copy
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ _TAIL = 400
 """Characters of the newest text that are kept for the status line."""
 
 
-class State(StrEnum):
-    """Where a Reply is."""
+class JobState(StrEnum):
+    """Where a Job is."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -47,42 +47,42 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-_ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+_ENDED = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
 
 
 class StillRunning(Exception):
-    """A Reply did not end in the time that its waiter had; it goes on. Not a failure.
+    """A Job did not end in the time that its waiter had; it goes on. Not a failure.
 
     Attributes:
-        reply: The Reply, whose `handle` finds it again.
+        job: The Job, whose `handle` finds it again.
     """
 
-    def __init__(self, reply: Reply[Any]) -> None:
+    def __init__(self, job: Job[Any]) -> None:
         super().__init__(
-            f'not finished yet: {reply.summary()}; ollama_continue(handle="{reply.handle}") waits on'
+            f'not finished yet: {job.summary()}; ollama_continue(handle="{job.handle}") waits on'
         )
-        self.reply = reply
+        self.job = job
 
     @property
     def handle(self) -> str:
         """What `ollama_continue` and `ollama_cancel` take."""
-        return self.reply.handle
+        return self.job.handle
 
 
 class InputRequired(Exception):
-    """A Reply waits for an answer of its user, whom nobody has asked yet. Not a failure.
+    """A Job waits for an answer of its user, whom nobody has asked yet. Not a failure.
 
     Attributes:
-        reply: The Reply, with its `question`.
+        job: The Job, with its `question`.
     """
 
-    def __init__(self, reply: Reply[Any]) -> None:
+    def __init__(self, job: Job[Any]) -> None:
         super().__init__("the user has to be asked")
-        self.reply = reply
+        self.job = job
 
 
 class Question:
-    """A question that a Reply puts to its user.
+    """A question that a Job puts to its user.
 
     Attributes:
         text: What the user reads.
@@ -97,7 +97,7 @@ class Question:
         self._answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def answer(self, refusal: OllamaError | None = None) -> None:
-        """Let the Reply go on, or fail with a refusal; only the first answer counts."""
+        """Let the Job go on, or fail with a refusal; only the first answer counts."""
         if self._answer.done():
             return
         if refusal is None:
@@ -116,10 +116,10 @@ class Question:
 
 
 class Part:
-    """Work as whoever does it tells it: a whole Reply, or a part of one (a model of a comparison).
+    """Work as whoever does it tells it: a whole Job, or a part of one (a model of a comparison).
 
     Attributes:
-        principal: Who asked for it: nobody else finds it.
+        caller: Who asked for it: nobody else finds it.
         state: Where it is.
         model: The model that works, once that is known.
         unit: What `count` counts: tok, texts, files or bytes.
@@ -133,15 +133,15 @@ class Part:
         tell: Says how far it is, in parts of the status line, where the count alone says too little.
     """
 
-    def __init__(self, unit: str = "tok", principal: str = "", whole: Part | None = None) -> None:
-        self.principal = principal
-        self.state: State = State.WAITING
+    def __init__(self, unit: str = "tok", caller: str = "", whole: Part | None = None) -> None:
+        self.caller = caller
+        self.state: JobState = JobState.WAITING
         self.model = ""
         self.unit = unit
         self.count: int = 0
         self.total: int | None = None
         self.notes: list[str] = []
-        self.ticket: Ticket | None = None
+        self.queue_entry: QueueEntry | None = None
         self.begun: asyncio.Event = asyncio.Event()
         self.look: Callable[[], Awaitable[None]] | None = None
         self.tell: Callable[[], list[str]] | None = None
@@ -155,21 +155,21 @@ class Part:
 
     # --- for the one who works ------------------------------------------------------------------
 
-    def queue(self, ticket: Ticket) -> None:
+    def queue(self, queue_entry: QueueEntry) -> None:
         """Say that it stands in line."""
-        self.ticket = ticket
-        self.state = State.QUEUED
+        self.queue_entry = queue_entry
+        self.state = JobState.QUEUED
         if self._whole:
-            self._whole.queue(ticket)
+            self._whole.queue(queue_entry)
 
     def enter(self) -> None:
         """Say that its turn has come."""
-        self.ticket = None
-        self.state = State.WAITING
+        self.queue_entry = None
+        self.state = JobState.WAITING
         if self._whole:
             self._whole.enter()
 
-    def advance(self, state: State, units: int = 1) -> None:
+    def advance(self, state: JobState, units: int = 1) -> None:
         """Say that units have come."""
         self.state = state
         self.count += units
@@ -181,11 +181,11 @@ class Part:
 
     async def find_out(self, is_loaded: Callable[[str], Awaitable[bool | None]]) -> None:
         """Tell a model that is loading from one that reads: nothing comes from either."""
-        if self.ticket is not None:
+        if self.queue_entry is not None:
             return
         loaded = await is_loaded(self.model)
-        state = State.READING if loaded else State.LOADING
-        if loaded is not None and self.first_at is None and self.ticket is None and not self.finished:
+        state = JobState.READING if loaded else JobState.LOADING
+        if loaded is not None and self.first_at is None and self.queue_entry is None and not self.finished:
             self.state = state
 
     def restart(self) -> None:
@@ -234,12 +234,12 @@ class Part:
     def summary(self) -> str:
         """How far it is, without any of its text."""
         told = self._told()
-        is_plain = self.state not in {State.THINKING, State.INPUT_REQUIRED}
+        is_plain = self.state not in {JobState.THINKING, JobState.INPUT_REQUIRED}
         is_plain = is_plain and self.tell is None and self.first_at is not None
         return " · ".join([*told, self.state.value] if is_plain else told)
 
     def _told(self) -> list[str]:
-        if self.tell is not None and self.ticket is None:
+        if self.tell is not None and self.queue_entry is None:
             return self.tell()
         return self._waited() if self.first_at is None else self._counted()
 
@@ -248,12 +248,12 @@ class Part:
         return [self._where() + (f", {waited} s" if waited else "")]
 
     def _where(self) -> str:
-        if self.ticket is not None and (position := self.ticket.position):
-            before = self.model if self.ticket.model == TRANSFERS else self.ticket.model
+        if self.queue_entry is not None and (position := self.queue_entry.position):
+            before = self.model if self.queue_entry.model == TRANSFERS else self.queue_entry.model
             return f"{ordinal(position)} in line for {before}"
-        if self.state is State.LOADING:
+        if self.state is JobState.LOADING:
             return f"loading {self.model}"
-        is_early = self.state in {State.WAITING, State.QUEUED}
+        is_early = self.state in {JobState.WAITING, JobState.QUEUED}
         return f"waiting for {self.model or 'Ollama'}" if is_early else self.state.value
 
     def _counted(self) -> list[str]:
@@ -262,14 +262,14 @@ class Part:
         parts = [f"{self.count}{of} {self.unit}"]
         if elapsed > 0.2 and self.count > 1:
             parts.append(f"{(self.count - 1) / elapsed:.0f} {self.unit}/s")
-        return ["thinking", *parts] if self.state is State.THINKING else parts
+        return ["thinking", *parts] if self.state is JobState.THINKING else parts
 
 
-class Reply(Part, Generic[T]):
+class Job(Part, Generic[T]):
     """One piece of work in flight or finished.
 
     Attributes:
-        handle: Its name, which nobody can guess; valid once `Replies` keeps it.
+        handle: Its name, which nobody can guess; valid once `Jobs` keeps it.
         active: The part that works now; itself where it has none.
         may_ask: Whether it may have a question to its user.
         question: What its user is to answer before it goes on.
@@ -278,8 +278,8 @@ class Reply(Part, Generic[T]):
         asked_at: When somebody last did.
     """
 
-    def __init__(self, unit: str = "tok", principal: str = "") -> None:
-        super().__init__(unit, principal)
+    def __init__(self, unit: str = "tok", caller: str = "") -> None:
+        super().__init__(unit, caller)
         self.handle: str = secrets.token_hex(16)
         self.active: Part = self
         self.may_ask = False
@@ -310,8 +310,8 @@ class Reply(Part, Generic[T]):
             unit: What it counts, if that is something else.
         """
         if unit and unit != self.unit:
-            return Part(unit, self.principal)
-        part = self.active = Part(self.unit, self.principal, self)
+            return Part(unit, self.caller)
+        part = self.active = Part(self.unit, self.caller, self)
         self.tell = lambda: [title, part.model or "…", part.summary()]
         self.restart()
         return part
@@ -323,7 +323,7 @@ class Reply(Part, Generic[T]):
             NotConfirmed: They did not say it, or not within `ASKED_S`.
         """
         self.question = question = Question(text)
-        before, self.state = self.state, State.INPUT_REQUIRED
+        before, self.state = self.state, JobState.INPUT_REQUIRED
         self._unasked.set()
         try:
             async with asyncio.timeout(ASKED_S):
@@ -360,14 +360,14 @@ class Reply(Part, Generic[T]):
     def _ended(self, task: asyncio.Task[T]) -> None:
         """Keep what came of it, and nothing else: a task holds the whole call in which it was begun."""
         self.ended_at = time.monotonic()
-        self.ticket = self._task = None
+        self.queue_entry = self._task = None
         if task.cancelled():
-            self.state = State.CANCELLED
+            self.state = JobState.CANCELLED
         elif (failure := task.exception()) is not None:
-            self.state, self._failure = State.FAILED, failure
+            self.state, self._failure = JobState.FAILED, failure
             _let_go(failure)
         else:
-            self.state, self._result = State.DONE, task.result()
+            self.state, self._result = JobState.DONE, task.result()
             self._written.clear()  # the result has it
 
     def pack(self) -> None:
@@ -407,7 +407,7 @@ class Reply(Part, Generic[T]):
             InputRequired: It has a question that nobody asks the user yet.
         """
         if self._task is None and not self.finished:
-            raise RuntimeError("this Reply was not started")
+            raise RuntimeError("this Job was not started")
         self.waiters += 1
         try:
             if self._task is not None and asks:
@@ -445,7 +445,7 @@ class Reply(Part, Generic[T]):
     @property
     def failure(self) -> BaseException | None:
         """Why there will be no result; None while it goes on, and where there is one."""
-        return self._broken_off() if self.state is State.CANCELLED else self._failure
+        return self._broken_off() if self.state is JobState.CANCELLED else self._failure
 
     def _broken_off(self) -> OllamaError:
         return self._stopped or StreamBroken(
@@ -456,7 +456,7 @@ class Reply(Part, Generic[T]):
 
     def so_far(self) -> T | Unfinished:
         """The result, or what there is of it until it is there, or where there will be none."""
-        if self.state is State.DONE:
+        if self.state is JobState.DONE:
             return cast("T", self._result)
         failure = self.failure
         if failure is not None and not isinstance(failure, OllamaError):
@@ -490,7 +490,7 @@ class Reply(Part, Generic[T]):
     @property
     def size(self) -> int:
         """Bytes, about, that it holds on to."""
-        if self.state is State.DONE:
+        if self.state is JobState.DONE:
             return getattr(self._result, "size", 0)
         return sum(map(sys.getsizeof, self._written))
 

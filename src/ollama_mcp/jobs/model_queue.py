@@ -1,4 +1,4 @@
-"""The Gate: how many calls a model has at once, how many wait for their turn, and whose turn it is.
+"""The ModelQueue: how many calls a model has at once, how many wait for their turn, and whose turn it is.
 
 Ollama has a queue of its own, which is neither bounded nor visible. Here so many calls run, so many
 wait, and the next one is told at once that there is no room. Among callers the turns go round; of
@@ -21,34 +21,36 @@ from ollama_mcp.ollama.model_names import canonical
 
 TRANSFERS = "(transfers)"
 """The line of pulls, pushes and creations, which share one; no model can have this name."""
-_MOST_LINES = 256
+_MOST_QUEUES = 256
 """Models with a line; above this, those are forgotten where nothing runs."""
 _NEWEST_WEIGHS = 0.3
 _SHORTEST_GUESS_S = 1.0
 
 
-class Ticket:
+class QueueEntry:
     """A place in the line before a model.
 
     Attributes:
         model: The model.
-        principal: Who waits.
+        caller: Who waits.
     """
 
-    def __init__(self, line: _Line, principal: str) -> None:
-        self.model = line.model
-        self.principal = principal
+    def __init__(self, queue: _Queue, caller: str) -> None:
+        self.model = queue.model
+        self.caller = caller
         self.granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._line = line
+        self._line = queue
 
     @property
     def position(self) -> int:
         """Which in line it is, from 1; 0 once its turn has come."""
-        return next((place for place, ticket in enumerate(self._line.turns(), 1) if ticket is self), 0)
+        return next(
+            (place for place, queue_entry in enumerate(self._line.turns(), 1) if queue_entry is self), 0
+        )
 
 
 @dataclass(frozen=True)
-class LineStatistics:
+class QueueStatistics:
     """One model's line.
 
     Attributes:
@@ -69,12 +71,12 @@ class LineStatistics:
 
 
 @dataclass
-class _Line:
+class _Queue:
     """Calls of one model: since when each runs, and who waits, in the order of their turns."""
 
     model: str
     running: dict[int, float] = field(default_factory=dict[int, float])
-    waiting: dict[str, deque[Ticket]] = field(default_factory=dict[str, "deque[Ticket]"])
+    waiting: dict[str, deque[QueueEntry]] = field(default_factory=dict[str, "deque[QueueEntry]"])
     mean_s: float | None = None
     admitted: int = 0
     refused: int = 0
@@ -101,31 +103,31 @@ class _Line:
         took = now - self.running[number]
         self.mean_s = took if self.mean_s is None else self.mean_s + (took - self.mean_s) * _NEWEST_WEIGHS
 
-    def join(self, ticket: Ticket) -> None:
-        self.waiting.setdefault(ticket.principal, deque()).append(ticket)
+    def join(self, queue_entry: QueueEntry) -> None:
+        self.waiting.setdefault(queue_entry.caller, deque()).append(queue_entry)
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, queue_entry: QueueEntry) -> None:
         """Somebody waits no more."""
-        own = self.waiting.get(ticket.principal)
-        if own is not None and ticket in own:
-            own.remove(ticket)
+        own = self.waiting.get(queue_entry.caller)
+        if own is not None and queue_entry in own:
+            own.remove(queue_entry)
             if not own:
-                del self.waiting[ticket.principal]
+                del self.waiting[queue_entry.caller]
 
-    def next(self) -> Ticket | None:
-        """Take the ticket whose turn it is; its principal goes to the end of the round."""
+    def next(self) -> QueueEntry | None:
+        """Take the ticket whose turn it is; its caller goes to the end of the round."""
         while self.waiting:
-            principal = next(iter(self.waiting))
-            own = self.waiting.pop(principal)
+            caller = next(iter(self.waiting))
+            own = self.waiting.pop(caller)
             while own:
-                ticket = own.popleft()
-                if not ticket.granted.done():  # else its waiter is being cancelled
+                queue_entry = own.popleft()
+                if not queue_entry.granted.done():  # else its waiter is being cancelled
                     if own:
-                        self.waiting[principal] = own
-                    return ticket
+                        self.waiting[caller] = own
+                    return queue_entry
         return None
 
-    def turns(self) -> Iterator[Ticket]:
+    def turns(self) -> Iterator[QueueEntry]:
         """Those who wait, in the order in which their turns come."""
         rounds = [list(own) for own in self.waiting.values()]
         for turn in range(max(map(len, rounds), default=0)):
@@ -140,7 +142,7 @@ class _Line:
         return round(max(expected, _SHORTEST_GUESS_S), 1)
 
 
-class Gate:
+class ModelQueue:
     """Bounded calls, and a bounded line, for each model; counts of its own on each event loop.
 
     Args:
@@ -153,87 +155,87 @@ class Gate:
         self._parallel = parallel
         self._queue = queue
         self._clock = clock
-        self._lines: PerLoop[dict[str, _Line]] = PerLoop(dict[str, _Line])
+        self._queues: PerLoop[dict[str, _Queue]] = PerLoop(dict[str, _Queue])
 
     @asynccontextmanager
     async def admit(
-        self, model: str, principal: str = "", on_wait: Callable[[Ticket], None] | None = None
+        self, model: str, caller: str = "", on_wait: Callable[[QueueEntry], None] | None = None
     ) -> AsyncGenerator[None]:
         """Wait for a turn of this model, and have it for as long as the context lasts.
 
         Args:
             model: Its name.
-            principal: Who calls: turns go round among those who wait.
+            caller: Who calls: turns go round among those who wait.
             on_wait: Gets the ticket, if there is a wait.
 
         Raises:
             Busy: As many wait as may; `retry_after_s` is an estimate.
         """
-        line = self._line(model)
-        if len(line.running) < self._parallel:
-            number = line.begin(self._clock())
+        queue = self._line(model)
+        if len(queue.running) < self._parallel:
+            number = queue.begin(self._clock())
         else:
-            number = await self._wait(line, principal, on_wait)
+            number = await self._wait(queue, caller, on_wait)
         try:
             yield
-            line.learn(number, self._clock())  # not of what failed or was cancelled: that says nothing
+            queue.learn(number, self._clock())  # not of what failed or was cancelled: that says nothing
         finally:
-            self._end(line, number)
+            self._end(queue, number)
 
-    async def _wait(self, line: _Line, principal: str, on_wait: Callable[[Ticket], None] | None) -> int:
-        if line.length >= self._queue:
-            line.refused += 1
-            raise self._busy(line)
-        ticket = Ticket(line, principal)
-        line.join(ticket)
+    async def _wait(self, queue: _Queue, caller: str, on_wait: Callable[[QueueEntry], None] | None) -> int:
+        if queue.length >= self._queue:
+            queue.refused += 1
+            raise self._busy(queue)
+        queue_entry = QueueEntry(queue, caller)
+        queue.join(queue_entry)
         try:
             if on_wait is not None:
-                on_wait(ticket)
-            return await ticket.granted
+                on_wait(queue_entry)
+            return await queue_entry.granted
         except asyncio.CancelledError:
-            if ticket.granted.done() and not ticket.granted.cancelled():
-                self._end(line, ticket.granted.result())  # its turn came in the same moment
+            if queue_entry.granted.done() and not queue_entry.granted.cancelled():
+                self._end(queue, queue_entry.granted.result())  # its turn came in the same moment
             raise
         finally:
-            line.leave(ticket)  # however it ends; once its turn has come it stands there no more
+            queue.leave(queue_entry)  # however it ends; once its turn has come it stands there no more
 
-    def _end(self, line: _Line, number: int) -> None:
+    def _end(self, queue: _Queue, number: int) -> None:
         """One has ended: whoever is next begins at once, so that nobody comes in between."""
-        del line.running[number]
-        ticket = line.next()
-        if ticket is not None:
-            ticket.granted.set_result(line.begin(self._clock()))
+        del queue.running[number]
+        queue_entry = queue.next()
+        if queue_entry is not None:
+            queue_entry.granted.set_result(queue.begin(self._clock()))
 
-    def _line(self, model: str) -> _Line:
-        lines, key = self._lines.here(), canonical(model)
+    def _line(self, model: str) -> _Queue:
+        lines, key = self._queues.here(), canonical(model)
         if key not in lines:
-            if len(lines) >= _MOST_LINES:
+            if len(lines) >= _MOST_QUEUES:
                 self._forget_idle(lines)
-            lines[key] = _Line(model)
+            lines[key] = _Queue(model)
         return lines[key]
 
-    def _forget_idle(self, lines: dict[str, _Line]) -> None:
-        for key in [key for key, line in lines.items() if not line.running]:
+    def _forget_idle(self, lines: dict[str, _Queue]) -> None:
+        for key in [key for key, queue in lines.items() if not queue.running]:
             del lines[key]
 
-    def _busy(self, line: _Line) -> Busy:
-        wait = line.guess_s(self._clock())
-        way_round = "" if line.model == TRANSFERS else ", or name another model"
+    def _busy(self, queue: _Queue) -> Busy:
+        wait = queue.guess_s(self._clock())
+        way_round = "" if queue.model == TRANSFERS else ", or name another model"
         return Busy(
-            f"{len(line.running)} {line.calls} run and {line.length} wait, which is the most",
+            f"{len(queue.running)} {queue.calls} run and {queue.length} wait, which is the most",
             f"Try again in about {wait:g} s (an estimate){way_round}; the operator's "
             "OLLAMA_MCP_QUEUE sets how many may wait.",
             retry_after_s=wait,
             estimated=True,
-            running=len(line.running),
-            waiting=line.length,
+            running=len(queue.running),
+            waiting=queue.length,
         )
 
-    def statistics(self) -> tuple[LineStatistics, ...]:
+    def statistics(self) -> tuple[QueueStatistics, ...]:
         """The lines of this event loop, as they are now."""
         return tuple(
-            LineStatistics(
-                line.model, len(line.running), line.length, line.mean_s, line.admitted, line.refused
+            QueueStatistics(
+                queue.model, len(queue.running), queue.length, queue.mean_s, queue.admitted, queue.refused
             )
-            for line in self._lines.here().values()
+            for queue in self._queues.here().values()
         )

@@ -47,7 +47,7 @@ class _Flight:
     waiting: int = 0
 
 
-class Shared:
+class SingleFlight:
     """Work that several callers want at once is done once, and all of them get what came of it.
 
     It is cancelled when the last of them is. A failure reaches each as a copy of its own, so that

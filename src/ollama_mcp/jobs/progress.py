@@ -1,9 +1,9 @@
-"""Progress while a Reply works, by the rules that keep real clients alive.
+"""Progress while a Job works, by the rules that keep real clients alive.
 
 - Values strictly increase. Nothing in the first 100 ms of a call, so that a short one pays no gap.
 - The first token is reported at once, then at most ten reports a second, and one at least every
   five seconds even when nothing happens: clients count silence.
-- One task sends, and looks at the Reply anew before each report: a slow client gets the newest
+- One task sends, and looks at the Job anew before each report: a slow client gets the newest
   state later, never a queue of old ones, and never slows the tokens.
 - Between the last report and the result, or the failure, lie 75 ms: TypeScript clients handle a
   response before a notification that came with it, and then meet a token that they no longer know.
@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.jobs.job import Reply
+from ollama_mcp.jobs.job import Job
 
 _log = logging.getLogger(__name__)
 
@@ -50,18 +50,18 @@ class Series:
         return self._value
 
 
-class Relay:
-    """Reports of one Reply to one caller.
+class ProgressReporter:
+    """Reports of one Job to one caller.
 
     Args:
-        reply: What is watched.
+        job: What is watched.
         send: Where the reports go; it may block.
         form: status (a line about the state) or text (exactly the new text since the last report).
-        series: That of the request, which may have several Replies after or beside one another.
+        series: That of the request, which may have several Jobs after or beside one another.
     """
 
-    def __init__(self, reply: Reply[Any], send: Send, form: str, series: Series) -> None:
-        self._reply = reply
+    def __init__(self, job: Job[Any], send: Send, form: str, series: Series) -> None:
+        self._job = job
         self._send = send
         self._form = form
         self._series = series
@@ -71,10 +71,10 @@ class Relay:
     async def run(self) -> None:
         """Report until cancelled."""
         await anyio.sleep(QUIET_S)
-        while not self._reply.finished:
+        while not self._job.finished:
             await self._look()
-            if not self._reply.finished:
-                before = self._reply.count
+            if not self._job.finished:
+                before = self._job.count
                 await self._report()
                 await self._wait(before)
 
@@ -84,8 +84,8 @@ class Relay:
             await anyio.sleep(max(self._sent_at + GAP_S - time.monotonic(), 0))
 
     async def _look(self) -> None:
-        """Find out where a Reply is from which nothing has come yet; a first token ends that."""
-        part = self._reply.active
+        """Find out where a Job is from which nothing has come yet; a first token ends that."""
+        part = self._job.active
         if part.first_at is not None or part.look is None:
             return
 
@@ -100,9 +100,9 @@ class Relay:
             group.cancel_scope.cancel()
 
     async def _report(self) -> None:
-        reply = self._reply
-        value = self._series.next(float(reply.count))
-        total = float(reply.total) if reply.total and reply.total >= value else None
+        job = self._job
+        value = self._series.next(float(job.count))
+        total = float(job.total) if job.total and job.total >= value else None
         message = self._message()
         try:
             await self._send(value, total, message)
@@ -111,33 +111,33 @@ class Relay:
             self._sent_at = time.monotonic()
 
     def _message(self) -> str:
-        if self._form != "text" or self._reply.tell is not None:  # a pull has no text
-            return self._reply.status()
-        text, self._mark = self._reply.text_since(self._mark)
+        if self._form != "text" or self._job.tell is not None:  # a pull has no text
+            return self._job.status()
+        text, self._mark = self._job.text_since(self._mark)
         return text
 
     async def _wait(self, count: int) -> None:
         """Until the next report: at once for the first token, else when there is news, else a heartbeat."""
-        reply = self._reply
-        if count == 0 and reply.count == 0:
-            with anyio.move_on_after(HEARTBEAT_S if reply.ticket is None else _IN_LINE_S):
-                await reply.begun.wait()
+        job = self._job
+        if count == 0 and job.count == 0:
+            with anyio.move_on_after(HEARTBEAT_S if job.queue_entry is None else _IN_LINE_S):
+                await job.begun.wait()
             return
         for _ in range(round(HEARTBEAT_S / SPACING_S)):
             await anyio.sleep(SPACING_S)
-            if reply.count != count:
+            if job.count != count:
                 return
 
 
 @asynccontextmanager
 async def reported(
-    reply: Reply[Any], send: Send | None, form: str, series: Series | None = None
+    job: Job[Any], send: Send | None, form: str, series: Series | None = None
 ) -> AsyncGenerator[None]:
-    """Report a Reply for as long as the context lasts; without `send` nothing is computed."""
+    """Report a Job for as long as the context lasts; without `send` nothing is computed."""
     if send is None:
         yield
         return
-    relay = Relay(reply, send, form, series or Series())
+    relay = ProgressReporter(job, send, form, series or Series())
     # A task of its own, not a task group: the failure of the call must come out as it is.
     task = asyncio.get_running_loop().create_task(relay.run())
     task.add_done_callback(_gone)

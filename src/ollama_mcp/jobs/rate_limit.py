@@ -81,38 +81,38 @@ class RateLimit:
         self._paid = {scope: OrderedDict[str, float]() for scope in rates}  # a dict's front gets slow
         """Until when each caller's calls are accounted for, by scope and caller, who called last is last."""
 
-    def admit(self, tool: str, principal: str = "") -> None:
+    def admit(self, tool: str, caller: str = "") -> None:
         """Count a call.
 
         Args:
             tool: Its name, as this program has it.
-            principal: Who calls; each has a count of its own.
+            caller: Who calls; each has a count of its own.
 
         Raises:
             RateLimited: It is one too many, and is not counted; `retry_after_s` says when it fits.
         """
         now = self._clock()
-        scopes = {scope: self._until(principal, scope, now) for scope in ("", tool) if scope in self._rates}
+        scopes = {scope: self._until(caller, scope, now) for scope in ("", tool) if scope in self._rates}
         wait = max((self._wait(scope, until - now) for scope, until in scopes.items()), default=0.0)
         for scope, until in scopes.items():
             cost = self._rates[scope].interval if wait <= 0 else 0.0
-            self._remember(principal, scope, until + cost, now)
+            self._remember(caller, scope, until + cost, now)
         if wait > 0:
             raise _too_many(tool, wait)
 
-    def _until(self, principal: str, scope: str, now: float) -> float:
-        return max(self._paid[scope].pop(principal, now), now)
+    def _until(self, caller: str, scope: str, now: float) -> float:
+        return max(self._paid[scope].pop(caller, now), now)
 
     def _wait(self, scope: str, owed: float) -> float:
         return owed - self._rates[scope].interval * (self._burst - 1)
 
-    def _remember(self, principal: str, scope: str, until: float, now: float) -> None:
+    def _remember(self, caller: str, scope: str, until: float, now: float) -> None:
         """Also of a call that is refused: whoever goes on calling is not forgotten.
 
         Two at most are looked at for each that comes, so that it takes the same time however many there are.
         """
         paid = self._paid[scope]
-        paid[principal] = until
+        paid[caller] = until
         for oldest in list(islice(paid, 2)):
             if paid[oldest] <= now or len(paid) > _MOST_REMEMBERED:
                 del paid[oldest]

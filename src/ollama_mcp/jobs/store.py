@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from ollama_mcp.errors import OllamaError, Timeout, UnknownHandle
 from ollama_mcp.jobs.answers import Answer
-from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.jobs.per_loop import PerLoop
 
 T = TypeVar("T")
@@ -40,40 +40,40 @@ class Speed:
 class _Held:
     """What one event loop holds."""
 
-    kept: Kept
+    kept: KeptJobs
     tasks: set[asyncio.Task[Any]] = field(default_factory=set["asyncio.Task[Any]"])
-    running: set[Reply[Any]] = field(default_factory=set[Reply[Any]])
+    running: set[Job[Any]] = field(default_factory=set[Job[Any]])
 
 
-class Replies:
-    """Begins Replies, holds those in flight, keeps those that will be asked for."""
+class JobStore:
+    """Begins Jobs, holds those in flight, keeps those that will be asked for."""
 
     def __init__(self, retention: Retention | None = None) -> None:
         self._retention = retention or Retention()
-        self._held: PerLoop[_Held] = PerLoop(lambda: _Held(Kept(self._retention)))
+        self._held: PerLoop[_Held] = PerLoop(lambda: _Held(KeptJobs(self._retention)))
         self._recent: deque[Speed] = deque(maxlen=_RECENT)
 
     # --- beginning and ending -------------------------------------------------------------------
 
     def start(
-        self, work: Callable[[Reply[T]], Coroutine[Any, Any, T]], unit: str = "tok", principal: str = ""
-    ) -> Reply[T]:
-        """Begin a piece of work and return the Reply that owns it.
+        self, work: Callable[[Job[T]], Coroutine[Any, Any, T]], unit: str = "tok", caller: str = ""
+    ) -> Job[T]:
+        """Begin a piece of work and return the Job that owns it.
 
         Args:
-            work: Gets the Reply, which it keeps up to date, and returns the result.
-            unit: What the Reply counts.
-            principal: Who asks for it.
+            work: Gets the Job, which it keeps up to date, and returns the result.
+            unit: What the Job counts.
+            caller: Who asks for it.
         """
-        reply: Reply[T] = Reply(unit, principal)
+        job: Job[T] = Job(unit, caller)
         held = self._held.here()
-        held.running.add(reply)
-        task = self._hold(reply.run(_contained(work, reply)))
-        task.add_done_callback(partial(self._ended, held, reply))
-        return reply
+        held.running.add(job)
+        task = self._hold(job.run(_contained(work, job)))
+        task.add_done_callback(partial(self._ended, held, job))
+        return job
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin work that is no Reply, and hold it until it ends."""
+        """Begin work that is no Job, and hold it until it ends."""
         return self._hold(asyncio.get_running_loop().create_task(work))
 
     def _hold(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
@@ -82,15 +82,15 @@ class Replies:
         task.add_done_callback(tasks.discard)
         return task
 
-    def _ended(self, held: _Held, reply: Reply[Any], task: asyncio.Task[Any]) -> None:
-        held.running.discard(reply)
-        if reply.handle in held.kept:
-            held.kept.settle(reply)  # while it went on, nobody knew how much it would hold
-            self._watch(reply.handle)
-        if reply.state is not State.DONE or not isinstance(answer := task.result(), Answer):
+    def _ended(self, held: _Held, job: Job[Any], task: asyncio.Task[Any]) -> None:
+        held.running.discard(job)
+        if job.handle in held.kept:
+            held.kept.settle(job)  # while it went on, nobody knew how much it would hold
+            self._watch(job.handle)
+        if job.state is not JobState.DONE or not isinstance(answer := task.result(), Answer):
             return
         if answer.stats.tokens_per_s is not None:
-            self._recent.append(Speed(reply.model, answer.stats.tokens_per_s))
+            self._recent.append(Speed(job.model, answer.stats.tokens_per_s))
 
     async def stop(self, why: Callable[[str], OllamaError]) -> None:
         """Stop what is in flight on this loop; who waits for it is told why.
@@ -99,7 +99,7 @@ class Replies:
             why: Makes the failure of one of them, of the text that it had written.
         """
         running = list(self._held.here().running)
-        await asyncio.gather(*(reply.cancel(why(reply.text)) for reply in running))
+        await asyncio.gather(*(job.cancel(why(job.text)) for job in running))
 
     async def aclose(self) -> None:
         """Cancel what is in flight on this loop and wait until its connections are closed."""
@@ -114,37 +114,37 @@ class Replies:
 
     # --- keeping and finding --------------------------------------------------------------------
 
-    def keep(self, reply: Reply[Any]) -> bool:
-        """Let a Reply be found by its handle from now on; False where there is no room for one more.
+    def keep(self, job: Job[Any]) -> bool:
+        """Let a Job be found by its handle from now on; False where there is no room for one more.
 
         There is room as long as one of the caller's that is kept has ended and is needed no more than
         this one: only those that go on are never dropped.
         """
         kept = self._held.here().kept
-        if reply.handle not in kept and kept.add(reply):
-            self._watch(reply.handle)
-        return reply.handle in kept
+        if job.handle not in kept and kept.add(job):
+            self._watch(job.handle)
+        return job.handle in kept
 
-    def find(self, handle: str, principal: str = "") -> Reply[Any]:
-        """The Reply that a caller has kept under a handle.
+    def find(self, handle: str, caller: str = "") -> Job[Any]:
+        """The Job that a caller has kept under a handle.
 
         Raises:
             UnknownHandle: There is none, there is none any more, or it is somebody else's.
         """
-        reply = self._held.here().kept.get(handle.strip().strip("\"'").lower())
-        if reply is None or reply.principal != principal:
+        job = self._held.here().kept.get(handle.strip().strip("\"'").lower())
+        if job is None or job.caller != caller:
             raise self._unknown()
-        reply.asked_at = time.monotonic()
-        return reply
+        job.asked_at = time.monotonic()
+        return job
 
-    def result(self, handle: str, principal: str, kind: type[T]) -> T:
-        """What a Reply that a caller has kept ended as, where that is of a kind.
+    def result(self, handle: str, caller: str, kind: type[T]) -> T:
+        """What a Job that a caller has kept ended as, where that is of a kind.
 
         Raises:
             UnknownHandle: As of `find`, or it is of another kind, or not there yet.
         """
-        reply = self.find(handle, principal)
-        found = reply.so_far() if reply.state is State.DONE else None
+        job = self.find(handle, caller)
+        found = job.so_far() if job.state is JobState.DONE else None
         if not isinstance(found, kind):
             raise self._unknown()
         return found
@@ -161,41 +161,41 @@ class Replies:
         )
 
     def _watch(self, handle: str) -> None:
-        """Look after a kept Reply: stop it once nobody has asked for so long, drop it so long after its end.
+        """Look after a kept Job: stop it once nobody has asked for so long, drop it so long after its end.
 
         No GPU shall work for nobody. The timer has the handle alone, so that it holds nothing.
         """
         kept, now = self._held.here().kept, time.monotonic()
-        reply = kept.get(handle)
-        if reply is None:
+        job = kept.get(handle)
+        if job is None:
             return
-        left = self._left(reply, now)
-        if reply.finished and left <= 0:
+        left = self._left(job, now)
+        if job.finished and left <= 0:
             kept.drop(handle)
             return
         if left <= 0:
-            self.spawn(reply.cancel(_unclaimed(reply, self._retention.unclaimed_s)))
+            self.spawn(job.cancel(_unclaimed(job, self._retention.unclaimed_s)))
             left = self._retention.kept_s
         loop = asyncio.get_running_loop()
         kept.call_later(handle, loop.call_later(left, self._watch, handle, context=Context()))
 
-    def _left(self, reply: Reply[Any], now: float) -> float:
-        """Seconds until something has to be done about a kept Reply, as far as that is known."""
-        if reply.ended_at is not None:
-            return reply.ended_at + self._retention.kept_s - now
-        if reply.waiters:
+    def _left(self, job: Job[Any], now: float) -> float:
+        """Seconds until something has to be done about a kept Job, as far as that is known."""
+        if job.ended_at is not None:
+            return job.ended_at + self._retention.kept_s - now
+        if job.waiters:
             return self._retention.unclaimed_s
-        return reply.asked_at + self._retention.unclaimed_s - now
+        return job.asked_at + self._retention.unclaimed_s - now
 
     # --- what can be seen of it -----------------------------------------------------------------
 
-    def running(self, principal: str) -> list[Reply[Any]]:
-        """A caller's Replies that are kept and go on, the oldest first."""
-        return [reply for reply in self._held.here().kept.of(principal) if not reply.finished]
+    def running(self, caller: str) -> list[Job[Any]]:
+        """A caller's Jobs that are kept and go on, the oldest first."""
+        return [job for job in self._held.here().kept.of(caller) if not job.finished]
 
     @property
     def in_flight(self) -> int:
-        """How many Replies go on, on this event loop."""
+        """How many Jobs go on, on this event loop."""
         return len(self._held.here().running)
 
     @property
@@ -204,11 +204,11 @@ class Replies:
         return list(self._recent)
 
 
-def _unclaimed(reply: Reply[Any], seconds: float) -> Timeout:
+def _unclaimed(job: Job[Any], seconds: float) -> Timeout:
     return Timeout(
         f"the answer was stopped, since nobody had asked for it for {_minutes(seconds)}",
         "Call the first tool again, and ask by the handle until the answer is there.",
-        partial_text=reply.text,
+        partial_text=job.text,
         clock="unclaimed",
     )
 
@@ -217,12 +217,12 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:g} s"
 
 
-async def _contained(work: Callable[[Reply[T]], Coroutine[Any, Any, T]], reply: Reply[T]) -> T:
+async def _contained(work: Callable[[Job[T]], Coroutine[Any, Any, T]], job: Job[T]) -> T:
     """What sys.exit raises would go through the event loop and end the process."""
     try:
-        return await work(reply)
+        return await work(job)
     except SystemExit as error:
-        raise RuntimeError("sys.exit in the work of a Reply") from error
+        raise RuntimeError("sys.exit in the work of a Job") from error
 
 
 @dataclass(frozen=True)
@@ -230,10 +230,10 @@ class Retention:
     """How long, how many and how much is kept.
 
     Attributes:
-        kept_s: Seconds that a Reply is kept after its end.
-        most: Replies that are kept, those that go on among them.
+        kept_s: Seconds that a Job is kept after its end.
+        most: Jobs that are kept, those that go on among them.
         most_bytes: What finished ones may hold together, apart from the one that was used last.
-        unclaimed_s: Seconds after which a Reply is stopped that nobody waits for.
+        unclaimed_s: Seconds after which a Job is stopped that nobody waits for.
     """
 
     kept_s: float = 30 * 60
@@ -242,12 +242,12 @@ class Retention:
     unclaimed_s: float = 15 * 60
 
 
-class Kept:
+class KeptJobs:
     """Those of one event loop. Only those that have ended are let go of."""
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
-        self._all: dict[str, Reply[Any]] = {}
+        self._all: dict[str, Job[Any]] = {}
         self._sizes: dict[str, int] = {}
         """Of those that have ended, the least recently used first."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -260,31 +260,31 @@ class Kept:
         """How many are kept."""
         return len(self._all)
 
-    def get(self, handle: str) -> Reply[Any] | None:
+    def get(self, handle: str) -> Job[Any] | None:
         """The one of that handle, which is used by that."""
         if handle in self._sizes:
             self._sizes[handle] = self._sizes.pop(handle)
         return self._all.get(handle)
 
-    def of(self, principal: str) -> list[Reply[Any]]:
-        """Those of one principal, in the order in which they came."""
-        return [reply for reply in self._all.values() if reply.principal == principal]
+    def of(self, caller: str) -> list[Job[Any]]:
+        """Those of one caller, in the order in which they came."""
+        return [job for job in self._all.values() if job.caller == caller]
 
-    def add(self, reply: Reply[Any]) -> bool:
+    def add(self, job: Job[Any]) -> bool:
         """Keep one more; False where there is no room for it, since too many go on."""
-        self._all[reply.handle] = reply
-        if reply.ended_at is not None:
-            self.settle(reply)
+        self._all[job.handle] = job
+        if job.ended_at is not None:
+            self.settle(job)
         self._make_room()
         if len(self._all) > self._retention.most:
-            self.drop(reply.handle)
-        return reply.handle in self._all
+            self.drop(job.handle)
+        return job.handle in self._all
 
-    def settle(self, reply: Reply[Any]) -> None:
+    def settle(self, job: Job[Any]) -> None:
         """One has ended: from now on it is known what it holds."""
-        if reply.handle not in self._sizes:
-            reply.pack()
-            self._sizes[reply.handle] = reply.size
+        if job.handle not in self._sizes:
+            job.pack()
+            self._sizes[job.handle] = job.size
             self._make_room()
 
     def drop(self, handle: str) -> None:

@@ -17,7 +17,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.ollama.sanitize import clean
+from ollama_mcp.ollama.sanitize import sanitize
 
 
 class _Body(BaseModel):
@@ -60,7 +60,7 @@ class Request(_Body):
         except ValueError:
             pass
         try:
-            return pydantic_core.to_json(clean(self.model_dump(exclude_none=True, by_alias=True)))
+            return pydantic_core.to_json(sanitize(self.model_dump(exclude_none=True, by_alias=True)))
         except (ValueError, RecursionError):
             raise InvalidArgument(
                 "the request cannot be written as JSON", "Send it with less nesting, and plain values only."

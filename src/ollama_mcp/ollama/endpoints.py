@@ -38,7 +38,7 @@ class Stream(Generic[RequestT, LineT]):
 
     `tells_in_stream`: the failure of the call as a whole comes as a line of a 200 (pull, push,
     create), so that its text says what is wrong; elsewhere such a line is the end of a runner,
-    whose text may belong to another call. `once`: as of a `Call`. `clock`: which of the `Clocks` runs
+    whose text may belong to another call. `once`: as of a `Call`. `timeout`: which of the `Timeouts` runs
     between two lines.
     """
 
@@ -48,11 +48,13 @@ class Stream(Generic[RequestT, LineT]):
     response: type[LineT]
     tells_in_stream: bool = False
     once: bool = False
-    clock: Literal["idle", "transfer"] = "idle"
+    timeout: Literal["idle", "transfer"] = "idle"
 
 
 def _transfer(path: str, request: type[RequestT]) -> Stream[RequestT, api.ProgressLine]:
-    return Stream("POST", path, request, api.ProgressLine, tells_in_stream=True, once=True, clock="transfer")
+    return Stream(
+        "POST", path, request, api.ProgressLine, tells_in_stream=True, once=True, timeout="transfer"
+    )
 
 
 Nothing: type[None] = type(None)

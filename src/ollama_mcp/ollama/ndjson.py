@@ -57,9 +57,9 @@ def _parse(data: bytes | bytearray) -> Any:
     try:
         return pydantic_core.from_json(data, allow_inf_nan=False)
     except ValueError:
-        mended = _ESCAPE.sub(_mended, data)
+        repair_surrogates = _ESCAPE.sub(_mended, data)
     try:
-        return pydantic_core.from_json(mended, allow_inf_nan=False)
+        return pydantic_core.from_json(repair_surrogates, allow_inf_nan=False)
     except ValueError:
         raise NotJson("Ollama sent a line that is not JSON", _REMEDY) from None
 

@@ -1,10 +1,10 @@
-"""Text and JSON values that can be sent and shown: `clean` for what leaves, `visible` for what is read.
+"""Sanitizing of text and JSON values: `sanitize` for what leaves, `strip_invisible` for what is read.
 
 Language models, servers and clients make text with half a surrogate pair, and numbers that are not
-finite. In the serialiser either ends the process, so `clean` mends both wherever data leaves it.
+finite. In the serialiser either ends the process, so `sanitize` mends both wherever data leaves it.
 
 Invisible characters, and those that turn the direction of text, hide words from people that models
-read. `visible` removes them from what is read from files and other sources, never from what a user
+read. `strip_invisible` removes them from what is read from files and other sources, never from what a user
 writes.
 """
 
@@ -18,33 +18,33 @@ DEPTH = 200
 """Levels of nesting; what JSON parsers take."""
 
 
-def clean(value: Any, depth: int = DEPTH) -> Any:
+def sanitize(value: Any, depth: int = DEPTH) -> Any:
     """Copy a JSON value; lone surrogates become U+FFFD, NaN and infinity become null.
 
-    >>> clean({"a": [1.5, float("nan"), "x" + chr(0xD800)]}) == {"a": [1.5, None, "x" + chr(0xFFFD)]}
+    >>> sanitize({"a": [1.5, float("nan"), "x" + chr(0xD800)]}) == {"a": [1.5, None, "x" + chr(0xFFFD)]}
     True
 
     Raises:
         RecursionError: It is nested too deeply, or contains itself.
     """
     if isinstance(value, str):
-        return clean_text(value)
+        return sanitize_text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if not depth:
         raise RecursionError("nested too deeply")
     if isinstance(value, dict):
         items = cast("dict[Any, Any]", value).items()
-        return {clean(key, depth - 1): clean(item, depth - 1) for key, item in items}
+        return {sanitize(key, depth - 1): sanitize(item, depth - 1) for key, item in items}
     if isinstance(value, list | tuple):
-        return [clean(item, depth - 1) for item in cast("list[Any]", value)]
+        return [sanitize(item, depth - 1) for item in cast("list[Any]", value)]
     return value
 
 
-def clean_text(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """Text that UTF-8 can carry; the halves of a pair become the character that they mean.
 
-    >>> clean_text(chr(0xD83E) + chr(0xDD99)) == chr(0x1F999)
+    >>> sanitize_text(chr(0xD83E) + chr(0xDD99)) == chr(0x1F999)
     True
     """
     try:
@@ -67,10 +67,10 @@ _SEEN_JOINER = rf"(?<={_WORD})[\u200c\u200d](?={_WORD})|(?<={_WORD})[\ufe0e\ufe0
 _FOUND = re.compile(rf"(?P<seen>{_SEEN_JOINER})|[{_HIDDEN}]")
 
 
-def visible(text: str) -> tuple[str, int]:
+def strip_invisible(text: str) -> tuple[str, int]:
     r"""Return the text without what cannot be seen, and how many characters that took.
 
-    >>> visible("pay\u200b \u202eevil\u202c now\r\n")
+    >>> strip_invisible("pay\u200b \u202eevil\u202c now\r\n")
     ('pay evil now\n', 3)
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.jobs.model_queue import Gate
+from ollama_mcp.jobs.model_queue import ModelQueue
 from ollama_mcp.services.catalog import Catalog
-from ollama_mcp.services.context_window import Windows
+from ollama_mcp.services.context_window import ContextWindows
 from ollama_mcp.settings import Settings
 
 
@@ -19,19 +19,19 @@ class OllamaBackend:
     Attributes:
         client: The way to it.
         catalog: Its models, and what it said last.
-        gate: The queue before each model.
+        model_queue: The queue before each model.
         windows: The context windows that models have grown to.
         settings: The operator's.
     """
 
     client: OllamaClient
     catalog: Catalog
-    gate: Gate
-    windows: Windows
+    model_queue: ModelQueue
+    windows: ContextWindows
     settings: Settings
 
     @classmethod
     def create(cls, client: OllamaClient, settings: Settings) -> Self:
         """Make one, of which nothing is asked yet."""
-        gate = Gate(settings.parallel, settings.queue)
-        return cls(client, Catalog(client, settings), gate, Windows(), settings)
+        model_queue = ModelQueue(settings.parallel, settings.queue)
+        return cls(client, Catalog(client, settings), model_queue, ContextWindows(), settings)

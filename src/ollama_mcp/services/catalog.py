@@ -26,7 +26,7 @@ from ollama_mcp.errors import (
     Timeout,
     Upstream,
 )
-from ollama_mcp.jobs.per_loop import Shared
+from ollama_mcp.jobs.per_loop import SingleFlight
 from ollama_mcp.ollama.api_models import ModelInfo, RunningModel, ShowRequest, ShowResponse
 from ollama_mcp.ollama.endpoints import SHOW
 from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name, nearest
@@ -108,7 +108,7 @@ class Catalog:
         self._settings = settings
         self._known: dict[str, tuple[float, Model]] = {}
         self.snapshot = Snapshot(client)
-        self._shared = Shared()
+        self._shared = SingleFlight()
 
     # --- finding and choosing -------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from ollama_mcp.settings.limits import Limits, setting_of
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class ClampLimits:
     """The most that a caller gets of one model.
 
     Attributes:
@@ -29,7 +29,7 @@ class Ceilings:
     keep_alive: KeepAlive
 
 
-def ceilings(settings: Settings, model: str, model_max: int) -> Ceilings:
+def clamp_limits(settings: Settings, model: str, model_max: int) -> ClampLimits:
     """Those of a model; what the operator made its default is allowed to everybody.
 
     Args:
@@ -40,7 +40,7 @@ def ceilings(settings: Settings, model: str, model_max: int) -> Ceilings:
     defaults = settings.defaults_for(model)
     allowed = max(settings.max_context, defaults.options.get("num_ctx", 0))
     window = min(model_max or allowed, allowed)
-    return Ceilings(window, window == model_max, _longest(settings.limits, defaults))
+    return ClampLimits(window, window == model_max, _longest(settings.limits, defaults))
 
 
 def _longest(limits: Limits, defaults: ModelDefaults) -> KeepAlive:
@@ -48,7 +48,7 @@ def _longest(limits: Limits, defaults: ModelDefaults) -> KeepAlive:
     return limits.keep_alive if own is None else max(limits.keep_alive, own, key=keep_alive_seconds)
 
 
-def lowered(request: GenerationRequest, most: Ceilings) -> tuple[GenerationRequest, list[str]]:
+def lowered(request: GenerationRequest, most: ClampLimits) -> tuple[GenerationRequest, list[str]]:
     """The request within its ceilings, and a note for each value that was above.
 
     A negative num_predict is no number of tokens: it says that the model ends by itself.
@@ -61,7 +61,7 @@ def lowered(request: GenerationRequest, most: Ceilings) -> tuple[GenerationReque
     return request.model_copy(update={"options": options, "keep_alive": keep_alive}), notes
 
 
-def _options(options: Options, most: Ceilings, notes: list[str]) -> Options:
+def _options(options: Options, most: ClampLimits, notes: list[str]) -> Options:
     update: dict[str, Any] = {}
     whose = "the model's maximum" if most.window_is_own else f"the most that {setting_of('context')} allows"
     if options.num_ctx is not None and options.num_ctx > most.window:
@@ -74,13 +74,13 @@ def _options(options: Options, most: Ceilings, notes: list[str]) -> Options:
     return options.model_copy(update=update)
 
 
-def _window(asked: int | None, update: Mapping[str, int], most: Ceilings) -> int:
+def _window(asked: int | None, update: Mapping[str, int], most: ClampLimits) -> int:
     """The window of this call, or where nobody chose one the largest that it can grow to."""
     window = update.get("num_ctx", asked)
     return window if window is not None and window > 0 else most.window
 
 
-def _keep_alive(asked: KeepAlive | None, most: Ceilings, notes: list[str]) -> KeepAlive | None:
+def _keep_alive(asked: KeepAlive | None, most: ClampLimits, notes: list[str]) -> KeepAlive | None:
     if asked is None or keep_alive_seconds(asked) <= keep_alive_seconds(most.keep_alive):
         return asked
     notes.append(

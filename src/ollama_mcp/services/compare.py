@@ -1,4 +1,4 @@
-"""Comparing: one Ask to several models, one after another, in one Reply."""
+"""Comparing: one ChatSpec to several models, one after another, in one Job."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from ollama_mcp.errors import CallerError, InvalidArgument, OllamaError
 from ollama_mcp.jobs.answers import Answer
-from ollama_mcp.jobs.job import Part, Reply
+from ollama_mcp.jobs.job import Job, Part
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.generation import Generator
-from ollama_mcp.services.specs import Ask
+from ollama_mcp.services.specs import ChatSpec
 
 _MOST = 8
 
@@ -49,7 +49,7 @@ class Comparer:
         self._generator = generator
         self._catalog = catalog
 
-    async def run(self, ask: Ask, models: Sequence[str], reply: Reply[Comparison]) -> Comparison:
+    async def run(self, spec: ChatSpec, models: Sequence[str], job: Job[Comparison]) -> Comparison:
         """Ask each model in turn; one that fails is a row, not the end.
 
         Raises:
@@ -60,16 +60,16 @@ class Comparer:
             raise InvalidArgument(
                 f"{len(names)} models are named", f'Send from 1 to {_MOST} installed ones in "models".'
             )
-        unknown = await self._unknown(names, ask)
+        unknown = await self._unknown(names, spec)
         rows: list[Compared] = []
         for place, name in enumerate(names, 1):
             if name in unknown:
                 rows.append(Compared(name, None, unknown[name]))
                 continue
-            rows.append(await self._asked(ask, name, reply.part(f"model {place} of {len(names)}")))
+            rows.append(await self._asked(spec, name, job.part(f"model {place} of {len(names)}")))
         return Comparison(rows)
 
-    async def _unknown(self, names: Sequence[str], ask: Ask) -> dict[str, OllamaError]:
+    async def _unknown(self, names: Sequence[str], spec: ChatSpec) -> dict[str, OllamaError]:
         """What is wrong with the names, found out before the first model works.
 
         Raises:
@@ -78,15 +78,15 @@ class Comparer:
         wrong: dict[str, OllamaError] = {}
         for name in names:
             try:
-                await self._catalog.resolve(name, ask.needs, default="")
+                await self._catalog.resolve(name, spec.needs, default="")
             except CallerError as error:
                 wrong[name] = error
         if len(wrong) == len(names):
             raise wrong[names[0]]
         return wrong
 
-    async def _asked(self, ask: Ask, model: str, part: Part) -> Compared:
-        own = replace(ask, request=ask.request.model_copy(update={"model": model}))
+    async def _asked(self, spec: ChatSpec, model: str, part: Part) -> Compared:
+        own = replace(spec, request=spec.request.model_copy(update={"model": model}))
         try:
             return Compared(model, await self._generator.run(own, part))
         except OllamaError as error:

@@ -9,7 +9,7 @@ from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.ollama.api_models import ModelInfo
 from ollama_mcp.ollama.model_names import canonical
 from ollama_mcp.services.catalog import Catalog
-from ollama_mcp.services.units import told
+from ollama_mcp.services.units import format_bytes
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Question:
             raise self._refusal(f"{self.model} has changed since it was confirmed")
 
     def _what(self) -> str:
-        return f"to {self.action} {self.model}{f' ({told(self.size)})' if self.size else ''}"
+        return f"to {self.action} {self.model}{f' ({format_bytes(self.size)})' if self.size else ''}"
 
     def _refusal(self, cause: str) -> NotConfirmed:
         what = self._what().removeprefix("to ")

@@ -18,7 +18,7 @@ _IDLE_S = 600.0
 """Twice as long as Ollama itself keeps a model that nobody uses."""
 
 
-class Windows:
+class ContextWindows:
     """The windows that models have grown to here: a changing num_ctx would reload them at every call.
 
     One long prompt does not change them for good: a model that nobody has used for ten minutes has its own

@@ -40,7 +40,7 @@ class Attempt(Generic[T]):
     what: str = "the prompt"
 
 
-class Growing:
+class WindowGrowth:
     """Makes Attempts, and remembers what windows models have grown to."""
 
     def __init__(self, backend: OllamaBackend) -> None:
@@ -48,25 +48,25 @@ class Growing:
         self._windows = backend.windows
         self._settings = backend.settings
 
-    async def run(self, model: Model, reply: Part, attempt: Attempt[T]) -> T:
+    async def run(self, model: Model, job: Part, attempt: Attempt[T]) -> T:
         """Send it; where it does not fit, send it in a larger window, if there may be one.
 
         Raises:
             ContextOverflow: It does not fit, and will not.
             OllamaError: Any other failure of what is sent.
         """
-        kept, before = self._windows.of(model.name), reply.count
+        kept, before = self._windows.of(model.name), job.count
         try:
             return await attempt.send()
         except ContextOverflow as error:
             need = await attempt.need(error)
         except Upstream as error:
-            if kept and kept == attempt.window and reply.count == before and did_not_load(error):
+            if kept and kept == attempt.window and job.count == before and did_not_load(error):
                 self._windows.give_up(model.name, kept, None)
             raise
-        return await self._again(model, reply, attempt, need)
+        return await self._again(model, job, attempt, need)
 
-    async def _again(self, model: Model, reply: Part, attempt: Attempt[T], need: Need) -> T:
+    async def _again(self, model: Model, job: Part, attempt: Attempt[T], need: Need) -> T:
         limit = window_limit(model.max_context, self._settings.max_context)
         refusal = overflow(
             model.name,
@@ -80,15 +80,15 @@ class Growing:
         window = None if attempt.is_given or attempt.is_final else grown_window(need, limit)
         if window is None:
             raise refusal
-        kept, before = self._windows.of(model.name), reply.count
+        kept, before = self._windows.of(model.name), job.count
         window = self._windows.keep(model.name, window)
         attempt.grow(window)
-        reply.notes.append(f"window grown to {window}")
+        job.notes.append(f"window grown to {window}")
         self._catalog.forget_window()
         try:
             return await attempt.send()
         except (ContextOverflow, Upstream) as error:
-            if reply.count != before or not did_not_load(error):
+            if job.count != before or not did_not_load(error):
                 raise
             self._windows.give_up(model.name, window, kept)
             raise refusal from error

@@ -22,7 +22,14 @@ from ollama_mcp.ollama.endpoints import BLOB_EXISTS, BLOB_UPLOAD
 from ollama_mcp.ollama.model_names import check_name
 from ollama_mcp.ollama.options import parse_options
 from ollama_mcp.services.file_access import open_inside, told
-from ollama_mcp.settings.limits import USUAL, Limits, check_length, check_messages, check_options, check_text
+from ollama_mcp.settings.limits import (
+    DEFAULT_LIMITS,
+    Limits,
+    check_length,
+    check_messages,
+    check_options,
+    check_text,
+)
 
 T = TypeVar("T")
 
@@ -154,7 +161,7 @@ _FIELDS = frozenset({"role", "content"})
 
 
 @dataclass(frozen=True)
-class Creation:
+class CreateSpec:
     """A model that is asked for.
 
     Attributes:
@@ -168,7 +175,7 @@ class Creation:
     notes: tuple[str, ...] = ()
 
 
-def creation(
+def build_create(
     *,
     model: str,
     source: str = "",
@@ -180,8 +187,8 @@ def creation(
     messages: Sequence[Mapping[str, Any]] = (),
     quantize: str = "",
     license: str = "",  # noqa: A002 - Ollama's name
-    limits: Limits = USUAL,
-) -> Creation:
+    limits: Limits = DEFAULT_LIMITS,
+) -> CreateSpec:
     """Put a new model into Ollama's words.
 
     Args:
@@ -226,7 +233,7 @@ def creation(
         quantize=_quantization(quantize) or None,
         license=license or None,
     )
-    return Creation(request, model_files, tuple(notes))
+    return CreateSpec(request, model_files, tuple(notes))
 
 
 def _require_own_names(files: Sequence[ModelFile]) -> None:

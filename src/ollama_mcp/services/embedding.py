@@ -21,7 +21,7 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.jobs.answers import EmbeddingStats, Form, Vectors
-from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.ollama.api_models import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 from ollama_mcp.ollama.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.ollama.options import Options
@@ -29,9 +29,9 @@ from ollama_mcp.ollama.parameters import check_kind
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Choice
 from ollama_mcp.services.context_window import Need
-from ollama_mcp.services.context_window_growth import Attempt, Growing
+from ollama_mcp.services.context_window_growth import Attempt, WindowGrowth
 from ollama_mcp.services.embedding_prefixes import Prefixes, prefixes_of
-from ollama_mcp.settings.limits import USUAL, Limits, check_texts
+from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits, check_texts
 
 BATCH = 32
 """Texts in one request: the server runs them one by one, so more gain nothing and risk more."""
@@ -42,7 +42,7 @@ _LARGEST = 3.4028235e38
 
 
 @dataclass(frozen=True)
-class EmbeddingAsk:
+class EmbedSpec:
     """Embeddings that are asked for.
 
     Attributes:
@@ -83,32 +83,32 @@ class EmbeddingAsk:
             raise InvalidArgument("there is nothing to embed", 'Send "input", a list of at least one text.')
 
 
-def embedding_ask(
+def build_embed(
     texts: Sequence[str],
     model: str = "",
     dimensions: int | None = None,
     *,
     truncate: bool = False,
     form: Form = "summary",
-    limits: Limits = USUAL,
-) -> EmbeddingAsk:
+    limits: Limits = DEFAULT_LIMITS,
+) -> EmbedSpec:
     """Check what a caller wants embedded, before anything waits or runs.
 
     Raises:
         TooLarge: There are too many texts, or too long ones.
         InvalidArgument: The dimensions are none.
     """
-    ask = EmbeddingAsk(texts, model, dimensions, truncate, form)
-    check_texts(limits, ask.texts)
+    spec = EmbedSpec(texts, model, dimensions, truncate, form)
+    check_texts(limits, spec.texts)
     _check_dimensions(dimensions)
-    return ask
+    return spec
 
 
 @dataclass
 class _Run:
-    ask: EmbeddingAsk
+    spec: EmbedSpec
     choice: Choice
-    reply: Reply[Vectors]
+    job: Job[Vectors]
     options: Options | None = None
     grown: bool = False
     legacy: bool = False
@@ -134,41 +134,41 @@ class Embedder:
         self._client = backend.client
         self._catalog = backend.catalog
         self._windows = backend.windows
-        self._growing = Growing(backend)
-        self._gate = backend.gate
+        self._growth = WindowGrowth(backend)
+        self._model_queue = backend.model_queue
         self._settings = backend.settings
 
-    async def run(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> Vectors:
-        """Embed all texts; `reply` counts them. A text that the model cannot embed has an empty vector.
+    async def run(self, spec: EmbedSpec, job: Job[Vectors]) -> Vectors:
+        """Embed all texts; `job` counts them. A text that the model cannot embed has an empty vector.
 
         Raises:
             OllamaError: Any of the tree.
         """
-        _check_dimensions(ask.dimensions)
-        run = await self._begin(ask, reply)
-        async with self._gate.admit(run.model, reply.principal, reply.queue):
-            reply.enter()
+        _check_dimensions(spec.dimensions)
+        run = await self._begin(spec, job)
+        async with self._model_queue.admit(run.model, job.caller, job.queue):
+            job.enter()
             async with self._catalog.explaining(run.model):
                 vectors = await self._batches(run)
         if len(run.failed) == len(vectors) and run.failed:
             raise next(iter(run.failed.values()))
         bad = run.failed.items()
-        reply.notes += [f"{ask.label(place)} has no vector: {error.cause}" for place, error in bad]
+        job.notes += [f"{spec.label(place)} has no vector: {error.cause}" for place, error in bad]
         stats = self._stats(run, vectors)
-        return Vectors(vectors, stats, list(reply.notes), ask.form, failed=sorted(run.failed))
+        return Vectors(vectors, stats, list(job.notes), spec.form, failed=sorted(run.failed))
 
     async def _batches(self, run: _Run) -> list[list[float]]:
         vectors: list[list[float]] = []
-        for batch in _batches(run.ask.texts):
+        for batch in _batches(run.spec.texts):
             try:
-                found = _checked(await self._batch(run, batch, len(vectors)), batch, vectors, run.ask)
+                found = _checked(await self._batch(run, batch, len(vectors)), batch, vectors, run.spec)
             except Upstream as error:
                 if (len(batch) == 1 and not vectors) or not _may_be_of_one(error):
                     raise
                 found = await self._one_by_one(run, batch, vectors)
             vectors += _finite(run, found, len(vectors))
             run.batches += 1
-            run.reply.advance(State.WRITING, len(batch))
+            run.job.advance(JobState.WRITING, len(batch))
         return vectors
 
     async def _one_by_one(
@@ -179,7 +179,7 @@ class Embedder:
         for place, text in enumerate(batch, len(before)):
             known = [vector for vector in [*before, *found] if vector]
             try:
-                found += _checked(await self._batch(run, [text], place), [text], known, run.ask)
+                found += _checked(await self._batch(run, [text], place), [text], known, run.spec)
             except Upstream as error:
                 if not _may_be_of_one(error):
                     raise
@@ -194,20 +194,22 @@ class Embedder:
         known = next((place for place, vector in enumerate(before) if vector), None)
         if known is None:
             raise error
-        await self._batch(run, [run.ask.texts[known]], known)
+        await self._batch(run, [run.spec.texts[known]], known)
 
-    async def _begin(self, ask: EmbeddingAsk, reply: Reply[Vectors]) -> _Run:
-        choice = await self._catalog.resolve(ask.model, ["embedding"], default=self._settings.embedding_model)
-        reply.model, reply.total = choice.model.name, len(ask.texts)
-        reply.look = partial(reply.find_out, self._catalog.is_loaded)
+    async def _begin(self, spec: EmbedSpec, job: Job[Vectors]) -> _Run:
+        choice = await self._catalog.resolve(
+            spec.model, ["embedding"], default=self._settings.embedding_model
+        )
+        job.model, job.total = choice.model.name, len(spec.texts)
+        job.look = partial(job.find_out, self._catalog.is_loaded)
         options: dict[str, Any] = dict(self._settings.defaults_for(choice.model.name).options)
         window = self._windows.of(choice.model.name)
         if window:
             options["num_ctx"] = max(window, options.get("num_ctx", 0))
-        run = _Run(ask, choice, reply, Options(**options) if options else None)
-        if ask.queries is not None:
+        run = _Run(spec, choice, job, Options(**options) if options else None)
+        if spec.queries is not None:
             run.prefixes = prefixes_of(choice.model.name)
-            run.ask = replace(ask, texts=_prefixed(ask.texts, ask.queries, run.prefixes))
+            run.spec = replace(spec, texts=_prefixed(spec.texts, spec.queries, run.prefixes))
         return run
 
     async def _batch(self, run: _Run, batch: Sequence[str], begin: int) -> EmbedResponse:
@@ -217,10 +219,10 @@ class Embedder:
             grow=run.grow,
             window=run.options.num_ctx if run.options else None,
             is_final=run.grown,
-            is_cut=run.ask.truncate,
-            what=f"{run.ask.label(_longest(batch, begin))}, the longest text,",
+            is_cut=run.spec.truncate,
+            what=f"{run.spec.label(_longest(batch, begin))}, the longest text,",
         )
-        return await self._growing.run(run.choice.model, run.reply, attempt)
+        return await self._growth.run(run.choice.model, run.job, attempt)
 
     async def _need(self, run: _Run, batch: Sequence[str], error: ContextOverflow) -> Need:
         window = error.details.get("window") or (run.options.num_ctx if run.options else None)
@@ -237,8 +239,8 @@ class Embedder:
         request = EmbedRequest(
             model=run.model,
             input=list(batch),
-            truncate=run.ask.truncate,
-            dimensions=run.ask.dimensions,
+            truncate=run.spec.truncate,
+            dimensions=run.spec.dimensions,
             keep_alive=self._settings.defaults_for(run.model).keep_alive,
             options=run.options,
         )
@@ -271,7 +273,7 @@ class Embedder:
             dimensions=next((len(vector) for vector in vectors if vector), 0),
             prompt_tokens=run.prompt_tokens or None,
             batches=run.batches,
-            total_s=round(time.monotonic() - run.reply.started_at, 3),
+            total_s=round(time.monotonic() - run.job.started_at, 3),
             context_window=run.options.num_ctx if run.options else None,
             context_grown=run.grown,
             legacy=run.legacy,
@@ -319,11 +321,11 @@ def _check_dimensions(dimensions: int | None) -> None:
 
 
 def _checked(
-    response: EmbedResponse, batch: Sequence[str], before: list[list[float]], ask: EmbeddingAsk
+    response: EmbedResponse, batch: Sequence[str], before: list[list[float]], spec: EmbedSpec
 ) -> list[list[float]]:
     """The vectors of a batch: as many as texts, all of one length."""
     found = response.embeddings
-    if not any(found) and not any(batch) and len(ask.texts) == 1:
+    if not any(found) and not any(batch) and len(spec.texts) == 1:
         return []  # Ollama gives no vector for an empty text that stands alone
     if any(not text and not vector for text, vector in zip_longest(batch, found)):
         raise InvalidArgument("input has empty texts", "Leave them out.")
@@ -332,8 +334,8 @@ def _checked(
     length = next((len(vector) for vector in [*before, *found] if vector), 0)
     if length == 0 or any(len(vector) != length for vector in found):
         raise _bad("vectors of different lengths, or of none")
-    if ask.dimensions is not None and length != ask.dimensions:
-        raise _other_length(length, ask.dimensions)
+    if spec.dimensions is not None and length != spec.dimensions:
+        raise _other_length(length, spec.dimensions)
     return found
 
 
@@ -393,26 +395,26 @@ class Ranker:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
 
-    async def run(self, ask: EmbeddingAsk, top: int, reply: Reply[Any]) -> Ranking:
+    async def run(self, spec: EmbedSpec, top: int, job: Job[Any]) -> Ranking:
         """Rank the texts of an ask behind its first one, which is the query.
 
         Args:
-            ask: The query, and the candidates.
+            spec: The query, and the candidates.
             top: How many to return; 0 is all.
-            reply: Counts the texts.
+            job: Counts the texts.
 
         Raises:
             InvalidArgument: The query or a candidate is empty, or there are none.
             OllamaError: Any of the tree.
         """
-        if len(ask.texts) < 2 or not all(ask.texts):
+        if len(spec.texts) < 2 or not all(spec.texts):
             raise InvalidArgument(
                 "there is nothing to rank", 'Send "query" and "candidates", none of them empty.'
             )
-        found = await self._embedder.run(replace(ask, label=_label), reply)
+        found = await self._embedder.run(replace(spec, label=_label), job)
         if 0 in found.failed:
             raise Upstream(f"the model fails of the query: {found.notes[0]}", "Send another query.")
-        rank = partial(_ranked, found, ask.texts[1:])
+        rank = partial(_ranked, found, spec.texts[1:])
         is_long = found.count > _MANY
         rows = await anyio.to_thread.run_sync(rank, abandon_on_cancel=True) if is_long else rank()
         return Ranking(rows[:top] if top else rows, found.stats, found.notes)

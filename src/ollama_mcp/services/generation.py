@@ -1,4 +1,4 @@
-"""One generation, from an Ask to an Answer: the model, the stream, the window that grows, the schema."""
+"""One generation, from a ChatSpec to an Answer: the model, the stream, the window that grows, the schema."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 from ollama_mcp.errors import ContextOverflow, OllamaError
 from ollama_mcp.jobs.answers import Answer, Stats
-from ollama_mcp.jobs.job import Part, State
+from ollama_mcp.jobs.job import JobState, Part
 from ollama_mcp.ollama.api_models import ChatRequest, Chunk, Message, ToolCall
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.services.answer_check import Ending, cut_json, does_not_fit, is_closed, no_answer
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Choice
-from ollama_mcp.services.clamp import ceilings, lowered
+from ollama_mcp.services.clamp import clamp_limits, lowered
 from ollama_mcp.services.context_window import (
     Need,
     cut_window,
 )
-from ollama_mcp.services.context_window_growth import Attempt, Growing
+from ollama_mcp.services.context_window_growth import Attempt, WindowGrowth
 from ollama_mcp.services.model_output import ThinkSplitter, json_inside, printed_calls, without_thinking
 from ollama_mcp.services.schema import repair_request
-from ollama_mcp.services.schema_check import Judge
-from ollama_mcp.services.specs import Ask, GenerationRequest, prompt_bytes, with_defaults
+from ollama_mcp.services.schema_check import SchemaValidator
+from ollama_mcp.services.specs import ChatSpec, GenerationRequest, prompt_bytes, with_defaults
 
 _NS = 1e9
 _BLANK = " \t\r\n\f\v\u00a0\u200b\u2060\ufeff"
@@ -76,12 +76,12 @@ class _Draft:
 
 @dataclass
 class _Run:
-    """One Ask on its way: the request as it stands, and what happened to it."""
+    """One ChatSpec on its way: the request as it stands, and what happened to it."""
 
-    ask: Ask
+    spec: ChatSpec
     choice: Choice
     request: GenerationRequest
-    reply: Part
+    job: Part
     window: int | None = None
     """The loaded window, where it had to be asked for before the end."""
     grown: bool = False
@@ -102,7 +102,7 @@ class _Run:
     @property
     def window_given(self) -> bool:
         """Whether the caller chose the window; an operator's default may grow."""
-        return self.ask.request.options is not None and self.ask.request.options.num_ctx is not None
+        return self.spec.request.options is not None and self.spec.request.options.num_ctx is not None
 
     @property
     def may_stop_thinking(self) -> bool:
@@ -112,7 +112,7 @@ class _Run:
     @property
     def fills_gap(self) -> bool:
         """Whether blanks alone can be a right answer: of a gap in a text, or behind a raw prompt."""
-        return self.ask.is_raw or bool(getattr(self.request, "suffix", None))
+        return self.spec.is_raw or bool(getattr(self.request, "suffix", None))
 
     def grow(self, window: int) -> None:
         """Ask for a larger window from now on."""
@@ -123,58 +123,58 @@ class _Run:
 class Generator:
     """Runs Asks. Holds no state of its own but the windows that models have grown to."""
 
-    def __init__(self, backend: OllamaBackend, judge: Judge) -> None:
+    def __init__(self, backend: OllamaBackend, schema_validator: SchemaValidator) -> None:
         self._client = backend.client
-        self._judge = judge
+        self._schema_validator = schema_validator
         self._catalog = backend.catalog
         self._windows = backend.windows
-        self._growing = Growing(backend)
-        self._gate = backend.gate
+        self._growth = WindowGrowth(backend)
+        self._model_queue = backend.model_queue
         self._settings = backend.settings
 
-    async def run(self, ask: Ask, reply: Part) -> Answer:
-        """Answer an Ask; `reply` shows how far it is.
+    async def run(self, spec: ChatSpec, job: Part) -> Answer:
+        """Answer a ChatSpec; `job` shows how far it is.
 
         Raises:
             OllamaError: Any of the tree; what was written by then is in `partial_text`.
         """
-        await self.check(ask)
-        return await self.answer(ask, reply)
+        await self.check(spec)
+        return await self.answer(spec, job)
 
-    async def answer(self, ask: Ask, reply: Part) -> Answer:
-        """As `run`, of an Ask that was checked."""
-        reply.notes.extend(ask.notes)
-        run = await self._begin(ask, reply)
-        async with self._gate.admit(run.model, reply.principal, reply.queue):
-            reply.enter()
+    async def answer(self, spec: ChatSpec, job: Part) -> Answer:
+        """As `run`, of a ChatSpec that was checked."""
+        job.notes.extend(spec.notes)
+        run = await self._begin(spec, job)
+        async with self._model_queue.admit(run.model, job.caller, job.queue):
+            job.enter()
             async with self._catalog.explaining(run.model):
                 draft = await self._finished(run, await self._draft(run))
             return await self._answer(run, draft)
 
-    async def check(self, ask: Ask) -> None:
-        """Refuse an Ask whose schema is none (`InvalidArgument`): once, of one that is answered often."""
-        if ask.schema:
-            await self._judge.check(ask.schema)
+    async def check(self, spec: ChatSpec) -> None:
+        """Refuse a ChatSpec whose schema is none (`InvalidArgument`): once, of one that is answered often."""
+        if spec.schema:
+            await self._schema_validator.check(spec.schema)
 
-    async def _begin(self, ask: Ask, reply: Part) -> _Run:
+    async def _begin(self, spec: ChatSpec, job: Part) -> _Run:
         settings = self._settings
-        choice = await self._catalog.resolve(ask.request.model, ask.needs, default=settings.chat_model)
+        choice = await self._catalog.resolve(spec.request.model, spec.needs, default=settings.chat_model)
         model = choice.model
-        asked, notes = lowered(ask.request, ceilings(settings, model.name, model.max_context))
-        reply.notes.extend(notes)
+        asked, notes = lowered(spec.request, clamp_limits(settings, model.name, model.max_context))
+        job.notes.extend(notes)
         request = with_defaults(
             asked,
             model.name,
             settings.defaults_for(model.name),
-            can_think=model.may_think(ask.request.think),
+            can_think=model.may_think(spec.request.think),
             window=self._windows.of(model.name),
         )
         if not model.is_described:
-            reply.notes.append("the server has no /api/show: what the model can do was not checked")
-        reply.model = model.name
-        reply.total = _limit(request)
-        reply.look = partial(reply.find_out, self._catalog.is_loaded)
-        return _Run(ask, choice, request, reply)
+            job.notes.append("the server has no /api/show: what the model can do was not checked")
+        job.model = model.name
+        job.total = _limit(request)
+        job.look = partial(job.find_out, self._catalog.is_loaded)
+        return _Run(spec, choice, request, job)
 
     # --- streaming, with a window that grows once -----------------------------------------------
 
@@ -188,7 +188,7 @@ class Generator:
             is_given=run.window_given,
             is_cut=bool(run.request.truncate),
         )
-        return await self._growing.run(run.choice.model, run.reply, attempt)
+        return await self._growth.run(run.choice.model, run.job, attempt)
 
     async def _need(self, run: _Run, error: ContextOverflow) -> Need:
         window = error.details.get("window") or run.asked_window
@@ -201,14 +201,14 @@ class Generator:
 
     async def _stream(self, run: _Run) -> _Draft:
         draft = _Draft(_splitter(run))
-        run.reply.restart()
-        certain = run.ask.schema is None
+        run.job.restart()
+        certain = run.spec.schema is None
         try:
-            async with self._client.stream(run.ask.endpoint, run.request) as chunks:
+            async with self._client.stream(run.spec.endpoint, run.request) as chunks:
                 async for chunk in chunks:
                     self._check_place(run, chunk)
                     text = draft.take(chunk)
-                    _tell(run.reply, chunk, text, certain=certain)
+                    _tell(run.job, chunk, text, certain=certain)
                     if draft.chunks == 1 and _unloads(run.request):
                         run.window = await self._catalog.window(run.model)  # nobody knows it afterwards
         except OllamaError as error:
@@ -232,7 +232,7 @@ class Generator:
             BadUpstream: Nothing was generated.
             Upstream: It does not fit the schema.
         """
-        schema, run.ending = run.ask.schema, None
+        schema, run.ending = run.spec.schema, None
         _read_tolerantly(run, draft)
         if draft.calls:
             return draft
@@ -241,10 +241,10 @@ class Generator:
             raise no_answer(ending)
         if schema is None:
             return draft
-        found = await self._judge.violations(draft.text, schema)
-        if found and not run.ask.is_raw and await self._takes_json_inside(run, draft, is_cut=ending.is_cut):
+        found = await self._schema_validator.violations(draft.text, schema)
+        if found and not run.spec.is_raw and await self._takes_json_inside(run, draft, is_cut=ending.is_cut):
             found = []
-        if found and not ending.is_cut and not run.ask.is_raw and not run.repaired:
+        if found and not ending.is_cut and not run.spec.is_raw and not run.repaired:
             run.request = _asked_again(run.request, draft, repair_request(found, schema))
             run.repaired = True
             return await self._finished(run, await self._repaired(run, draft))
@@ -252,18 +252,18 @@ class Generator:
             raise cut_json(ending)
         if found:
             raise does_not_fit(ending, found, schema, repaired=run.repaired)
-        run.reply.settle(draft.text)
+        run.job.settle(draft.text)
         return draft
 
     async def _takes_json_inside(self, run: _Run, draft: _Draft, *, is_cut: bool) -> bool:
         """Whether there is one JSON in the text that is what was asked for, which then is the answer."""
-        schema = run.ask.schema or {}
+        schema = run.spec.schema or {}
         inside = json_inside(draft.text, in_fences_only=is_cut, at_first=not schema)
-        fitting = [inner for inner in inside if not await self._judge.violations(inner, schema)]
+        fitting = [inner for inner in inside if not await self._schema_validator.violations(inner, schema)]
         if len(fitting) != 1:
             return False
         draft.texts = fitting
-        run.reply.notes.append("the JSON stood among other text, which was left out")
+        run.job.notes.append("the JSON stood among other text, which was left out")
         return True
 
     async def _repaired(self, run: _Run, draft: _Draft) -> _Draft:
@@ -297,20 +297,20 @@ class Generator:
         window = await self._window(run)
         truncated = await self._truncated(run, draft, window)
         if truncated:
-            run.reply.notes.append(
+            run.job.notes.append(
                 f"Ollama cut the prompt to {truncated['seen']} tokens: the answer saw only a part of it"
             )
         if _unloads(run.request):
             self._windows.forget(run.model)
         stats = _stats(run, draft, window, truncated)
-        is_prose = run.ask.schema is None and run.ending is not None  # nothing is put behind JSON
+        is_prose = run.spec.schema is None and run.ending is not None  # nothing is put behind JSON
         return Answer(
             draft.text,
             stats=stats,
             thinking=draft.thinking,
             tool_calls=draft.calls,
             logprobs=draft.logprobs,
-            notes=run.reply.notes,
+            notes=run.job.notes,
             cut=run.ending.cut_line if is_prose and run.ending else "",
             prompt_cut=_prompt_cut(truncated) if is_prose and truncated else "",
         )
@@ -360,22 +360,22 @@ def _read_tolerantly(run: _Run, draft: _Draft) -> None:
         raise
     if draft.calls:
         draft.texts = [text]
-        run.reply.notes.append("the model printed its call of a tool as text, which was read as one")
+        run.job.notes.append("the model printed its call of a tool as text, which was read as one")
 
 
 def _splitter(run: _Run) -> ThinkSplitter | None:
-    if run.ask.is_raw:
+    if run.spec.is_raw:
         return None
     return ThinkSplitter(may_be_inside=run.choice.model.opens_thinking and run.request.think is False)
 
 
-def _tell(reply: Part, chunk: Chunk, text: str, *, certain: bool) -> None:
+def _tell(job: Part, chunk: Chunk, text: str, *, certain: bool) -> None:
     thinks = bool(chunk.thoughts)
     if chunk.text or thinks or chunk.calls:
-        reply.advance(State.THINKING if thinks else State.WRITING)
-        reply.write(text, chunk.text or chunk.thoughts)
+        job.advance(JobState.THINKING if thinks else JobState.WRITING)
+        job.write(text, chunk.text or chunk.thoughts)
     if certain:
-        reply.settle(text)
+        job.settle(text)
 
 
 def _limit(request: GenerationRequest) -> int | None:
@@ -407,7 +407,7 @@ def _asked_again(request: GenerationRequest, draft: _Draft, complaint: str) -> G
 
 
 def _stats(run: _Run, draft: _Draft, window: int | None, truncated: dict[str, int] | None) -> Stats:
-    last, reply, now = draft.last, run.reply, time.monotonic()
+    last, job, now = draft.last, run.job, time.monotonic()
     prompt, output = last.prompt_eval_count or None, last.eval_count or None
     return Stats(
         model=run.model,
@@ -417,8 +417,8 @@ def _stats(run: _Run, draft: _Draft, window: int | None, truncated: dict[str, in
         output_tokens=output,
         tokens_per_s=_rounded(output / (last.eval_duration / _NS)) if output and last.eval_duration else None,
         load_s=_rounded(last.load_duration / _NS) if last.load_duration else None,
-        first_token_s=_rounded(reply.first_at - reply.started_at) if reply.first_at else None,
-        total_s=_rounded(now - reply.started_at),
+        first_token_s=_rounded(job.first_at - job.started_at) if job.first_at else None,
+        total_s=_rounded(now - job.started_at),
         context_used=(prompt or 0) + (output or 0) or None,
         context_window=window,
         context_grown=run.grown,

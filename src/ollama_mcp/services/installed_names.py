@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import anyio
 
 from ollama_mcp.jobs.per_loop import Background
-from ollama_mcp.jobs.store import Replies
+from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.api_models import ModelInfo
 from ollama_mcp.ollama.model_names import is_cloud_name
-from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.ollama.sanitize import sanitize_text
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.settings import Settings
 
@@ -25,14 +25,14 @@ class InstalledNames:
 
     Args:
         catalog: Asks the server.
-        replies: Holds what asks it: that goes on when nobody waits any more, for the next key.
+        jobs: Holds what asks it: that goes on when nobody waits any more, for the next key.
         settings: Whether cloud models may be named.
     """
 
-    def __init__(self, catalog: Catalog, replies: Replies, settings: Settings) -> None:
+    def __init__(self, catalog: Catalog, jobs: JobStore, settings: Settings) -> None:
         self._installed = catalog.snapshot.installed
         self._settings = settings
-        self._look: Background[list[ModelInfo]] = Background(self._ask, replies.spawn)
+        self._look: Background[list[ModelInfo]] = Background(self._ask, jobs.spawn)
 
     async def like(self, text: str, capability: str = "") -> list[str]:
         """Names that begin with a text, and then those that have it elsewhere; modified last first.
@@ -45,7 +45,7 @@ class InstalledNames:
         """
         infos = await self._infos()
         typed = text.strip().lower()
-        names = [clean_text(info.name) for info in infos if self._may_be_named(info, capability)]
+        names = [sanitize_text(info.name) for info in infos if self._may_be_named(info, capability)]
         return sorted(_having(typed, names), key=lambda name: not name.lower().startswith(typed))
 
     def _may_be_named(self, info: ModelInfo, capability: str) -> bool:

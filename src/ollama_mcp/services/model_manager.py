@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
-from ollama_mcp.jobs.job import Reply
+from ollama_mcp.jobs.job import Job
 from ollama_mcp.jobs.per_loop import PerLoop
-from ollama_mcp.jobs.store import Replies
+from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.api_models import (
     CopyRequest,
     DeleteRequest,
@@ -28,7 +28,7 @@ from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Model, named
-from ollama_mcp.services.clamp import ceilings, lowered
+from ollama_mcp.services.clamp import clamp_limits, lowered
 from ollama_mcp.services.confirmation import Confirmation, Question, keep_others
 from ollama_mcp.services.model_summary import InMemory, Summary, summary
 
@@ -91,7 +91,7 @@ class Unloaded:
     freed: int = 0
 
 
-class Shelf:
+class ModelManager:
     """The installed models of one server."""
 
     def __init__(self, backend: OllamaBackend) -> None:
@@ -139,12 +139,12 @@ class Shelf:
         notes = [f"{twin} is the same model, so that the files stay"] if twin else []
         return Deleted(info.name, info.digest, 0 if twin else info.size, notes)
 
-    async def load(self, model: str, reply: Reply[Loaded], *, keep_alive: KeepAlive | None = None) -> Loaded:
+    async def load(self, model: str, job: Job[Loaded], *, keep_alive: KeepAlive | None = None) -> Loaded:
         """Load a model as the next call of it will want it.
 
         Args:
             model: Its name.
-            reply: Says that it loads.
+            job: Says that it loads.
             keep_alive: How long it stays; None is the operator's, or Ollama's own.
 
         Raises:
@@ -156,24 +156,24 @@ class Shelf:
         found = await self._catalog.find(model)
         if found.is_cloud:
             raise InvalidArgument(f"{found.name} runs in the cloud", "Call it; there is nothing to load.")
-        reply.model, reply.look = found.name, partial(reply.find_out, self._catalog.is_loaded)
+        job.model, job.look = found.name, partial(job.find_out, self._catalog.is_loaded)
         before = await self._running(found.name)
         self._catalog.forget_window()
-        await self._run(found, keep_alive, reply)
+        await self._run(found, keep_alive, job)
         return Loaded(
             model=found.name,
-            seconds=round(time.monotonic() - reply.started_at, 3),
+            seconds=round(time.monotonic() - job.started_at, 3),
             was_loaded=before is not None,
             memory=InMemory.of(await self._running(found.name)),
-            notes=list(reply.notes),
+            notes=list(job.notes),
         )
 
-    async def _run(self, model: Model, keep_alive: KeepAlive | None, reply: Reply[Loaded]) -> None:
+    async def _run(self, model: Model, keep_alive: KeepAlive | None, job: Job[Loaded]) -> None:
         """An empty prompt, which loads and generates nothing; for a model without one an empty text."""
         name = model.name
-        most = ceilings(self._settings, name, model.max_context)
+        most = clamp_limits(self._settings, name, model.max_context)
         asked, notes = lowered(GenerateRequest(model=name, keep_alive=keep_alive), most)
-        reply.notes += notes
+        job.notes += notes
         own = self._settings.defaults_for(name).keep_alive if keep_alive is None else asked.keep_alive
         common: dict[str, Any] = {"model": name, "options": self._loader_options(name), "keep_alive": own}
         if "completion" not in model.capabilities and "embedding" in model.capabilities:
@@ -258,14 +258,14 @@ class Warmer:
     """Loads models once for each event loop, one after the other.
 
     Args:
-        shelf: Loads them.
-        replies: Holds the task, and cancels it when the App closes.
+        model_manager: Loads them.
+        jobs: Holds the task, and cancels it when the App closes.
         models: Their names.
     """
 
-    def __init__(self, shelf: Shelf, replies: Replies, models: Sequence[str]) -> None:
-        self._shelf = shelf
-        self._replies = replies
+    def __init__(self, model_manager: ModelManager, jobs: JobStore, models: Sequence[str]) -> None:
+        self._model_manager = model_manager
+        self._jobs = jobs
         self._models = models
         self._begun: PerLoop[_Begun] = PerLoop(_Begun)
 
@@ -277,7 +277,7 @@ class Warmer:
         """
         begun = self._begun.here()
         if self._models and (begun.task is None or begun.task.cancelled()):
-            begun.task = self._replies.spawn(self._run())
+            begun.task = self._jobs.spawn(self._run())
 
     async def _run(self) -> None:
         await asyncio.sleep(PAUSE_S)
@@ -287,7 +287,7 @@ class Warmer:
     async def _load(self, model: str) -> None:
         """One model; a failure is a line in the log, as nobody waits for it."""
         try:
-            done = await self._replies.start(partial(self._shelf.load, model)).result()
+            done = await self._jobs.start(partial(self._model_manager.load, model)).result()
         except OllamaError as error:
             _log.warning("warm-up of %s: %s", model, error)
         else:

@@ -3,7 +3,7 @@
 Checking a legal schema of 58 KB takes most of a second; a `pattern` with nested repetition, or
 references that double, keep Python's regular expressions and jsonschema busy for hours, with the whole
 interpreter held. So all but small and plain ones are checked by one child process, which lives as long
-as its `Judge`, and is killed when its time is up or its call is cancelled.
+as its `SchemaValidator`, and is killed when its time is up or its call is cancelled.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CLOSE_S = 1.0
 _FORGET_S = 60.0
 
 
-class Judge:
+class SchemaValidator:
     """Checks schemas, and answers against them."""
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ def _verdict(text: str | None, schema: Mapping[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Answer questions on the standard streams, as the child of a `Judge`."""
+    """Answer questions on the standard streams, as the child of a `SchemaValidator`."""
     check_schema({})  # loads jsonschema before it says that it is there
     print(flush=True)  # noqa: T201 - the parent waits for it
     for line in sys.stdin.buffer:

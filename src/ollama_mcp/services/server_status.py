@@ -12,12 +12,12 @@ from statistics import fmean
 
 import anyio
 
-from ollama_mcp.client.failures import clock_ran_out
+from ollama_mcp.client.failures import timed_out
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.jobs.job import Reply
-from ollama_mcp.jobs.model_queue import TRANSFERS, LineStatistics
+from ollama_mcp.jobs.job import Job
+from ollama_mcp.jobs.model_queue import TRANSFERS, QueueStatistics
 from ollama_mcp.jobs.per_loop import Background
-from ollama_mcp.jobs.store import Replies
+from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.services.backend import OllamaBackend
@@ -48,35 +48,35 @@ class Status:
         trouble: Why it does not answer now; "" if it does.
         lines: Calls that run and wait, by model, in this process.
         transfers: Pulls, pushes and creations that run and wait; None before the first.
-        running: The caller's Replies that go on and have a handle.
-        in_flight: All Replies that go on, in this process.
+        running: The caller's Jobs that go on and have a handle.
+        in_flight: All Jobs that go on, in this process.
         speeds: Tokens a second of the last answers, by model.
     """
 
     seen: Seen | None
     age_s: float
     trouble: str
-    lines: tuple[LineStatistics, ...] = ()
-    transfers: LineStatistics | None = None
-    running: list[Reply[object]] = field(default_factory=list[Reply[object]])
+    lines: tuple[QueueStatistics, ...] = ()
+    transfers: QueueStatistics | None = None
+    running: list[Job[object]] = field(default_factory=list[Job[object]])
     in_flight: int = 0
     speeds: dict[str, float] = field(default_factory=dict[str, float])
 
 
-class Overview:
+class StatusProbe:
     """Tells the Status of one App."""
 
-    def __init__(self, backend: OllamaBackend, replies: Replies) -> None:
+    def __init__(self, backend: OllamaBackend, jobs: JobStore) -> None:
         self._client = backend.client
         self._snapshot = backend.catalog.snapshot
-        self._gate = backend.gate
-        self._replies = replies
-        self._look: Background[None] = Background(self._ask, replies.spawn)
+        self._model_queue = backend.model_queue
+        self._jobs = jobs
+        self._look: Background[None] = Background(self._ask, jobs.spawn)
 
-    async def status(self, principal: str = "") -> Status:
+    async def status(self, caller: str = "") -> Status:
         """What goes on now, as far as it can be said within `PATIENCE_S`."""
         trouble = _trouble(await self._look.run(PATIENCE_S))
-        version, lines = self._snapshot.version, self._gate.statistics()
+        version, lines = self._snapshot.version, self._model_queue.statistics()
         seen = None if version.known is None else Seen(version.known, self._snapshot.loaded.known)
         return Status(
             seen=seen,
@@ -84,8 +84,8 @@ class Overview:
             trouble=trouble,
             lines=tuple(line for line in lines if line.model != TRANSFERS),
             transfers=next((line for line in lines if line.model == TRANSFERS), None),
-            running=self._replies.running(principal),
-            in_flight=self._replies.in_flight,
+            running=self._jobs.running(caller),
+            in_flight=self._jobs.in_flight,
             speeds=self._speeds(),
         )
 
@@ -103,11 +103,11 @@ class Overview:
             if loaded is None and not version:  # neither: it is no Ollama at all
                 await self._client.call(VERSION)
             return
-        raise clock_ran_out("idle", self._client.address)
+        raise timed_out("idle", self._client.address)
 
     def _speeds(self) -> dict[str, float]:
         found: dict[str, list[float]] = {}
-        for speed in self._replies.recent:
+        for speed in self._jobs.recent:
             found.setdefault(speed.model, []).append(speed.tokens_per_s)
         return {model: round(fmean(speeds), 1) for model, speeds in found.items()}
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.client.failures import is_missing
 from ollama_mcp.errors import NotOllama
-from ollama_mcp.jobs.per_loop import Shared
+from ollama_mcp.jobs.per_loop import SingleFlight
 from ollama_mcp.ollama.api_models import ModelInfo, RunningModel
 from ollama_mcp.ollama.base_models import Response
 from ollama_mcp.ollama.endpoints import PS, TAGS, VERSION, Call
@@ -20,7 +20,7 @@ T = TypeVar("T")
 ResponseT = TypeVar("ResponseT", bound=Response)
 
 
-class Fact(Generic[T]):
+class CachedValue(Generic[T]):
     """One thing that the server says. A failed look leaves what was known.
 
     Attributes:
@@ -31,7 +31,7 @@ class Fact(Generic[T]):
         self.known: T | None = None
         self._ask = ask
         self._at = self._changed_at = -math.inf
-        self._shared = Shared()
+        self._shared = SingleFlight()
 
     @property
     def age_s(self) -> float:
@@ -72,9 +72,9 @@ class Snapshot:
 
     def __init__(self, client: OllamaClient) -> None:
         self._client = client
-        self.installed: Fact[list[ModelInfo]] = Fact(self._installed)
-        self.loaded: Fact[list[RunningModel] | None] = Fact(self._loaded)
-        self.version: Fact[str] = Fact(self._version)
+        self.installed: CachedValue[list[ModelInfo]] = CachedValue(self._installed)
+        self.loaded: CachedValue[list[RunningModel] | None] = CachedValue(self._loaded)
+        self.version: CachedValue[str] = CachedValue(self._version)
 
     async def _installed(self, once: bool) -> list[ModelInfo]:
         models = (await self._client.call(replace(TAGS, once=once))).models

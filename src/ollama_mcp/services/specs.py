@@ -16,7 +16,7 @@ from ollama_mcp.ollama.options import Options, parse_options
 from ollama_mcp.ollama.parameters import check_image, check_kind, parse_keep_alive, parse_think
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.settings.limits import (
-    USUAL,
+    DEFAULT_LIMITS,
     Limits,
     check_calls,
     check_images,
@@ -32,7 +32,7 @@ GenerationRequest = ChatRequest | GenerateRequest
 
 
 @dataclass(frozen=True)
-class Ask:
+class ChatSpec:
     """A generation that is asked for.
 
     Attributes:
@@ -65,16 +65,16 @@ class _Common:
     schema: Mapping[str, Any] | None = None
 
 
-def chat_ask(
+def build_chat(
     *,
     model: str = "",
     prompt: str = "",
     messages: Sequence[Mapping[str, Any] | Message] = (),
     system: str = "",
     tools: Sequence[Mapping[str, Any]] = (),
-    limits: Limits = USUAL,
+    limits: Limits = DEFAULT_LIMITS,
     **common: Any,
-) -> Ask:
+) -> ChatSpec:
     """Put a chat into Ollama's words; the parameters are those of the tool `ollama_chat`, and the limits.
 
     Raises:
@@ -104,10 +104,10 @@ def chat_ask(
         shared.needs.append("tools")
         shared.fields["tools"] = [_tool(place, raw) for place, raw in enumerate(tools)]
     request = ChatRequest(model=model.strip(), messages=conversation, **shared.fields)
-    return Ask(CHAT, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
+    return ChatSpec(CHAT, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
 
 
-def generate_ask(
+def build_generate(
     *,
     prompt: str,
     model: str = "",
@@ -116,9 +116,9 @@ def generate_ask(
     images: Sequence[str] = (),
     raw: bool = False,
     template: str = "",
-    limits: Limits = USUAL,
+    limits: Limits = DEFAULT_LIMITS,
     **common: Any,
-) -> Ask:
+) -> ChatSpec:
     """Put a completion into Ollama's words; the parameters are those of `ollama_generate`, and the limits.
 
     Raises:
@@ -152,7 +152,7 @@ def generate_ask(
         raw=raw or None,
         **shared.fields,
     )
-    return Ask(GENERATE, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
+    return ChatSpec(GENERATE, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
 
 
 def _common(

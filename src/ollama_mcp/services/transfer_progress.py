@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_mcp.client.failures import scrub
-from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.ollama.api_models import ProgressLine
-from ollama_mcp.services.units import part_told, time_told, told
+from ollama_mcp.services.units import format_bytes, format_duration, format_part
 
 SPACING_S = 0.25
-"""Between two counts that a Reply shows: a pull has seventeen lines a second."""
+"""Between two counts that a Job shows: a pull has seventeen lines a second."""
 _RECENT_S = 10.0
 """What the speed is the average of."""
 _MOST_LAYERS = 10_000
@@ -83,35 +83,35 @@ class Layers:
         self.count = self.total
 
 
-class Meter:
-    """Keeps a Reply up to date with the lines of a stream.
+class TransferProgress:
+    """Keeps a Job up to date with the lines of a stream.
 
     Args:
-        reply: Counts bytes; its status line becomes `1.2 of 4.7 GB · 26 % · 54 MB/s · 65 s left · pulling …`.
+        job: Counts bytes; its status line becomes `1.2 of 4.7 GB · 26 % · 54 MB/s · 65 s left · pulling …`.
         now: A clock in seconds.
     """
 
-    def __init__(self, reply: Reply[Any], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, job: Job[Any], now: Callable[[], float] = time.monotonic) -> None:
         self.layers: Layers = Layers()
         self.status: str = ""
-        self._reply = reply
+        self._job = job
         self._now = now
         self._since = now()
         self._shown_at = 0.0
         self._moves_bytes = False
         self._recent: deque[tuple[float, int]] = deque()
-        reply.unit = "bytes"
-        reply.tell = self.told
+        job.unit = "bytes"
+        job.tell = self.describe
 
     def take(self, line: ProgressLine) -> None:
-        """Take a line in; the Reply shows it now or, at most a quarter of a second later, with a next one."""
+        """Take a line in; the Job shows it now or, at most a quarter of a second later, with a next one."""
         now = self._now()
         self.layers.feed(line)
         self._moves_bytes = line.total > 0
         status = _status(line.status)
         if status != self.status:
             self.status, self._since = status, now
-        is_first = self.layers.total and self._reply.total is None
+        is_first = self.layers.total and self._job.total is None
         if is_first or now - self._shown_at >= SPACING_S:
             self._show(now)
 
@@ -121,26 +121,26 @@ class Meter:
         self._show(self._now())
 
     def _show(self, now: float) -> None:
-        reply, layers = self._reply, self.layers
+        job, layers = self._job, self.layers
         self._shown_at = now
         if layers.total:  # before the first layer nothing can move
             self._recent.append((now, layers.moved))
             while self._recent[0][0] < now - _RECENT_S:
                 self._recent.popleft()
-        reply.state, reply.total = State.WORKING, layers.total or None
-        if layers.count > reply.count:  # not without news: the first unit begins the Reply
-            reply.advance(State.WORKING, layers.count - reply.count)
+        job.state, job.total = JobState.WORKING, layers.total or None
+        if layers.count > job.count:  # not without news: the first unit begins the Job
+            job.advance(JobState.WORKING, layers.count - job.count)
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         """How far it is, in parts of one line."""
         layers = self.layers
         amount: list[str] = []
         if layers.total:
-            amount = [part_told(layers.count, layers.total), f"{100 * layers.count // layers.total} %"]
+            amount = [format_part(layers.count, layers.total), f"{100 * layers.count // layers.total} %"]
         if self._moves_bytes:
             return [*amount, *self._speed(), self.status]
         waited = int(self._now() - self._since)
-        doing = self.status or f"waiting for {self._reply.model or 'Ollama'}"
+        doing = self.status or f"waiting for {self._job.model or 'Ollama'}"
         return [*amount, doing + (f", {waited} s" if waited else "")]
 
     def _speed(self) -> list[str]:
@@ -153,7 +153,10 @@ class Meter:
         if speed < 1:
             return []
         left = (self.layers.total - self.layers.count) / speed
-        return [f"{told(speed)}/s", *([f"{time_told(left)} left"] if 1 <= left < _LONGEST_LEFT_S else [])]
+        return [
+            f"{format_bytes(speed)}/s",
+            *([f"{format_duration(left)} left"] if 1 <= left < _LONGEST_LEFT_S else []),
+        ]
 
 
 def _status(said: str) -> str:

@@ -1,4 +1,4 @@
-"""Pull, push and create: work that takes minutes to hours, each for one Reply."""
+"""Pull, push and create: work that takes minutes to hours, each for one Job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ollama_mcp.errors import (
     Timeout,
     Truncated,
 )
-from ollama_mcp.jobs.job import Reply
+from ollama_mcp.jobs.job import Job
 from ollama_mcp.jobs.model_queue import TRANSFERS
 from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.ollama.api_models import CreateRequest, GenerateRequest, ModelInfo, ProgressLine, PullRequest
@@ -28,11 +28,11 @@ from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical, check_nam
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Model
-from ollama_mcp.services.clamp import ceilings, lowered
+from ollama_mcp.services.clamp import clamp_limits, lowered
 from ollama_mcp.services.confirmation import Confirmation, Question, keep_others, meant
-from ollama_mcp.services.create import Creation, ModelFile, send
-from ollama_mcp.services.transfer_progress import Layers, Meter
-from ollama_mcp.services.units import part_told
+from ollama_mcp.services.create import CreateSpec, ModelFile, send
+from ollama_mcp.services.transfer_progress import Layers, TransferProgress
+from ollama_mcp.services.units import format_part
 
 _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""
@@ -83,14 +83,14 @@ class Transfers:
     def __init__(self, backend: OllamaBackend) -> None:
         self._client = backend.client
         self._catalog = backend.catalog
-        self._gate = backend.gate
+        self._model_queue = backend.model_queue
         self._settings = backend.settings
         self._names: PerLoop[WeakValueDictionary[str, asyncio.Lock]] = PerLoop(
             WeakValueDictionary[str, asyncio.Lock]
         )
 
     async def pull(
-        self, model: str, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
+        self, model: str, job: Job[Transferred], *, confirmed: Confirmation | None = None
     ) -> Transferred:
         """Fetch a model from its registry, or bring it up to date.
 
@@ -119,7 +119,7 @@ class Transfers:
             await self._keep_own(name, yes)
             return PullRequest(model=name)
 
-        return await self._follow(_PULL, name, begin, reply, check)
+        return await self._follow(_PULL, name, begin, job, check)
 
     async def _keep_own(self, name: str, confirmed: Confirmation | None) -> str:
         """Let go on where nothing is lost, and return the digest of what the name has now, or ""."""
@@ -134,7 +134,7 @@ class Transfers:
         return Question("pull", name, digest, size, f"it is at least that large, and {limit} is the limit")
 
     async def push(
-        self, model: str, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
+        self, model: str, job: Job[Transferred], *, confirmed: Confirmation | None = None
     ) -> Transferred:
         """Send an installed model to the registry in its name.
 
@@ -153,16 +153,16 @@ class Transfers:
                 f'Copy it to "<account>/{canonical(name)}" and push that.',
             )
         _check_push(info, name, confirmed)
-        await self._warn(reply)
+        await self._warn(job)
 
         async def begin() -> PullRequest:
             _check_push(await self._installed(name), name, meant(confirmed, info.digest))
             return PullRequest(model=name)
 
-        return await self._follow(_PUSH, name, begin, reply)
+        return await self._follow(_PUSH, name, begin, job)
 
     async def create(
-        self, wanted: Creation, reply: Reply[Transferred], *, confirmed: Confirmation | None = None
+        self, wanted: CreateSpec, job: Job[Transferred], *, confirmed: Confirmation | None = None
     ) -> Transferred:
         """Make a model from an installed one, or from files of this machine.
 
@@ -175,11 +175,11 @@ class Transfers:
         self._allow_name(request.model)
         source = await self._source(request.from_) if request.from_ else None
         made: dict[str, Any] = {"from_": source.name if source else None}
-        made["parameters"] = self._lowered(wanted, source.max_context if source else 0, reply)
+        made["parameters"] = self._lowered(wanted, source.max_context if source else 0, job)
         yes = meant(confirmed, await keep_others(self._catalog, request.model, confirmed))
-        reply.notes += wanted.notes
-        await self._warn(reply)
-        meter = Meter(reply)
+        job.notes += wanted.notes
+        await self._warn(job)
+        meter = TransferProgress(job)
 
         async def begin() -> CreateRequest:
             if source is not None:
@@ -190,7 +190,7 @@ class Transfers:
                 await keep_others(self._catalog, request.model, yes)  # that can have taken an hour
             return request.model_copy(update=made)
 
-        return await self._follow(_CREATE, request.model, begin, reply, meter=meter)
+        return await self._follow(_CREATE, request.model, begin, job, meter=meter)
 
     async def _source(self, name: str) -> Model:
         """What a model is made from, which is looked for anew: Ollama would pull one that has gone."""
@@ -202,15 +202,15 @@ class Transfers:
         await self._installed(found.name)
         return found
 
-    def _lowered(self, wanted: Creation, model_max: int, reply: Reply[Any]) -> Options | None:
+    def _lowered(self, wanted: CreateSpec, model_max: int, job: Job[Any]) -> Options | None:
         """Its options within what a call may ask for: as a model's own they would hold for every call."""
         name = wanted.request.model
         asked = GenerateRequest(model=name, options=wanted.request.parameters)
-        given, notes = lowered(asked, ceilings(self._settings, name, model_max))
-        reply.notes += notes
+        given, notes = lowered(asked, clamp_limits(self._settings, name, model_max))
+        job.notes += notes
         return given.options
 
-    async def _sent(self, file: ModelFile, meter: Meter) -> str:
+    async def _sent(self, file: ModelFile, meter: TransferProgress) -> str:
         def tell(doing: str, sent: int, total: int) -> None:
             meter.take(ProgressLine(status=doing, completed=sent, total=total))
 
@@ -242,14 +242,14 @@ class Transfers:
             raise await self._catalog.missing(name, replaceable=False)
         return info
 
-    async def _warn(self, reply: Reply[Any]) -> None:
+    async def _warn(self, job: Job[Any]) -> None:
         try:
             version = await self._catalog.version()
         except OllamaError:
             return  # a warning is not worth the work
         if version and version < _MENDED:
             told_version = ".".join(map(str, version))
-            reply.notes.append(f"Ollama {told_version} has CVE-2026-7482: update it to 0.17.1 or newer")
+            job.notes.append(f"Ollama {told_version} has CVE-2026-7482: update it to 0.17.1 or newer")
 
     # --- the stream -----------------------------------------------------------------------------
 
@@ -258,9 +258,9 @@ class Transfers:
         kind: _Kind,
         name: str,
         begin: Callable[[], Awaitable[Any]],
-        reply: Reply[Transferred],
+        job: Job[Transferred],
         check: Check | None = None,
-        meter: Meter | None = None,
+        meter: TransferProgress | None = None,
     ) -> Transferred:
         """Wait for the turn, and do it.
 
@@ -269,30 +269,30 @@ class Transfers:
             name: The model that it fetches, sends or makes.
             begin: Makes the request, once the turn has come. What was found out before can be hours old
                 then, so that whatever was confirmed has to be checked here again.
-            reply: Whose work it is.
+            job: Whose work it is.
             check: Stops it by what it raises, at any line of the stream.
             meter: Takes the lines.
         """
-        reply.model, meter = name, meter or Meter(reply)
-        async with self._turn(reply):
+        job.model, meter = name, meter or TransferProgress(job)
+        async with self._turn(job):
             request = await begin()
-            await self._stream(kind, request, meter, check, reply)
+            await self._stream(kind, request, meter, check, job)
         meter.finish()
-        return await self._transferred(meter, reply)
+        return await self._transferred(meter, job)
 
     @asynccontextmanager
-    async def _turn(self, reply: Reply[Transferred]) -> AsyncGenerator[None]:
+    async def _turn(self, job: Job[Transferred]) -> AsyncGenerator[None]:
         """All of them share one line: each alone fills a disk or a network.
 
         Those of one name have their turns one after the other: each may change what another has checked.
         """
-        async with self._gate.admit(TRANSFERS, reply.principal, reply.queue):
-            reply.enter()
-            async with self._names.here().setdefault(canonical(reply.model), asyncio.Lock()):
+        async with self._model_queue.admit(TRANSFERS, job.caller, job.queue):
+            job.enter()
+            async with self._names.here().setdefault(canonical(job.model), asyncio.Lock()):
                 yield
 
     async def _stream(
-        self, kind: _Kind, request: Any, meter: Meter, check: Check | None, reply: Reply[Transferred]
+        self, kind: _Kind, request: Any, meter: TransferProgress, check: Check | None, job: Job[Transferred]
     ) -> None:
         try:
             async with self._client.stream(kind.endpoint, request) as lines:
@@ -301,7 +301,7 @@ class Transfers:
                     if check is not None:
                         check(meter.layers)
         except asyncio.CancelledError:
-            reply.notes.append(_broken_off(kind, request.model, meter.layers))
+            job.notes.append(_broken_off(kind, request.model, meter.layers))
             raise
         except (Timeout, StreamBroken, Truncated) as error:
             error.remedy = _broken_off(kind, request.model, meter.layers)
@@ -310,19 +310,19 @@ class Transfers:
             self._catalog.forget(request.model)
             self._catalog.forget_window()
 
-    async def _transferred(self, meter: Meter, reply: Reply[Transferred]) -> Transferred:
+    async def _transferred(self, meter: TransferProgress, job: Job[Transferred]) -> Transferred:
         try:
-            info = await self._catalog.entry(reply.model)
+            info = await self._catalog.entry(job.model)
         except OllamaError:
             info = None  # it has succeeded, whatever the list says
         return Transferred(
-            model=info.name if info else reply.model,
+            model=info.name if info else job.model,
             status=meter.status,
             bytes=meter.layers.total,
-            seconds=round(time.monotonic() - reply.started_at, 3),
+            seconds=round(time.monotonic() - job.started_at, 3),
             digest=info.digest if info else "",
             size=info.size if info else 0,
-            notes=list(reply.notes),
+            notes=list(job.notes),
         )
 
 
@@ -332,6 +332,6 @@ def _check_push(info: ModelInfo, name: str, confirmed: Confirmation | None) -> N
 
 
 def _broken_off(kind: _Kind, model: str, layers: Layers) -> str:
-    where = f"stopped at {part_told(layers.count, layers.total)}, " if layers.total else ""
+    where = f"stopped at {format_part(layers.count, layers.total)}, " if layers.total else ""
     text = where + kind.again.format(model=model)
     return text[0].upper() + text[1:]

@@ -5,30 +5,30 @@ from __future__ import annotations
 _UNITS = ((1e12, "TB", 1), (1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0), (1.0, "B", 0))
 
 
-def told(count: float) -> str:
+def format_bytes(count: float) -> str:
     """An amount of bytes.
 
-    >>> [told(n) for n in (98362745, 5_200_000_000, 1429, 0)]
+    >>> [format_bytes(n) for n in (98362745, 5_200_000_000, 1429, 0)]
     ['98 MB', '5.2 GB', '1 kB', '0 B']
     """
     size, unit, places = _unit(count)
     return f"{count / size:.{places}f} {unit}"
 
 
-def part_told(count: float, total: float) -> str:
+def format_part(count: float, total: float) -> str:
     """How much of an amount there is, in the unit of the whole.
 
-    >>> part_told(1_234_000_000, 4_700_000_000), part_told(0, 59)
+    >>> format_part(1_234_000_000, 4_700_000_000), format_part(0, 59)
     ('1.2 of 4.7 GB', '0 of 59 B')
     """
     size, unit, places = _unit(total)
     return f"{count / size:.{places}f} of {total / size:.{places}f} {unit}"
 
 
-def time_told(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time that is left, no more exact than it can be known.
 
-    >>> [time_told(s) for s in (65, 600, 9000)]
+    >>> [format_duration(s) for s in (65, 600, 9000)]
     ['65 s', '10 min', '2.5 h']
     """
     if seconds < 120:

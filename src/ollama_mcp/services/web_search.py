@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from ollama_mcp.client import OllamaClient
 from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError
-from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.ollama.api_models import WebFetchRequest, WebSearchRequest
 from ollama_mcp.ollama.endpoints import WEB_FETCH, WEB_SEARCH
 from ollama_mcp.ollama.hosts import is_public, parse_host
-from ollama_mcp.ollama.sanitize import visible
+from ollama_mcp.ollama.sanitize import strip_invisible
 
 MOST_RESULTS = 10
 """What the service gives at most."""
@@ -68,13 +68,13 @@ class Web:
     def __init__(self, client: OllamaClient) -> None:
         self._client = client
 
-    async def search(self, query: str, most: int, reply: Reply[Any]) -> WebPages:
+    async def search(self, query: str, most: int, job: Job[Any]) -> WebPages:
         """Search the web.
 
         Args:
             query: What to look for.
             most: How many results, 1 to `MOST_RESULTS`.
-            reply: Counts them.
+            job: Counts them.
 
         Raises:
             InvalidArgument: The query is empty or too long, or the number is none.
@@ -90,10 +90,10 @@ class Web:
             raise InvalidArgument(f"max_results is {most}", f"Send 1 to {MOST_RESULTS}.")
         found = await self._client.call(WEB_SEARCH, WebSearchRequest(query=query, max_results=most))
         pages = [_page(result.title, result.url, result.content) for result in found.results[:most]]
-        reply.advance(State.WORKING, len(pages))
+        job.advance(JobState.WORKING, len(pages))
         return WebPages(query, pages)
 
-    async def fetch(self, url: str, reply: Reply[Any]) -> WebPages:
+    async def fetch(self, url: str, job: Job[Any]) -> WebPages:
         """Fetch a page as text. The service fetches it, not this machine.
 
         Raises:
@@ -103,12 +103,12 @@ class Web:
         """
         address = check_url(url)
         found = await self._client.call(WEB_FETCH, WebFetchRequest(url=address))
-        reply.advance(State.WORKING)
+        job.advance(JobState.WORKING)
         return WebPages(address, [_page(found.title, address, found.content, found.links)])
 
 
 def _page(title: str, url: str, content: str, links: list[str] | None = None) -> WebText:
-    text, _ = visible(content[: _MOST_TEXT + 1])
+    text, _ = strip_invisible(content[: _MOST_TEXT + 1])
     lines = [_line(link) for link in (links or [])[:_MOST_LINKS]]
     return WebText(
         _line(title)[:_LONGEST_TITLE], _line(url), text[:_MOST_TEXT], tuple(lines), len(content) > _MOST_TEXT
@@ -116,7 +116,7 @@ def _page(title: str, url: str, content: str, links: list[str] | None = None) ->
 
 
 def _line(text: str) -> str:
-    return " ".join(visible(text[:_LONGEST_URL])[0].split())
+    return " ".join(strip_invisible(text[:_LONGEST_URL])[0].split())
 
 
 def check_url(url: str) -> str:

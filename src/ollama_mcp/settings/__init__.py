@@ -7,18 +7,18 @@ named at once, with what is allowed. README's table of settings is generated fro
 from __future__ import annotations
 
 from ollama_mcp.settings.fields import FIELDS, Field
-from ollama_mcp.settings.loading import load, own
-from ollama_mcp.settings.model import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
+from ollama_mcp.settings.loading import load, load_from_environment
+from ollama_mcp.settings.model import Backend, Http, ModelDefaults, Settings, SettingsError, Timeouts
 
 __all__ = [
     "FIELDS",
     "Backend",
-    "Clocks",
     "Field",
     "Http",
     "ModelDefaults",
     "Settings",
     "SettingsError",
+    "Timeouts",
     "load",
-    "own",
+    "load_from_environment",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY
 from ollama_mcp.ollama.parameters import parse_keep_alive, parse_think
-from ollama_mcp.settings.limits import USUAL, Limits, setting_of, shown_size
+from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits, setting_of, shown_size
 from ollama_mcp.settings.readers import (
     read_allowed_hosts,
     read_allowed_origins,
@@ -64,7 +64,7 @@ def _limit_fields() -> Iterator[Field[Any]]:
         if says := limit.metadata.get("says"):
             is_size = limit.metadata["unit"] == "bytes"
             read = read_size if is_size else read_count(1)
-            default = shown_size(getattr(USUAL, limit.name)) if is_size else str(limit.default)
+            default = shown_size(getattr(DEFAULT_LIMITS, limit.name)) if is_size else str(limit.default)
             yield Field(setting_of(limit.name), f"max_{limit.name}", read, default, says)
 
 

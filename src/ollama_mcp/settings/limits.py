@@ -1,7 +1,7 @@
 """Limits: the most that one call may bring, each with the setting that changes it.
 
 Over a limit is TOO_LARGE, before anything is done with the input. What a caller asks for and may
-not have in full (a window, a time) is lowered with a note instead: that is done in `replies`.
+not have in full (a window, a time) is lowered with a note instead: that is done in `jobs`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Limits:
     """The longest time that a caller may keep a model loaded; lowered, not refused."""
 
 
-USUAL = Limits()
+DEFAULT_LIMITS = Limits()
 """Of an operator who sets nothing."""
 
 

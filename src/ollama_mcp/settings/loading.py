@@ -18,7 +18,7 @@ from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.model_names import is_name
 from ollama_mcp.settings.fields import FIELDS, PER_MODEL, REMOVED, Field
 from ollama_mcp.settings.limits import Limits
-from ollama_mcp.settings.model import Backend, Clocks, Http, ModelDefaults, Settings, SettingsError
+from ollama_mcp.settings.model import Backend, Http, ModelDefaults, Settings, SettingsError, Timeouts
 from ollama_mcp.settings.readers import read_text
 
 _log = logging.getLogger("ollama_mcp")
@@ -77,7 +77,7 @@ def _inside() -> str:
     return "WSL" if "microsoft" in release.lower() else ""
 
 
-def own() -> Settings:
+def load_from_environment() -> Settings:
     """The settings of this process, for programs that have our code in them; their warnings are logged.
 
     Raises:
@@ -208,7 +208,7 @@ def _is_removed(name: str) -> str:
 _ALIKE = 0.75
 """Of 1: one letter wrong in a short name, two or three in a long one."""
 _LIMITS = {f"max_{limit.name}": limit.name for limit in fields(Limits)}
-_CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Clocks)}
+_CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Timeouts)}
 _HTTP = {
     "http": "bind",
     "sse": "sse",
@@ -228,10 +228,10 @@ _BACKEND = (
 def _build(
     values: dict[str, Any], per_model: Mapping[str, ModelDefaults], unknown: tuple[str, ...]
 ) -> Settings:
-    clocks = Clocks(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
+    timeouts = Timeouts(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
     connections = max(Backend.max_connections, 2 * values.get("parallel", 0))
     backend = replace(
-        Backend(clocks=clocks, setting="OLLAMA_HOST", max_connections=connections),
+        Backend(timeouts=timeouts, setting="OLLAMA_HOST", max_connections=connections),
         **{key: values.pop(key) for key in _BACKEND if key in values},
     )
     limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})

@@ -13,7 +13,7 @@ from ollama_mcp.ollama.api_models import Think
 from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical
 from ollama_mcp.ollama.parameters import KeepAlive
-from ollama_mcp.settings.limits import USUAL, Limits
+from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits
 from ollama_mcp.settings.listening import AllowedHost, Origin
 
 
@@ -26,7 +26,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True)
-class Clocks:
+class Timeouts:
     """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it.
 
     `transfer` is that last one for pull, push and create: Ollama is silent while it checks or converts
@@ -55,7 +55,7 @@ class Backend:
         ca_file: PEM file of the authorities to trust for https, instead of the usual ones.
         insecure_tls: Whether any certificate of `host` is taken, so that anybody between could read all.
         link_local: Whether `host` may be a link-local address.
-        clocks: See `Clocks`.
+        clocks: See `Timeouts`.
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
         setting: What names `host`, for the remedies; "" where that is the program itself.
@@ -72,7 +72,7 @@ class Backend:
     ca_file: str = ""
     insecure_tls: bool = False
     link_local: bool = False
-    clocks: Clocks = Clocks()
+    timeouts: Timeouts = Timeouts()
     max_connections: int = 64
     retries: int = 2
     setting: str = field(default="", compare=False)
@@ -170,7 +170,7 @@ class Settings:
     defaults: ModelDefaults = ModelDefaults()
     per_model: Mapping[str, ModelDefaults] = field(default_factory=dict[str, ModelDefaults])
     max_context: int = 32768
-    limits: Limits = USUAL
+    limits: Limits = DEFAULT_LIMITS
     cloud: bool = False
     toolsets: tuple[str, ...] = ("chat", "embeddings", "models")
     tools: tuple[str, ...] = ()
@@ -212,5 +212,8 @@ class Settings:
     def defaults_for(self, model: str) -> ModelDefaults:
         """What a call of that model gets that does not say otherwise."""
         named = canonical(model)
-        own = next((own for name, own in self.per_model.items() if canonical(name) == named), None)
+        own = next(
+            (own for name, own in self.per_model.items() if canonical(name) == named),
+            None,
+        )
         return own.over(self.defaults) if own else self.defaults

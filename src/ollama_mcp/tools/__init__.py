@@ -15,5 +15,7 @@ TOOLSETS: dict[str, Toolset] = {
 }
 """Every toolset by its name, in the order in which clients see them."""
 
-AT_ONCE = frozenset(tool.name for toolset in TOOLSETS.values() for tool in toolset if tool.at_once)
+BYPASSES_QUEUE = frozenset(
+    tool.name for toolset in TOOLSETS.values() for tool in toolset if tool.bypasses_queue
+)
 """Names of the tools that never wait for a model's turn."""

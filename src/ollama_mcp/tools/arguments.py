@@ -20,7 +20,7 @@ from typing import Any, Literal, cast, get_args, get_origin
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.ollama.options import option_names
 from ollama_mcp.settings import Settings
-from ollama_mcp.settings.limits import USUAL, Limits, check_length
+from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits, check_length
 from ollama_mcp.tools.toolset import Tool
 
 _INJECTED = frozenset({"wait_for_previous", "toolCallId", "sessionId"})
@@ -45,7 +45,7 @@ class ArgumentCheck:
 
     @cached_property
     def _elsewhere(self) -> Mapping[str, str]:
-        return {**self.tool.elsewhere, **self.tool.off(self.settings)}
+        return {**self.tool.misplaced_arguments, **self.tool.off(self.settings)}
 
     def check(self, raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the arguments that the tool gets, and notes on what was ignored.
@@ -141,7 +141,7 @@ def _one_line(text: str) -> str:
 # --- values ------------------------------------------------------------------------------------
 
 
-def _converted(name: str, value: Any, kind: Any, limits: Limits = USUAL) -> Any:
+def _converted(name: str, value: Any, kind: Any, limits: Limits = DEFAULT_LIMITS) -> Any:
     try:
         converted = _converter(kind)(value)
     except (ValueError, TypeError, OverflowError, RecursionError):

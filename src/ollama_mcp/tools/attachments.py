@@ -17,23 +17,25 @@ from pydantic import ValidationError
 from ollama_mcp.app import App
 from ollama_mcp.errors import Forbidden
 from ollama_mcp.services.files.read import attached, read_files
-from ollama_mcp.services.specs import Ask
+from ollama_mcp.services.specs import ChatSpec
 
 _PATIENCE_S = 2.0
 _MOST = 20
 """Folders of a client."""
 
 
-async def with_files(app: App, ask: Ask, files: Sequence[str], ctx: Context[Any, Any] | None) -> Ask:
-    """The same Ask with files before its prompt.
+async def with_files(
+    app: App, spec: ChatSpec, files: Sequence[str], ctx: Context[Any, Any] | None
+) -> ChatSpec:
+    """The same ChatSpec with files before its prompt.
 
     Raises:
         OllamaError: As of `allowed_folders`, `read_files` and `attached`.
     """
     if not files:
-        return ask
+        return spec
     limits = app.settings.limits
-    return attached(ask, await read_files(files, await allowed_folders(app, ctx), limits), limits)
+    return attached(spec, await read_files(files, await allowed_folders(app, ctx), limits), limits)
 
 
 async def allowed_folders(app: App, ctx: Context[Any, Any] | None) -> tuple[Path, ...]:

@@ -17,14 +17,14 @@ from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import ARGUMENTS, InternalError, OllamaError
-from ollama_mcp.jobs.call_stats import Tally
+from ollama_mcp.jobs.call_stats import CallStats
 from ollama_mcp.jobs.job import InputRequired, StillRunning
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
-from ollama_mcp.tools.caller import caller_of, principal
-from ollama_mcp.tools.calls import offered, still_running
+from ollama_mcp.tools.caller import call_profile, caller_id
+from ollama_mcp.tools.calls import resumable_error, still_running_result
 from ollama_mcp.tools.elicitation import input_required
-from ollama_mcp.tools.results import code_of, failure, noted, page_of
+from ollama_mcp.tools.results import code_of, error_result, page_of, with_notes
 from ollama_mcp.tools.toolset import Tool, slim, slim_output
 
 Result = CallToolResult | InputRequiredResult
@@ -41,7 +41,7 @@ class PublishedTool(SDKTool):
 
     check: ArgumentCheck = Field(exclude=True)
     settings: Settings = Field(exclude=True)
-    calls: Tally = Field(exclude=True)
+    calls: CallStats = Field(exclude=True)
     counted_as: str = Field(exclude=True)
 
     async def run(
@@ -60,17 +60,17 @@ class PublishedTool(SDKTool):
             checked, notes = self.check.check(arguments)
             self._set_clock(checked, context)
             result = await super().run(checked, context, convert_result)
-            return noted(result, notes) if isinstance(result, CallToolResult) else result
+            return with_notes(result, notes) if isinstance(result, CallToolResult) else result
         except OllamaError as error:
-            return failure(error)
+            return error_result(error)
         except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
-            return failure(internal(self.name))
+            return error_result(internal(self.name))
 
     def _set_clock(self, checked: dict[str, Any], context: Context[Any, Any]) -> None:
         """A call must return before its client gives up, if there is a tool that gets the rest."""
         asked = checked.pop("wait_s", None)
         if "wait_s" in self.parameters["properties"]:
-            checked["wait_s"] = caller_of(context).patience(self.settings, asked)
+            checked["wait_s"] = call_profile(context).patience(self.settings, asked)
 
 
 def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> PublishedTool:
@@ -111,14 +111,16 @@ def _declare(tool: Tool, bound: Callable[..., Awaitable[Result]]) -> SDKTool:
         bound, tool.name, tool.title, _description(tool), annotations=tool.annotations
     )
     if made.fn_metadata.output_schema is not None:
-        made.fn_metadata.output_schema = _described(made.fn_metadata.output_schema, outlives=tool.outlives)
+        made.fn_metadata.output_schema = _described(
+            made.fn_metadata.output_schema, may_return_handle=tool.may_return_handle
+        )
     return made.model_copy(update={"parameters": slim(made.parameters), "fn": _declare})  # not the App's
 
 
-def _described(output: dict[str, Any], *, outlives: bool) -> dict[str, Any]:
+def _described(output: dict[str, Any], *, may_return_handle: bool) -> dict[str, Any]:
     """The output schema with all that a result can have: a handle, too, where it may be one."""
     schema = slim_output(output)
-    if outlives:
+    if may_return_handle:
         schema["properties"] = {"status": {"type": "string"}, "handle": {"type": "string"}} | schema[
             "properties"
         ]
@@ -143,19 +145,19 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
     async def guarded(app: App, /, **arguments: Any) -> Result:
         before = ARGUMENTS.set(takes)  # for the work that begins here, too, which has a copy
         try:
-            if not tool.at_once:  # asking for what is there already must not be too often
-                app.limit.admit(tool.name, principal())
+            if not tool.bypasses_queue:  # asking for what is there already must not be too often
+                app.limit.admit(tool.name, caller_id())
             found = await tool.function(app, **arguments)
-            number, page = arguments.get("page", 1), caller_of(arguments.get("ctx")).page(app.settings)
+            number, page = arguments.get("page", 1), call_profile(arguments.get("ctx")).page(app.settings)
             return page_of(found, lambda: tool.render(found), number, page, continue_as)
         except InputRequired as required:
-            return input_required(required.reply)
+            return input_required(required.job)
         except StillRunning as running:
-            return still_running(running, names, tool.placeholders)
+            return still_running_result(running, names, tool.placeholders)
         except OllamaError as error:
-            return offered(error, continue_as)
+            return resumable_error(error, continue_as)
         except (Exception, SystemExit):  # noqa: BLE001 - as above: the SDK would wrap it in words of its own
-            return failure(internal(tool.name))
+            return error_result(internal(tool.name))
         finally:
             ARGUMENTS.reset(before)
 

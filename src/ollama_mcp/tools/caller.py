@@ -1,4 +1,4 @@
-"""Who calls, and what that means for a call: how long it may take, how much it may say, whose Reply it is."""
+"""Who calls, and what that means for a call: how long it may take, how much it may say, whose Job it is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mcp.server.mcpserver import Context
 
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.settings import Settings
-from ollama_mcp.tools.client_profiles import UNKNOWN, Client, Room, client_named
+from ollama_mcp.tools.client_profiles import DEFAULT_PROFILE, ClientProfile, PageSize, client_profile
 
 
 @dataclass(frozen=True)
-class Caller:
+class CallProfile:
     """Who has called a tool.
 
     Attributes:
@@ -26,7 +26,7 @@ class Caller:
         wants_progress: Whether the call carries a progressToken.
     """
 
-    client: Client = UNKNOWN
+    client: ClientProfile = DEFAULT_PROFILE
     wants_progress: bool = False
 
     def patience(self, settings: Settings, asked: float | None) -> float:
@@ -47,16 +47,16 @@ class Caller:
             raise InvalidArgument(f'"wait_s" is {asked:g}', 'Send "wait_s" in seconds, or 0 for no limit.')
         return asked or math.inf
 
-    def page(self, settings: Settings) -> Room:
+    def page(self, settings: Settings) -> PageSize:
         """How much text of one result reaches the model; the operator counts in characters."""
-        return Room(chars=settings.page) if settings.page else self.client.page
+        return PageSize(chars=settings.page) if settings.page else self.client.page
 
 
-def caller_of(ctx: Context[Any, Any] | None) -> Caller:
+def call_profile(ctx: Context[Any, Any] | None) -> CallProfile:
     """Who called, as far as that is known; nobody in particular where a tool was called directly."""
     if ctx is None:
-        return Caller()
-    return Caller(client_named(_client_name(ctx)), wants_progress(meta_of(ctx)))
+        return CallProfile()
+    return CallProfile(client_profile(_client_name(ctx)), wants_progress(meta_of(ctx)))
 
 
 def _client_name(ctx: Context[Any, Any]) -> str:
@@ -83,7 +83,7 @@ def wants_progress(meta: dict[str, Any]) -> bool:
     return meta.get("progress_token") is not None or meta.get("progressToken") is not None
 
 
-def principal() -> str:
+def caller_id() -> str:
     """Who is calling: whose token it is over HTTP with auth, else "" (the process on stdio)."""
     token = get_access_token()
     return json.dumps(principal_components(token)) if token is not None else ""
@@ -95,4 +95,4 @@ WITHOUT_TOKEN: ContextVar[bool] = ContextVar("WITHOUT_TOKEN", default=False)
 
 def is_anybody() -> bool:
     """Whether others call under the same name, and would see what is this caller's."""
-    return WITHOUT_TOKEN.get() and not principal()
+    return WITHOUT_TOKEN.get() and not caller_id()

@@ -20,18 +20,18 @@ from mcp_types import CallToolResult
 from ollama_mcp.app import App
 from ollama_mcp.errors import Cancelled, NotConfirmed, OllamaError
 from ollama_mcp.jobs.answers import Unfinished, Vectors
-from ollama_mcp.jobs.job import InputRequired, Question, Reply, StillRunning
+from ollama_mcp.jobs.job import InputRequired, Job, Question, StillRunning
 from ollama_mcp.jobs.progress import Send, Series, reported
-from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.ollama.sanitize import sanitize_text
 from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.settings import Settings
-from ollama_mcp.tools.caller import caller_of, meta_of, principal, wants_progress
+from ollama_mcp.tools.caller import call_profile, caller_id, meta_of, wants_progress
 from ollama_mcp.tools.elicitation import can_ask, elicit, resumed, take_answer
 from ollama_mcp.tools.resource_uris import vectors_uri
-from ollama_mcp.tools.results import REPLY, failure, fits, page_of, render, said, text_page
+from ollama_mcp.tools.results import REPLY, error_result, fits, page_of, render, text_page, text_result
 
 
-def still_running(
+def still_running_result(
     running: StillRunning, names: Mapping[str, str], required: Mapping[str, Any] | None
 ) -> CallToolResult:
     """A handle instead of an answer, and how far the answer is.
@@ -41,60 +41,60 @@ def still_running(
         names: The tools of the server: our names, and theirs there.
         required: What the tool's output schema requires, where it has one.
     """
-    reply = running.reply
-    way = f'Call {names["ollama_continue"]} with handle="{reply.handle}" to get it'
+    job = running.job
+    way = f'Call {names["ollama_continue"]} with handle="{job.handle}" to get it'
     if cancel := names.get("ollama_cancel"):
         way += f", or {cancel} to stop it and free the model's place"
     first = f"STILL RUNNING: this is not the answer yet. {way}."
-    result = said(f"{first}\n{reply.summary()}", {REPLY: _data(reply)})
+    result = text_result(f"{first}\n{job.summary()}", {REPLY: _data(job)})
     if required is not None:
-        result.structured_content = {**required, "status": first, "handle": reply.handle}
+        result.structured_content = {**required, "status": first, "handle": job.handle}
     return result
 
 
-def _data(reply: Reply[Any]) -> dict[str, Any]:
+def _data(job: Job[Any]) -> dict[str, Any]:
     return {
-        "handle": reply.handle,
-        "state": reply.state.value,
-        "model": reply.model,
-        reply.unit: reply.count,
-        "position": reply.ticket.position if reply.ticket else None,
+        "handle": job.handle,
+        "state": job.state.value,
+        "model": job.model,
+        job.unit: job.count,
+        "position": job.queue_entry.position if job.queue_entry else None,
     }
 
 
 @render.register
-def unfinished(found: Unfinished) -> CallToolResult:
+def partial_result(found: Unfinished) -> CallToolResult:
     """What was written of an answer, with why that is not all."""
     if found.failure is None:
         rest = f"which goes on ({found.summary}). Ask again without partial for all of it"
     else:
         rest = f"and there will be no more of it: {found.failure.code}: {found.failure.cause}"
     text = found.text or "(nothing yet)"
-    return said(f"UNFINISHED: the text below is not the whole answer, {rest}.\n{text}")
+    return text_result(f"UNFINISHED: the text below is not the whole answer, {rest}.\n{text}")
 
 
 page_of.register(Unfinished, partial(text_page, more=", partial=true"))
 
 
-def stopped(found: Any) -> CallToolResult:
+def cancel_result(found: Any) -> CallToolResult:
     """That an answer was stopped, or had ended before."""
     if not isinstance(found, Unfinished):
-        return said("It had ended already, and its handle still has the whole answer.")
+        return text_result("It had ended already, and its handle still has the whole answer.")
     if found.failure is None:
-        return said(f"It is being stopped ({found.summary}).")
+        return text_result(f"It is being stopped ({found.summary}).")
     kept = "What was written is kept: its handle and partial=true have it." if found.text else ""
     if not isinstance(found.failure, Cancelled):
-        return said(f"It had ended already ({found.summary}): {found.failure.cause}. {kept}".rstrip())
-    return said(f"Stopped ({found.summary}). {kept}".rstrip())
+        return text_result(f"It had ended already ({found.summary}): {found.failure.cause}. {kept}".rstrip())
+    return text_result(f"Stopped ({found.summary}). {kept}".rstrip())
 
 
-def offered(error: OllamaError, continue_as: str) -> CallToolResult:
+def resumable_error(error: OllamaError, continue_as: str) -> CallToolResult:
     """A failure; where something had been written that is kept, it says how to get that."""
     if error.handle and continue_as:
         error = copy.copy(error)  # it may be told again
         way = f'{continue_as} with handle="{error.handle}" and partial=true has what was written.'
         error.remedy = f"{way} {error.remedy}"
-    return failure(error)
+    return error_result(error)
 
 
 T = TypeVar("T")
@@ -106,49 +106,49 @@ FORM = "ollama-mcp/progress"
 
 async def answered(
     app: App,
-    work: Callable[[Reply[T]], Coroutine[Any, Any, T]],
+    work: Callable[[Job[T]], Coroutine[Any, Any, T]],
     ctx: Context[Any, Any] | None,
     wait_s: float,
     unit: str = "tok",
 ) -> T:
-    """Begin a Reply and wait for what comes of it; cancelling the call cancels the work.
+    """Begin a Job and wait for what comes of it; cancelling the call cancels the work.
 
     Args:
-        app: Whose Reply it is.
-        work: As for `Replies.start`.
+        app: Whose Job it is.
+        work: As for `Jobs.start`.
         ctx: The call, for its progress; None where there is none.
-        wait_s: Seconds after which the Reply is left to itself. 0 is never, and nothing is kept: a call
+        wait_s: Seconds after which the Job is left to itself. 0 is never, and nothing is kept: a call
             by Python code, which needs no handle. `math.inf` is never, too, for a client that does.
-        unit: What the Reply counts.
+        unit: What the Job counts.
 
     Raises:
         OllamaError: The work failed.
         StillRunning: It has not ended in that time; it goes on, and its handle finds it.
     """
-    reply = app.replies.start(work, unit, principal())
+    job = app.jobs.start(work, unit, caller_id())
     try:
-        return await watched(app, reply, ctx, wait_s)
+        return await watched(app, job, ctx, wait_s)
     except asyncio.CancelledError:
-        await reply.cancel()
+        await job.cancel()
         raise
 
 
 async def confirmed(
     app: App,
-    work: Callable[[Reply[T], Confirmation | None], Coroutine[Any, Any, T]],
+    work: Callable[[Job[T], Confirmation | None], Coroutine[Any, Any, T]],
     ctx: Context[Any, Any] | None,
     wait_s: float,
     *,
     confirm: str,
     subject: str,
 ) -> T:
-    """As `answered`, of work that may need a yes of the user: its Reply asks, and goes on with the answer.
+    """As `answered`, of work that may need a yes of the user: its Job asks, and goes on with the answer.
 
     A client with elicitation is always asked, and its user answers; there `confirm` does not count, since a
     model fills it. Any other has to send the model's exact name in `confirm`.
 
     Args:
-        app: Whose Reply it is.
+        app: Whose Job it is.
         work: Does it with what was confirmed, or says by `NotConfirmed` what has to be.
         ctx: The call; None where a tool was called directly, whose caller confirms by `confirm`.
         wait_s: As of `answered`.
@@ -160,103 +160,103 @@ async def confirmed(
         InputRequired: The client has to ask its user, and to call again with the answer.
     """
 
-    async def ask_and_go_on(reply: Reply[T]) -> T:
+    async def ask_and_go_on(job: Job[T]) -> T:
         try:
-            return await work(reply, None)
+            return await work(job, None)
         except NotConfirmed as error:
-            await reply.ask(str(error.details["question"]))
+            await job.ask(str(error.details["question"]))
             yes = Confirmation.of(error)
-            reply.notes.clear()  # they are told anew
+            job.notes.clear()  # they are told anew
         try:
-            return await work(reply, yes)
+            return await work(job, yes)
         except NotConfirmed as error:
             error.remedy = "Call again without confirm; the user is asked anew."
             raise
 
     if not can_ask(ctx):
         given = Confirmation(confirm) if confirm else None
-        return await answered(app, lambda reply: work(reply, given), ctx, wait_s, "bytes")
-    reply = resumed(app, ctx, subject) or app.replies.start(ask_and_go_on, "bytes", principal())
-    reply.may_ask, reply.subject = True, subject
+        return await answered(app, lambda job: work(job, given), ctx, wait_s, "bytes")
+    job = resumed(app, ctx, subject) or app.jobs.start(ask_and_go_on, "bytes", caller_id())
+    job.may_ask, job.subject = True, subject
     try:
-        return await watched(app, reply, ctx, wait_s)
+        return await watched(app, job, ctx, wait_s)
     except asyncio.CancelledError:
-        await reply.cancel()
+        await job.cancel()
         raise
 
 
-async def watched(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, wait_s: float) -> T:
-    """Wait for a Reply that may be somebody else's, too: cancelling the call does not cancel it.
+async def watched(app: App, job: Job[T], ctx: Context[Any, Any] | None, wait_s: float) -> T:
+    """Wait for a Job that may be somebody else's, too: cancelling the call does not cancel it.
 
     Args and failures are those of `answered`.
     """
     try:
-        async with _reported(app, reply, ctx):
-            found = await _followed(app, reply, ctx, wait_s if 0 < wait_s < math.inf else None)
+        async with _reported(app, job, ctx):
+            found = await _followed(app, job, ctx, wait_s if 0 < wait_s < math.inf else None)
     except InputRequired:
-        if app.replies.keep(reply):
+        if app.jobs.keep(job):
             raise
-        await reply.cancel()
+        await job.cancel()
         raise NotConfirmed("the user cannot be asked now: too much goes on", "Call again later.") from None
     except StillRunning:
-        if app.replies.keep(reply):
-            await _find_out(reply)
+        if app.jobs.keep(job):
+            await _find_out(job)
             raise
-        return await watched(app, reply, ctx, math.inf)  # no room for one more handle: the call has to wait
+        return await watched(app, job, ctx, math.inf)  # no room for one more handle: the call has to wait
     except OllamaError as error:
-        if wait_s and error.partial_text and not error.is_last and app.replies.keep(reply):
-            error.handle = reply.handle
+        if wait_s and error.partial_text and not error.is_last and app.jobs.keep(job):
+            error.handle = job.handle
         raise
-    if wait_s and hasattr(found, "handle") and not fits(found, caller_of(ctx).page(app.settings)):
-        found.handle = reply.handle if app.replies.keep(reply) else ""  # pyright: ignore[reportAttributeAccessIssue]
+    if wait_s and hasattr(found, "handle") and not fits(found, call_profile(ctx).page(app.settings)):
+        found.handle = job.handle if app.jobs.keep(job) else ""  # pyright: ignore[reportAttributeAccessIssue]
     if wait_s and isinstance(found, Vectors):
-        return cast("T", _addressed(app, reply, found, ctx))
+        return cast("T", _addressed(app, job, found, ctx))
     return found
 
 
-async def _followed(app: App, reply: Reply[T], ctx: Context[Any, Any] | None, within: float | None) -> T:
-    """Wait for the end; a question of the Reply's is asked as the client can be asked.
+async def _followed(app: App, job: Job[T], ctx: Context[Any, Any] | None, within: float | None) -> T:
+    """Wait for the end; a question of the Job's is asked as the client can be asked.
 
     Raises:
         InputRequired: The client is asked by the result of the call, and calls again with the answer.
     """
     ends = None if within is None else time.monotonic() + within
-    asks = reply.may_ask and can_ask(ctx)
+    asks = job.may_ask and can_ask(ctx)
     if asks:
-        take_answer(reply, ctx)
+        take_answer(job, ctx)
     asked: Question | None = None
     while True:
         left = None if ends is None else max(ends - time.monotonic(), 0)
         try:
-            return await reply.wait(left, asks=asks)
+            return await job.wait(left, asks=asks)
         except InputRequired:
             if ctx is None or not ctx.session.can_send_request:
                 raise
-            if reply.question is asked:  # a session that broke: another call may ask
+            if job.question is asked:  # a session that broke: another call may ask
                 asks = False
                 continue
-            asked = reply.question
-            reply.asked_by(app.replies.spawn(elicit(ctx, reply)))
+            asked = job.question
+            job.asked_by(app.jobs.spawn(elicit(ctx, job)))
 
 
-async def _find_out(reply: Reply[Any]) -> None:
-    """Find out where a Reply is from which nothing has come yet; only progress has looked so far."""
-    if reply.first_at is None and reply.look is not None:
+async def _find_out(job: Job[Any]) -> None:
+    """Find out where a Job is from which nothing has come yet; only progress has looked so far."""
+    if job.first_at is None and job.look is not None:
         with suppress(OllamaError), anyio.move_on_after(_LOOK_S):
-            await reply.look()
+            await job.look()
 
 
-def _addressed(app: App, reply: Reply[Any], found: Vectors, ctx: Context[Any, Any] | None) -> Vectors:
+def _addressed(app: App, job: Job[Any], found: Vectors, ctx: Context[Any, Any] | None) -> Vectors:
     """Vectors of which only the shape is told, with where the numbers are, if the server offers that."""
-    uri = vectors_uri(ctx, app, reply.handle) if found.shown == "summary" and found.vectors else ""
-    is_kept = uri and app.replies.has_room_for(found.size) and app.replies.keep(reply)
+    uri = vectors_uri(ctx, app, job.handle) if found.shown == "summary" and found.vectors else ""
+    is_kept = uri and app.jobs.has_room_for(found.size) and app.jobs.keep(job)
     return replace(found, uri=uri) if is_kept else found
 
 
-def _reported(app: App, reply: Reply[Any], ctx: Context[Any, Any] | None) -> Any:
+def _reported(app: App, job: Job[Any], ctx: Context[Any, Any] | None) -> Any:
     meta = meta_of(ctx)
     send = _sender(ctx, meta)
-    return reported(reply, send, _form(meta, app.settings), _series(ctx) if send else None)
+    return reported(job, send, _form(meta, app.settings), _series(ctx) if send else None)
 
 
 def _sender(ctx: Context[Any, Any] | None, meta: dict[str, Any]) -> Send | None:
@@ -264,7 +264,7 @@ def _sender(ctx: Context[Any, Any] | None, meta: dict[str, Any]) -> Send | None:
         return None
 
     async def send(value: float, total: float | None, message: str) -> None:
-        await ctx.report_progress(value, total, clean_text(message))
+        await ctx.report_progress(value, total, sanitize_text(message))
 
     return send
 

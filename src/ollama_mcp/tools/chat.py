@@ -14,12 +14,21 @@ from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.ollama.api_models import Message
 from ollama_mcp.ollama.options import Options as OllamaOptions
 from ollama_mcp.services.compare import Compared, Comparison
-from ollama_mcp.services.specs import chat_ask, generate_ask
+from ollama_mcp.services.specs import build_chat, build_generate
 from ollama_mcp.tools.attachments import with_files
-from ollama_mcp.tools.caller import principal
-from ollama_mcp.tools.calls import answered, stopped, watched
-from ollama_mcp.tools.client_profiles import Room
-from ollama_mcp.tools.results import STATS, fits, page_of, render, said, text_of, text_page, words
+from ollama_mcp.tools.caller import caller_id
+from ollama_mcp.tools.calls import answered, cancel_result, watched
+from ollama_mcp.tools.client_profiles import PageSize
+from ollama_mcp.tools.results import (
+    STATS,
+    answer_result,
+    fits,
+    page_of,
+    render,
+    text_of,
+    text_page,
+    text_result,
+)
 from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
 
 
@@ -27,7 +36,7 @@ from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
 def comparison(found: Comparison) -> CallToolResult:
     """Every answer under its model's name, with the numbers side by side at the end."""
     stats = {row.model: row.answer.stats.as_data() for row in found.rows if row.answer is not None}
-    result = said(compared_text(found), {STATS: stats})
+    result = text_result(compared_text(found), {STATS: stats})
     result.is_error = not stats  # nobody answered
     return result
 
@@ -42,7 +51,7 @@ def compared_text(found: Comparison) -> str:
 
 
 @fits.register
-def _comparison_fits(found: Comparison, page: Room) -> bool:
+def _comparison_fits(found: Comparison, page: PageSize) -> bool:
     return page.holds(compared_text(found))
 
 
@@ -126,7 +135,7 @@ _NO_TEXTS: list[str] = []
 _NOTHING: dict[str, Any] = {}
 
 
-@chat.tool("Chat with a local model", words, elsewhere=_NOT_IN_CHAT)
+@chat.tool("Chat with a local model", answer_result, misplaced_arguments=_NOT_IN_CHAT)
 async def ollama_chat(
     app: App,
     prompt: Annotated[str, says('User message, after messages. Default "".')] = "",
@@ -173,16 +182,16 @@ async def ollama_chat(
             `ollama_mcp.errors`, such as `InvalidArgument`, before the model is asked.
         StillRunning: `wait_s` has passed. The model goes on, `reply.handle` is for `ollama_continue`.
     """
-    ask = chat_ask(
+    spec = build_chat(
         model=model, prompt=prompt, messages=messages, system=system, options=options, format=format,
         schema=schema, tools=tools, think=think, logprobs=logprobs, keep_alive=keep_alive, truncate=truncate,
         limits=app.settings.limits,
     )  # fmt: skip
-    ask = await with_files(app, ask, files, ctx)
-    return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
+    spec = await with_files(app, spec, files, ctx)
+    return await answered(app, partial(app.generator.run, spec), ctx, wait_s)
 
 
-@chat.tool("Complete a text with a local model", words, elsewhere=_NOT_IN_GENERATE)
+@chat.tool("Complete a text with a local model", answer_result, misplaced_arguments=_NOT_IN_GENERATE)
 async def ollama_generate(
     app: App,
     prompt: Annotated[str, says("Text to complete or to answer.")],
@@ -214,13 +223,13 @@ async def ollama_generate(
         OllamaError: As for `ollama_chat`.
         StillRunning: As for `ollama_chat`.
     """
-    ask = generate_ask(
+    spec = build_generate(
         prompt=prompt, model=model, system=system, suffix=suffix, images=images, options=options,
         format=format, schema=schema, think=think, logprobs=logprobs, raw=raw, template=template,
         keep_alive=keep_alive, truncate=truncate, limits=app.settings.limits,
     )  # fmt: skip
-    ask = await with_files(app, ask, files, ctx)
-    return await answered(app, partial(app.generator.run, ask), ctx, wait_s)
+    spec = await with_files(app, spec, files, ctx)
+    return await answered(app, partial(app.generator.run, spec), ctx, wait_s)
 
 
 @chat.tool("Compare local models", comparison)
@@ -234,14 +243,14 @@ async def ollama_compare(
     ctx: Context[Any, Any] | None = None,
 ) -> Comparison:
     """Ask several local models the same, and see answers and speeds side by side."""
-    ask = chat_ask(prompt=prompt, system=system, options=options, limits=app.settings.limits)
-    return await answered(app, partial(app.comparer.run, ask, models), ctx, wait_s)
+    spec = build_chat(prompt=prompt, system=system, options=options, limits=app.settings.limits)
+    return await answered(app, partial(app.comparer.run, spec, models), ctx, wait_s)
 
 
 Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
 
 
-@chat.tool("Wait for an answer", render, at_once=True)
+@chat.tool("Wait for an answer", render, bypasses_queue=True)
 async def ollama_continue(
     app: App,
     handle: Handle,
@@ -261,17 +270,17 @@ async def ollama_continue(
         OllamaError: As the call would have failed; `UnknownHandle` where nothing of that name is kept.
         StillRunning: `wait_s` has passed once more.
     """
-    reply = app.replies.find(handle, principal())
-    found = reply.so_far() if partial else await watched(app, reply, ctx, wait_s)
+    job = app.jobs.find(handle, caller_id())
+    found = job.so_far() if partial else await watched(app, job, ctx, wait_s)
     if isinstance(found, Answer):
-        found.handle = reply.handle
+        found.handle = job.handle
     return found
 
 
 @chat.tool(
     "Stop an answer",
-    stopped,
-    at_once=True,
+    cancel_result,
+    bypasses_queue=True,
 )
 async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None = None) -> Any:
     """Stop an answer that is still running; what was written is kept for a while.
@@ -284,6 +293,6 @@ async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None 
     Raises:
         UnknownHandle: Nothing of that name is kept.
     """
-    reply = app.replies.find(handle, principal())
-    await reply.stop()
-    return reply.so_far()
+    job = app.jobs.find(handle, caller_id())
+    await job.stop()
+    return job.so_far()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Room:
+class PageSize:
     """How much of one result reaches the model, in the unit that its client counts, or in both."""
 
     chars: int = sys.maxsize
@@ -27,14 +27,14 @@ class Room:
         """Whether all of a text fits."""
         return len(text) <= self.chars and len(text) <= self.bytes and _bytes(text) <= self.bytes
 
-    def beside(self, text: str) -> Room:
+    def beside(self, text: str) -> PageSize:
         """What is left beside a text; always some, so that a page makes headway."""
-        return Room(max(self.chars - len(text), 1), max(self.bytes - _bytes(text), 4))
+        return PageSize(max(self.chars - len(text), 1), max(self.bytes - _bytes(text), 4))
 
     def fitting(self, text: str) -> int:
         """How many characters of a text fit, from its beginning.
 
-        >>> Room(bytes=5).fitting("äöü"), Room(chars=2).fitting("äöü")
+        >>> PageSize(bytes=5).fitting("äöü"), PageSize(chars=2).fitting("äöü")
         (2, 2)
         """
         start = text[: self.widest]
@@ -48,7 +48,7 @@ def _bytes(text: str) -> int:
 
 
 @dataclass(frozen=True)
-class Client:
+class ClientProfile:
     """One kind of client.
 
     Attributes:
@@ -61,35 +61,35 @@ class Client:
     name: str
     silent_s: float
     reported_s: float
-    page: Room
+    page: PageSize
 
 
 _LONG_S = 900.0
 """For those that wait as long as there is progress; a person may not."""
-_LARGE = Room(chars=100_000)
-_COPILOT = Room(bytes=20_000)
+_LARGE = PageSize(chars=100_000)
+_COPILOT = PageSize(bytes=20_000)
 
-UNKNOWN = Client("", 50, 50, Room(bytes=20_000))
+DEFAULT_PROFILE = ClientProfile("", 50, 50, PageSize(bytes=20_000))
 """Any other: as those that give up after a minute whatever happens, and show the least."""
 
 CLIENTS = (
-    #      clientInfo.name              silent  with progress  page
-    Client("claude-ai",                     50,            50, _LARGE),   # Claude Desktop: 60 s, hard
-    Client("claude-code",                   50,       _LONG_S, Room(48_000, 48_000)),  # above: a file
-    Client("codex-mcp-client",             280,           280, Room(chars=40_000)),    # 300 s, hard
-    Client("opencode",                      50,       _LONG_S, Room(chars=40_000)),  # 60 s of silence
-    Client("copilot-cli",                  160,       _LONG_S, _COPILOT),  # 180 s of silence; above: a file
-    Client("github-copilot-developer",     160,       _LONG_S, _COPILOT),  # the same, under its older name
-    Client("gemini-cli-mcp-client",        160,       _LONG_S, Room(chars=39_000)),  # none seen at 200 s
-    Client("visual studio code",            50,       _LONG_S, _LARGE),
+    #             clientInfo.name           silent  reported  page
+    ClientProfile("claude-ai",                  50,       50, _LARGE),  # Claude Desktop: 60 s, hard
+    ClientProfile("claude-code",                50,  _LONG_S, PageSize(48_000, 48_000)),  # above: a file
+    ClientProfile("codex-mcp-client",          280,      280, PageSize(chars=40_000)),  # 300 s, hard
+    ClientProfile("opencode",                   50,  _LONG_S, PageSize(chars=40_000)),  # 60 s of silence
+    ClientProfile("copilot-cli",               160,  _LONG_S, _COPILOT),  # 180 s of silence; above: a file
+    ClientProfile("github-copilot-developer",  160,  _LONG_S, _COPILOT),  # the same, under its older name
+    ClientProfile("gemini-cli-mcp-client",     160,  _LONG_S, PageSize(chars=39_000)),  # none seen at 200 s
+    ClientProfile("visual studio code",         50,  _LONG_S, _LARGE),
 )  # fmt: skip
 
 
-def client_named(name: str) -> Client:
+def client_profile(name: str) -> ClientProfile:
     """The row of a client by its name in `clientInfo`, which may go on (`gemini-cli-mcp-client-ollama`).
 
-    >>> client_named("claude-ai").silent_s, client_named("Visual Studio Code - Insiders").reported_s
+    >>> client_profile("claude-ai").silent_s, client_profile("Visual Studio Code - Insiders").reported_s
     (50, 900.0)
     """
     lowered = name.strip().lower()
-    return next((client for client in CLIENTS if lowered.startswith(client.name)), UNKNOWN)
+    return next((client for client in CLIENTS if lowered.startswith(client.name)), DEFAULT_PROFILE)

@@ -1,7 +1,7 @@
 """Asking the user of a client, in the way that its protocol has.
 
 In the protocol of 2025 the server asks in the middle of the call. In that of 2026 the question is the
-call's result, and the call comes a second time with the answer; the handle of the Reply that waits comes
+call's result, and the call comes a second time with the answer; the handle of the Job that waits comes
 back with it, sealed by the SDK.
 """
 
@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import NotConfirmed, OllamaError, UnknownHandle
-from ollama_mcp.jobs.job import Question, Reply
-from ollama_mcp.tools.caller import principal
+from ollama_mcp.jobs.job import Job, Question
+from ollama_mcp.tools.caller import caller_id
 
 
 class _Consent(BaseModel):
@@ -43,9 +43,9 @@ def can_ask(ctx: Context[Any, Any] | None) -> bool:
     return asking is not None and (asking.form is not None or asking.url is None)
 
 
-async def elicit(ctx: Context[Any, Any], reply: Reply[Any]) -> None:
-    """Ask in the middle of a call. The call may return before: the answer reaches the Reply all the same."""
-    question = reply.question
+async def elicit(ctx: Context[Any, Any], job: Job[Any]) -> None:
+    """Ask in the middle of a call. The call may return before: the answer reaches the Job all the same."""
+    question = job.question
     if question is None:
         return
     form = render_elicitation_schema(_Consent)
@@ -62,26 +62,26 @@ async def elicit(ctx: Context[Any, Any], reply: Reply[Any]) -> None:
         question.answer(_refusal(answer))
 
 
-def input_required(reply: Reply[Any]) -> InputRequiredResult:
+def input_required(job: Job[Any]) -> InputRequiredResult:
     """The question as the result of a call, which comes again with the answer."""
-    question = reply.question
+    question = job.question
     if question is None:
-        raise RuntimeError("this Reply has no question")
+        raise RuntimeError("this Job has no question")
     form = ElicitRequestFormParams(
         message=question.text, requested_schema=render_elicitation_schema(_Consent)
     )
     return InputRequiredResult(
         input_requests={question.key: ElicitRequest(params=form)},
-        request_state=_state(reply, question),
+        request_state=_state(job, question),
     )
 
 
-def _state(reply: Reply[Any], question: Question) -> str:
-    return json.dumps([reply.handle, question.key])
+def _state(job: Job[Any], question: Question) -> str:
+    return json.dumps([job.handle, question.key])
 
 
-def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Reply[Any] | None:
-    """The Reply to which a call brings an answer; None for a call that begins something.
+def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Job[Any] | None:
+    """The Job to which a call brings an answer; None for a call that begins something.
 
     Raises:
         NotConfirmed: There is none any more.
@@ -90,23 +90,23 @@ def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Reply[Any]
     if state is None:
         return None
     try:
-        reply = app.replies.find(str(json.loads(state)[0]), principal())
+        job = app.jobs.find(str(json.loads(state)[0]), caller_id())
     except (UnknownHandle, ValueError, LookupError, TypeError):  # also a state that is not ours
         raise NotConfirmed(
             "that question was answered before, or is too old",
             "Call again without the answer; the user is asked anew.",
         ) from None
-    return reply if reply.subject == subject else None
+    return job if job.subject == subject else None
 
 
-def take_answer(reply: Reply[Any], ctx: Context[Any, Any] | None) -> None:
-    """Hand the answer that a call brings to the Reply that asked; one to another question does not count."""
-    question = reply.question
+def take_answer(job: Job[Any], ctx: Context[Any, Any] | None) -> None:
+    """Hand the answer that a call brings to the Job that asked; one to another question does not count."""
+    question = job.question
     if ctx is None or ctx.request_state is None or question is None:
         return
     answer = (ctx.input_responses or {}).get(question.key)
-    if ctx.request_state == _state(reply, question) and isinstance(answer, ElicitResult):
-        reply.close_question(_refusal(answer))
+    if ctx.request_state == _state(job, question) and isinstance(answer, ElicitResult):
+        job.close_question(_refusal(answer))
 
 
 def _refusal(answer: ElicitResult) -> OllamaError | None:

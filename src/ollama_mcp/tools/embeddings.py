@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from ollama_mcp.app import App
 from ollama_mcp.jobs.answers import MOST_NUMBERS, Form, Vectors
-from ollama_mcp.services.embedding import Ranked, Ranking, embedding_ask, similarity
+from ollama_mcp.services.embedding import Ranked, Ranking, build_embed, similarity
 from ollama_mcp.tools.calls import answered
-from ollama_mcp.tools.client_profiles import Room
-from ollama_mcp.tools.results import NOTES, STATS, facts, page_of, render
+from ollama_mcp.tools.client_profiles import PageSize
+from ollama_mcp.tools.results import NOTES, STATS, page_of, render, table_result
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 _MOST_COMPARED = 8
@@ -53,7 +53,7 @@ def report(found: Vectors) -> CallToolResult:
         data["encoding"] = "base64 of little-endian float32"
     else:
         data |= _summary(found.vectors) | ({"vectors_uri": found.uri} if found.uri else {})
-    return facts(_text(found, data), data, {STATS: stats.as_data(), NOTES: found.notes})
+    return table_result(_text(found, data), data, {STATS: stats.as_data(), NOTES: found.notes})
 
 
 def _packed(vector: list[float]) -> str:
@@ -119,7 +119,7 @@ class RankReport(BaseModel):
 
 
 @render.register
-def ranking_report(found: Ranking, page: Room = Room()) -> CallToolResult:  # noqa: B008 - frozen
+def ranking_report(found: Ranking, page: PageSize = PageSize()) -> CallToolResult:  # noqa: B008 - frozen
     """The order and the scores; no vectors. Of more than a page holds the best, with how many follow."""
     best = _best(found.rows, page.beside(" " * _AROUND))
     rows = [{"index": r.index, "score": round(r.score, 4), "text": r.text[:_SHOWN]} for r in best]
@@ -129,7 +129,7 @@ def ranking_report(found: Ranking, page: Room = Room()) -> CallToolResult:  # no
         lines.append(f"and {more} more, which do not fit here: send top, or fewer candidates at once")
     meta = {STATS: found.stats.as_data(), NOTES: found.notes}
     text = "\n".join([f"by {found.stats.model}, the best first:", *lines])
-    return facts(text, {"model": found.stats.model, "ranking": rows}, meta)
+    return table_result(text, {"model": found.stats.model, "ranking": rows}, meta)
 
 
 @page_of.register
@@ -137,7 +137,7 @@ def _only_page(
     found: Ranking,
     whole: Callable[[], CallToolResult],
     number: int,
-    page: Room,
+    page: PageSize,
     continue_as: str,
 ) -> CallToolResult:
     return ranking_report(found, page)
@@ -147,7 +147,7 @@ _AROUND, _OF_A_ROW = 300, 60
 """Characters that stand around the rows, and around the two texts of one."""
 
 
-def _best(rows: list[Ranked], page: Room) -> list[Ranked]:
+def _best(rows: list[Ranked], page: PageSize) -> list[Ranked]:
     """Those that a page holds as text and as data, at least one."""
     for kept, row in enumerate(rows):
         text = _short(row.text) + json.dumps(row.text[:_SHOWN], ensure_ascii=False) + " " * _OF_A_ROW
@@ -199,10 +199,10 @@ async def ollama_embeddings(
         OllamaError: None of the texts has a vector; else as for `ollama_chat`.
         StillRunning: As for `ollama_chat`.
     """
-    ask = embedding_ask(
+    spec = build_embed(
         input, model, dimensions or None, truncate=truncate, form=vectors, limits=app.settings.limits
     )
-    return await answered(app, partial(app.embedder.run, ask), ctx, wait_s, unit="texts")
+    return await answered(app, partial(app.embedder.run, spec), ctx, wait_s, unit="texts")
 
 
 @embeddings.tool(
@@ -221,6 +221,6 @@ async def ollama_rank(
     ctx: Context[Any, Any] | None = None,
 ) -> Ranking:
     """Put texts in the order in which their meaning is near to a query."""
-    ask = embedding_ask([query, *candidates], model, limits=app.settings.limits)
-    ask = replace(ask, queries=1 if prefixes else None)
-    return await answered(app, partial(app.ranker.run, ask, top), ctx, wait_s, unit="texts")
+    spec = build_embed([query, *candidates], model, limits=app.settings.limits)
+    spec = replace(spec, queries=1 if prefixes else None)
+    return await answered(app, partial(app.ranker.run, spec, top), ctx, wait_s, unit="texts")

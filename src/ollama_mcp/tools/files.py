@@ -13,11 +13,11 @@ from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import BaseModel
 
 from ollama_mcp.app import App
-from ollama_mcp.services.files.batch import Mapped, Row, map_ask
+from ollama_mcp.services.files.batch import Mapped, Row, build_batch
 from ollama_mcp.tools.attachments import allowed_folders
 from ollama_mcp.tools.calls import answered
-from ollama_mcp.tools.client_profiles import Room
-from ollama_mcp.tools.results import columns, facts, fits, page_head, page_of, render, with_page
+from ollama_mcp.tools.client_profiles import PageSize
+from ollama_mcp.tools.results import columns, fits, page_head, page_of, render, table_result, with_page
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
 
 _SHORT = 200
@@ -42,20 +42,20 @@ def map_report(found: Mapped, rows: Sequence[Row] | None = None, head: str = "")
         "counts": found.counts,
         "seconds": found.seconds,
     }
-    return facts("\n".join(filter(None, [head, _summary(found), _row_table(rows)])), data)
+    return table_result("\n".join(filter(None, [head, _summary(found), _row_table(rows)])), data)
 
 
 render.register(Mapped, map_report)
 
 
 @fits.register
-def _map_fits(found: Mapped, page: Room) -> bool:
+def _map_fits(found: Mapped, page: PageSize) -> bool:
     return len(row_pages(found, page)) == 1
 
 
 @page_of.register
 def _page(
-    found: Mapped, whole: Callable[[], CallToolResult], number: int, page: Room, continue_as: str
+    found: Mapped, whole: Callable[[], CallToolResult], number: int, page: PageSize, continue_as: str
 ) -> CallToolResult:
     """Whole rows, in the text and in the structured data."""
     groups = row_pages(found, page)
@@ -65,7 +65,7 @@ def _page(
     return with_page(map_report(found, groups[number - 1], head), found.handle, number, len(groups))
 
 
-def row_pages(found: Mapped, page: Room) -> list[list[Row]]:
+def row_pages(found: Mapped, page: PageSize) -> list[list[Row]]:
     """The rows in groups that fit a page; a longer row is a group of its own.
 
     A row counts as text and as data: some clients show their model both.
@@ -144,9 +144,9 @@ async def ollama_map_files(
     ctx: Context[Any, Any] | None = None,
 ) -> Mapped:
     """Give a local model one prompt for each of many files: an answer per file. Called again, it goes on."""
-    ask = map_ask(
+    spec = build_batch(
         app.settings, prompt=prompt, files=files, model=model, schema=schema, system=system, options=options,
         output=output,
     )  # fmt: skip
-    work = partial(app.mapper.run, ask, await allowed_folders(app, ctx))
+    work = partial(app.mapper.run, spec, await allowed_folders(app, ctx))
     return await answered(app, work, ctx, wait_s, unit="files")

@@ -8,7 +8,7 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
-from ollama_mcp.services.create import creation
+from ollama_mcp.services.create import build_create
 from ollama_mcp.services.model_manager import Copied, Deleted
 from ollama_mcp.services.transfers import Transferred
 from ollama_mcp.tools.calls import confirmed
@@ -44,7 +44,7 @@ async def ollama_pull_model(
     """Download or update a model; broken off, it goes on when repeated."""
     return await confirmed(
         app,
-        lambda reply, yes: app.transfers.pull(model, reply, confirmed=yes),
+        lambda job, yes: app.transfers.pull(model, job, confirmed=yes),
         ctx,
         wait_s,
         confirm=confirm,
@@ -57,7 +57,7 @@ async def ollama_pull_model(
     done,
     Annotated[CallToolResult, Transferred],
     hints=_changes(destroys=True),
-    elsewhere={"from": 'Send it as "from_model".', "source": 'Send it as "from_model".'},
+    misplaced_arguments={"from": 'Send it as "from_model".', "source": 'Send it as "from_model".'},
 )
 async def ollama_create_model(
     app: App,
@@ -80,14 +80,14 @@ async def ollama_create_model(
     ctx: Context[Any, Any] | None = None,
 ) -> Transferred:
     """Make a model from an installed one, with a system prompt, options or a template of its own."""
-    wanted = creation(
+    wanted = build_create(
         model=model, source=from_model, system=system, template=template, parameters=parameters,
         messages=messages, quantize=quantize, files=files, roots=app.settings.roots,
         limits=app.settings.limits,
     )  # fmt: skip
     return await confirmed(
         app,
-        lambda reply, yes: app.transfers.create(wanted, reply, confirmed=yes),
+        lambda job, yes: app.transfers.create(wanted, job, confirmed=yes),
         ctx,
         wait_s,
         confirm=confirm,
@@ -107,7 +107,7 @@ async def ollama_copy_model(
     """Give an installed model a second name."""
     return await confirmed(
         app,
-        lambda _reply, yes: app.shelf.copy(source, destination, confirmed=yes),
+        lambda _job, yes: app.model_manager.copy(source, destination, confirmed=yes),
         ctx,
         wait_s,
         confirm=confirm,
@@ -122,7 +122,7 @@ async def ollama_delete_model(
     """Delete a model from the Ollama server's disk."""
     return await confirmed(
         app,
-        lambda _reply, yes: app.shelf.delete(model, confirmed=yes),
+        lambda _job, yes: app.model_manager.delete(model, confirmed=yes),
         ctx,
         wait_s,
         confirm=confirm,
@@ -142,7 +142,7 @@ async def ollama_push_model(
     """Send an installed model to the registry that its name says, where others may read it."""
     return await confirmed(
         app,
-        lambda reply, yes: app.transfers.push(model, reply, confirmed=yes),
+        lambda job, yes: app.transfers.push(model, job, confirmed=yes),
         ctx,
         wait_s,
         confirm=confirm,

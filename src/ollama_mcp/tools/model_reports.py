@@ -11,15 +11,15 @@ from typing import Any
 from mcp_types import CallToolResult
 from pydantic import BaseModel
 
-from ollama_mcp.jobs.job import Reply
-from ollama_mcp.jobs.model_queue import LineStatistics
+from ollama_mcp.jobs.job import Job
+from ollama_mcp.jobs.model_queue import QueueStatistics
 from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.services.model_manager import Copied, Deleted, Loaded, Unloaded
 from ollama_mcp.services.model_summary import InMemory, Summary
 from ollama_mcp.services.server_status import LATE, Status
 from ollama_mcp.services.transfers import Transferred
-from ollama_mcp.services.units import told
-from ollama_mcp.tools.results import NOTES, columns, facts, render, size_of
+from ollama_mcp.services.units import format_bytes
+from ollama_mcp.tools.results import NOTES, columns, render, size_of, table_result
 
 _RECENT_S = 10
 _FOREVER_S = 100 * 365 * 24 * 3600
@@ -79,12 +79,12 @@ def status_report(status: Status) -> CallToolResult:
         "trouble": _trouble(status),
         "loaded": [_loaded(model) for model in seen.loaded or ()] if seen else [],
         "queue": [{"model": line.model} | _line(line) for line in status.lines],
-        "running": [_running(reply) for reply in status.running],
+        "running": [_running(job) for job in status.running],
         "tokens_per_s": status.speeds,
     }
     if status.transfers is not None:
         data["transfers"] = _line(status.transfers)
-    return facts("\n\n".join([_server(status), *_tables(data)]), data)
+    return table_result("\n\n".join([_server(status), *_tables(data)]), data)
 
 
 def _loaded(model: RunningModel) -> dict[str, Any]:
@@ -107,13 +107,13 @@ def _seconds_left(at: str) -> int | None:
     return max(round(left), 0) if left < _FOREVER_S else None
 
 
-def _line(line: LineStatistics) -> dict[str, Any]:
+def _line(line: QueueStatistics) -> dict[str, Any]:
     mean = None if line.mean_s is None else round(line.mean_s, 1)
     return {"running": line.running, "waiting": line.waiting, "mean_s": mean}
 
 
-def _running(reply: Reply[object]) -> dict[str, Any]:
-    return {"handle": reply.handle, "model": reply.model, "state": reply.summary()}
+def _running(job: Job[object]) -> dict[str, Any]:
+    return {"handle": job.handle, "model": job.model, "state": job.summary()}
 
 
 def _server(status: Status) -> str:
@@ -146,7 +146,7 @@ def _tables(data: dict[str, Any]) -> Iterator[str]:
         line = data["transfers"]
         yield f"Pulls, pushes and creations: {line['running']} running, {line['waiting']} waiting."
     if data["running"]:
-        rows = [tuple(reply.values()) for reply in data["running"]]
+        rows = [tuple(job.values()) for job in data["running"]]
         yield columns([("handle", "model", "state"), *rows])
 
 
@@ -211,14 +211,14 @@ def shown(found: Shown) -> CallToolResult:
         part = summary.part(wanted)
         data[wanted] = part or None
         lines += ["", f"{wanted}:", _as_text(part) if part else "(none)"]
-    return facts("\n".join(lines), data)
+    return table_result("\n".join(lines), data)
 
 
 def _facts_of(summary: Summary) -> dict[str, str]:
     return {
         "name": summary.name,
         "what": " ".join(filter(None, [summary.family, summary.parameters, summary.quantization])),
-        "size": told(summary.size),
+        "size": format_bytes(summary.size),
         "window": f"{summary.window} tokens" if summary.window else "",
         "dimensions": str(summary.dimensions or ""),
         "can": ", ".join(summary.capabilities),
@@ -236,7 +236,7 @@ def _memory(summary: Summary) -> str:
         return "no"
     share = "" if memory.gpu is None else f", {memory.gpu:.0%} of it on the GPU"
     window = f", with a window of {memory.window} tokens" if memory.window else ""
-    return f"{told(memory.size)}{share}{window}"
+    return f"{format_bytes(memory.size)}{share}{window}"
 
 
 def _as_text(part: Any) -> str:
@@ -254,18 +254,18 @@ def _as_text(part: Any) -> str:
 def done(found: Transferred | Copied | Deleted | Loaded | Unloaded) -> CallToolResult:
     """What has been done, in a sentence and as data."""
     data: Mapping[str, Any] = asdict(found)
-    return facts(_sentence(found), dict(data), {NOTES: data.get("notes", [])})
+    return table_result(_sentence(found), dict(data), {NOTES: data.get("notes", [])})
 
 
 def _sentence(found: Transferred | Copied | Deleted | Loaded | Unloaded) -> str:
     match found:
         case Transferred():
-            size = f", {told(found.size)}" if found.size else ""
+            size = f", {format_bytes(found.size)}" if found.size else ""
             text = f"{found.model}: {found.status} after {found.seconds:.0f} s{size}."
         case Copied():
             text = f"{found.source} is now {found.model}, too; the files are shared."
         case Deleted():
-            text = f"{found.model} is deleted; at most {told(found.freed)} are free again."
+            text = f"{found.model} is deleted; at most {format_bytes(found.freed)} are free again."
         case Loaded():
             text = f"{found.model} {'was' if found.was_loaded else 'is'} loaded, {_seconds(found)}."
         case Unloaded():

@@ -18,10 +18,10 @@ from ollama_mcp.ollama.parameters import check_kind, parse_keep_alive
 from ollama_mcp.services.catalog import Listed, example
 from ollama_mcp.services.model_manager import Loaded, Unloaded
 from ollama_mcp.services.server_status import Status
-from ollama_mcp.tools.caller import is_anybody, principal
+from ollama_mcp.tools.caller import caller_id, is_anybody
 from ollama_mcp.tools.calls import answered
 from ollama_mcp.tools.model_reports import ModelCard, Shown, StatusReport, done, shown, status_report
-from ollama_mcp.tools.results import columns, facts, size_of
+from ollama_mcp.tools.results import columns, size_of, table_result
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 models: Toolset = Toolset("models")
@@ -57,7 +57,7 @@ class Models(list[Listed]):
 def table(rows: Models) -> CallToolResult:
     """The list for people, and the same with digests as data."""
     entries = [_entry(row) for row in rows]
-    return facts(_table(entries, rows.capability), {"models": entries})
+    return table_result(_table(entries, rows.capability), {"models": entries})
 
 
 def _entry(row: Listed) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _no_capability(wanted: str, instead: Iterable[str]) -> InvalidArgument:
     return InvalidArgument(f'no model can have the capability "{wanted[:40]}"', f"Send {names}.")
 
 
-@models.tool("List local models", table, Annotated[CallToolResult, ModelTable], at_once=True)
+@models.tool("List local models", table, Annotated[CallToolResult, ModelTable], bypasses_queue=True)
 async def ollama_list_models(
     app: App,
     capability: Annotated[
@@ -182,7 +182,7 @@ async def ollama_show_model(
     ctx: Context[Any, Any] | None = None,
 ) -> Shown:
     """Show what an installed model is and can do, how large it is, and how it is loaded."""
-    return await app.shelf.summary(model), part
+    return await app.model_manager.summary(model), part
 
 
 @models.tool("Load a model", done, Annotated[CallToolResult, Loaded], hints=_IN_MEMORY)
@@ -194,17 +194,17 @@ async def ollama_load_model(
     ctx: Context[Any, Any] | None = None,
 ) -> Loaded:
     """Load a model into memory, so that its next call need not wait."""
-    load = partial(app.shelf.load, model, keep_alive=parse_keep_alive(keep_alive))
+    load = partial(app.model_manager.load, model, keep_alive=parse_keep_alive(keep_alive))
     return await answered(app, load, ctx, wait_s)
 
 
 @models.tool("Unload a model", done, Annotated[CallToolResult, Unloaded], hints=_IN_MEMORY)
 async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | None = None) -> Unloaded:
     """Take a model out of memory; it stays installed."""
-    return await app.shelf.unload(model)
+    return await app.model_manager.unload(model)
 
 
-@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport], at_once=True)
+@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport], bypasses_queue=True)
 async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
     """Show whether Ollama answers, what is loaded (on the GPU?), runs and waits, and past speeds.
 
@@ -218,5 +218,5 @@ async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Statu
 
 async def status_for_caller(app: App) -> Status:
     """The status as the caller may see it: handles only where they are nobody else's."""
-    status = await app.overview.status(principal())
+    status = await app.status_probe.status(caller_id())
     return replace(status, running=[]) if is_anybody() else status

@@ -17,7 +17,7 @@ from mcp_types import INVALID_PARAMS
 from pydantic import Field
 
 from ollama_mcp.errors import TooLarge
-from ollama_mcp.ollama.sanitize import clean_text
+from ollama_mcp.ollama.sanitize import sanitize_text
 from ollama_mcp.services.untrusted import mark_for
 from ollama_mcp.settings.limits import Limits, check_text
 
@@ -55,7 +55,7 @@ def add_prompts(host: MCPServer[Any], tools: Mapping[str, str], limits: Limits, 
             for name, text in texts.items():
                 check_text(limits, name, text)
         except TooLarge as error:
-            raise MCPError(INVALID_PARAMS, clean_text(str(error))) from error
+            raise MCPError(INVALID_PARAMS, sanitize_text(str(error))) from error
 
     @host.prompt(
         f"{prefix}delegate",
@@ -71,7 +71,7 @@ def add_prompts(host: MCPServer[Any], tools: Mapping[str, str], limits: Limits, 
     ) -> str:
         checked(task=task, text=text, model=model)
         both = "the task and, behind it, the material with its marks" if text.strip() else "the task"
-        return clean_text(
+        return sanitize_text(
             f"Let a model on this machine do the task below. {call(model)} and as prompt {both}; say there "
             f"all that the model has to know, as it sees nothing of our conversation.{after} Check the "
             "answer, mend what is wrong, and tell me what the model wrote and what you changed."
@@ -85,7 +85,7 @@ def add_prompts(host: MCPServer[Any], tools: Mapping[str, str], limits: Limits, 
     )
     def summarise(text: Annotated[str, Field(description="The text.")]) -> str:  # pyright: ignore[reportUnusedFunction]
         checked(text=text)
-        return clean_text(
+        return sanitize_text(
             "Have the text below summarised by a model on this machine, so that the work is done here and "
             f"not by you. {call()}, as system the sentence that it shall sum up what stands between the "
             "marks in the language of that text and add nothing, and as prompt the text with its marks and "
@@ -105,7 +105,7 @@ def add_prompts(host: MCPServer[Any], tools: Mapping[str, str], limits: Limits, 
     ) -> str:
         checked(question=question, answer=answer, model=model)
         first = "the answer below" if answer.strip() else "your own answer"
-        return clean_text(
+        return sanitize_text(
             f"Get a second opinion from a model on this machine. {call(model)} and as prompt the question "
             f"below with all that is needed to understand it, but without {first}, so that the model thinks "
             f"for itself.{after} Then put both beside one another: where they agree, where they differ, and "
@@ -122,7 +122,7 @@ def add_prompts(host: MCPServer[Any], tools: Mapping[str, str], limits: Limits, 
         diff: Annotated[str, Field(description="The diff, as git prints it.")],
     ) -> str:
         checked(diff=diff)
-        return clean_text(
+        return sanitize_text(
             f"Have a model on this machine write the commit message for the diff below. {call()}, as system "
             "the sentence that it writes git commit messages and answers with the message alone, and as "
             "prompt the diff with its marks and the style: a subject of at most 72 characters in the "
@@ -150,7 +150,7 @@ def check_requests(host: MCPServer[Any]) -> None:
         if ctx.method == "prompts/get" and isinstance(name := params.get("name"), str):
             prompt = menu.get_prompt(name)
             if prompt is None:
-                raise MCPError(INVALID_PARAMS, clean_text(f"Unknown prompt: {name[:80]}"))
+                raise MCPError(INVALID_PARAMS, sanitize_text(f"Unknown prompt: {name[:80]}"))
             known = prompt.arguments or []
             given: Mapping[str, Any] = params.get("arguments") or {}
             for argument in known:
@@ -160,7 +160,7 @@ def check_requests(host: MCPServer[Any]) -> None:
             if unknown := next((name for name in given if name not in names), None):
                 raise MCPError(
                     INVALID_PARAMS,
-                    clean_text(f'there is no argument "{unknown[:40]}"; there are {", ".join(names)}'),
+                    sanitize_text(f'there is no argument "{unknown[:40]}"; there are {", ".join(names)}'),
                 )
         return await call_next(ctx)
 

@@ -25,10 +25,10 @@ from pydantic_core import to_json
 from ollama_mcp.app import App
 from ollama_mcp.errors import InvalidArgument, ModelNotFound, OllamaError, UnknownHandle
 from ollama_mcp.jobs.answers import Vectors
-from ollama_mcp.ollama.sanitize import clean, clean_text
-from ollama_mcp.tools import AT_ONCE
+from ollama_mcp.ollama.sanitize import sanitize, sanitize_text
+from ollama_mcp.tools import BYPASSES_QUEUE
 from ollama_mcp.tools.binding import internal
-from ollama_mcp.tools.caller import principal
+from ollama_mcp.tools.caller import caller_id
 from ollama_mcp.tools.model_reports import shown, status_report
 from ollama_mcp.tools.models import having, status_for_caller, table
 from ollama_mcp.tools.resource_uris import JSON, VECTORS, PublishedTemplate, template
@@ -62,7 +62,7 @@ async def _models(app: App) -> str:
 
 
 async def _model(app: App, name: str) -> str:
-    return _as_json(shown((await app.shelf.summary(name), "")))
+    return _as_json(shown((await app.model_manager.summary(name), "")))
 
 
 async def _status(app: App) -> str:
@@ -70,7 +70,7 @@ async def _status(app: App) -> str:
 
 
 async def _vectors(app: App, id: str) -> str:  # noqa: A002 - the variable's name in the URI
-    found = app.replies.result(id, principal(), Vectors)
+    found = app.jobs.result(id, caller_id(), Vectors)
     return await anyio.to_thread.run_sync(vectors_json, found)
 
 
@@ -121,13 +121,13 @@ def _variable(app: App, source: Source, prefix: str) -> PublishedTemplate:
 async def _told(app: App, source: Source, **variables: str) -> str:
     """Read it; every failure is told in our words, which the SDK takes from a `ResourceError` only."""
     try:
-        if source.needs[-1] not in AT_ONCE:  # as for tools
-            app.limit.admit(source.needs[-1], principal())
+        if source.needs[-1] not in BYPASSES_QUEUE:  # as for tools
+            app.limit.admit(source.needs[-1], caller_id())
         return await source.read(app, **variables)
     except (ModelNotFound, UnknownHandle, InvalidArgument) as error:
-        raise ResourceNotFoundError(clean_text(str(error))) from error
+        raise ResourceNotFoundError(sanitize_text(str(error))) from error
     except OllamaError as error:
-        raise ResourceError(clean_text(str(error))) from error
+        raise ResourceError(sanitize_text(str(error))) from error
     except (Exception, SystemExit) as error:  # the top, as in a tool
         raise ResourceError(str(internal(source.path))) from error
 
@@ -142,7 +142,9 @@ def vectors_json(found: Vectors) -> str:
     stats = found.stats
     head = {"model": stats.model, "count": stats.count, "dimensions": stats.dimensions}
     rows = (to_json(vector, inf_nan_mode="null").decode() for vector in found.vectors)
-    return json.dumps(clean(head), ensure_ascii=False)[:-1] + ', "vectors": [\n' + ",\n".join(rows) + "\n]}"
+    return (
+        json.dumps(sanitize(head), ensure_ascii=False)[:-1] + ', "vectors": [\n' + ",\n".join(rows) + "\n]}"
+    )
 
 
 MOST = 100

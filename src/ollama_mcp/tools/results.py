@@ -17,9 +17,9 @@ from mcp_types import CallToolResult, TextContent
 from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.jobs.call_stats import OK
-from ollama_mcp.ollama.sanitize import clean, clean_text
-from ollama_mcp.services.units import told
-from ollama_mcp.tools.client_profiles import Room
+from ollama_mcp.ollama.sanitize import sanitize, sanitize_text
+from ollama_mcp.services.units import format_bytes
+from ollama_mcp.tools.client_profiles import PageSize
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
@@ -40,7 +40,7 @@ def size_of(count: int) -> str:
     >>> size_of(98362745), size_of(5_200_000_000), size_of(0)
     ('98 MB', '5.2 GB', '-')
     """
-    return told(count) if count else "-"
+    return format_bytes(count) if count else "-"
 
 
 REPLY = "ollama-mcp/reply"
@@ -53,7 +53,7 @@ def render(found: Any) -> CallToolResult:
 
 
 @singledispatch
-def fits(found: Any, page: Room) -> bool:
+def fits(found: Any, page: PageSize) -> bool:
     """Whether a page holds all of a result; one that has no pages is always whole."""
     return True
 
@@ -63,7 +63,7 @@ def page_of(
     found: Any,
     whole: Callable[[], CallToolResult],
     number: int,
-    page: Room,
+    page: PageSize,
     continue_as: str,
 ) -> CallToolResult:
     """The page of a result that a call asked for; the arguments are those of `text_page`."""
@@ -74,7 +74,7 @@ def text_page(
     found: Any,
     whole: Callable[[], CallToolResult],
     number: int,
-    page: Room,
+    page: PageSize,
     continue_as: str,
     *,
     more: str = "",
@@ -106,7 +106,7 @@ def text_page(
     which = f'handle="{found.handle}"{more}'
     cut = pages(text, page.beside(f"{head}{page_head(which, _LONGEST, _LONGEST + 1, continue_as)}\n"))
     head += page_head(which, number, len(cut), continue_as)
-    result.content = [TextContent(type="text", text=clean_text(f"{head}\n{cut[number - 1]}"))]
+    result.content = [TextContent(type="text", text=sanitize_text(f"{head}\n{cut[number - 1]}"))]
     return with_page(result, found.handle, number, len(cut))
 
 
@@ -136,10 +136,10 @@ def with_page(result: CallToolResult, handle: str, number: int, count: int) -> C
     return result
 
 
-def pages(text: str, page: Room) -> list[str]:
+def pages(text: str, page: PageSize) -> list[str]:
     r"""Cut a text, behind a line's end where there is one in the second half of a page, else behind a space.
 
-    >>> pages("one\ntwo three four", Room(10)), pages("abcdef", Room(4)), pages("", Room(4))
+    >>> pages("one\ntwo three four", PageSize(10)), pages("abcdef", PageSize(4)), pages("", PageSize(4))
     (['one\ntwo ', 'three four'], ['abcd', 'ef'], [''])
     """
     found: list[str] = []
@@ -168,12 +168,12 @@ LOGPROBS = "ollama-mcp/logprobs"
 
 
 @render.register
-def words(answer: Answer) -> CallToolResult:
+def answer_result(answer: Answer) -> CallToolResult:
     """An answer: exactly one text block, and the statistics beside it.
 
     Calls of the caller's tools are the text, as a JSON array, behind what the model said first.
     """
-    return said(
+    return text_result(
         text_of(answer),
         {
             STATS: answer.stats.as_data(),
@@ -194,7 +194,7 @@ def text_of(answer: Answer) -> str:
 
 
 @fits.register
-def _answer_fits(answer: Answer, page: Room) -> bool:
+def _answer_fits(answer: Answer, page: PageSize) -> bool:
     return page.holds(text_of(answer))
 
 
@@ -202,13 +202,13 @@ page_of.register(Answer, text_page)
 
 
 def _calls(answer: Answer) -> list[Any]:
-    return clean([call.model_dump(exclude_none=True) for call in answer.tool_calls])
+    return sanitize([call.model_dump(exclude_none=True) for call in answer.tool_calls])
 
 
-def facts(text: str, data: dict[str, Any], meta: dict[str, Any] | None = None) -> CallToolResult:
+def table_result(text: str, data: dict[str, Any], meta: dict[str, Any] | None = None) -> CallToolResult:
     """Facts: a readable table, and the same as structured data, without what is not known."""
-    result = said(text, meta or {})
-    result.structured_content = _known(clean(data))
+    result = text_result(text, meta or {})
+    result.structured_content = _known(sanitize(data))
     return result
 
 
@@ -218,15 +218,15 @@ def _known(value: Any) -> Any:
     return [_known(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
-def failure(error: OllamaError) -> CallToolResult:
+def error_result(error: OllamaError) -> CallToolResult:
     """A failure: `CODE: cause. Remedy.`, and the same as data in `_meta`.
 
     Not in the structured content: clients check that against the output schema even on errors. What was
     written and cannot be asked for later is a second text.
     """
-    result = said(str(error), {ERROR: error.as_data()})
+    result = text_result(str(error), {ERROR: error.as_data()})
     if error.is_last and error.partial_text:
-        result.content.append(TextContent(type="text", text=clean_text(error.partial_text)))
+        result.content.append(TextContent(type="text", text=sanitize_text(error.partial_text)))
     result.is_error = True
     return result
 
@@ -240,16 +240,16 @@ def code_of(result: object) -> str:
     return str((result.meta or {}).get(ERROR, {}).get("code", "ERROR"))
 
 
-def noted(result: CallToolResult, notes: list[str]) -> CallToolResult:
+def with_notes(result: CallToolResult, notes: list[str]) -> CallToolResult:
     """The same result with more notes."""
     if notes:
         meta = result.meta or {}
-        result.meta = {**meta, NOTES: [*meta.get(NOTES, []), *clean(notes)]}
+        result.meta = {**meta, NOTES: [*meta.get(NOTES, []), *sanitize(notes)]}
     return result
 
 
-def said(text: str, meta: dict[str, Any] | None = None) -> CallToolResult:
+def text_result(text: str, meta: dict[str, Any] | None = None) -> CallToolResult:
     """One text, and what belongs to it."""
     meta = meta or {}
-    kept = {key: clean(value) for key, value in meta.items() if value}
-    return CallToolResult(content=[TextContent(type="text", text=clean_text(text))], _meta=kept or None)
+    kept = {key: sanitize(value) for key, value in meta.items() if value}
+    return CallToolResult(content=[TextContent(type="text", text=sanitize_text(text))], _meta=kept or None)

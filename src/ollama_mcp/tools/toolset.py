@@ -30,8 +30,8 @@ class Tool:
         render: Turns what the function returns into an MCP result.
         returns: The published return type: CallToolResult, annotated with a model for structured data.
         annotations: Hints for the client.
-        elsewhere: Names that callers put here and that belong elsewhere, with where.
-        at_once: Whether it never waits for a model's turn: its calls may pass those that do.
+        misplaced_arguments: Names that callers put here and that belong elsewhere, with where.
+        bypasses_queue: Whether it never waits for a model's turn: its calls may pass those that do.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -39,8 +39,8 @@ class Tool:
     render: Callable[[Any], CallToolResult]
     returns: Any
     annotations: ToolAnnotations
-    elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
-    at_once: bool = False
+    misplaced_arguments: Mapping[str, str] = field(default_factory=dict[str, str])
+    bypasses_queue: bool = False
 
     @property
     def placeholders(self) -> dict[str, Any] | None:
@@ -57,9 +57,9 @@ class Tool:
         return self.function.__name__
 
     @property
-    def outlives(self) -> bool:
+    def may_return_handle(self) -> bool:
         """Whether its calls may return a handle, and go on."""
-        return not self.at_once and "wait_s" in self.parameters()
+        return not self.bypasses_queue and "wait_s" in self.parameters()
 
     @property
     def reads(self) -> bool:
@@ -124,13 +124,15 @@ class Toolset:
         returns: Any = CallToolResult,
         *,
         hints: ToolAnnotations | None = None,
-        elsewhere: Mapping[str, str] | None = None,
-        at_once: bool = False,
+        misplaced_arguments: Mapping[str, str] | None = None,
+        bypasses_queue: bool = False,
     ) -> Callable[[Function], Function]:
         """Add the decorated function to this toolset; without `hints` it reads and changes nothing."""
 
         def add(function: Function) -> Function:
-            tool = Tool(function, title, render, returns, hints or READS, elsewhere or {}, at_once)
+            tool = Tool(
+                function, title, render, returns, hints or READS, misplaced_arguments or {}, bypasses_queue
+            )
             self.tools.append(tool)
             return function
 

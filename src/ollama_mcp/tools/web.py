@@ -11,8 +11,8 @@ from mcp_types import CallToolResult, ToolAnnotations
 from ollama_mcp.app import App
 from ollama_mcp.services.web_search import WebPages, WebText
 from ollama_mcp.tools.calls import answered
-from ollama_mcp.tools.client_profiles import Room
-from ollama_mcp.tools.results import fits, page_of, render, said, text_page
+from ollama_mcp.tools.client_profiles import PageSize
+from ollama_mcp.tools.results import fits, page_of, render, text_page, text_result
 from ollama_mcp.tools.toolset import Toolset, WaitS, says
 
 web: Toolset = Toolset("web")
@@ -23,11 +23,11 @@ _READS_THE_WORLD = ToolAnnotations(read_only_hint=True, open_world_hint=True)
 @render.register
 def pages_report(found: WebPages) -> CallToolResult:
     """Each page with title and address first, and its text between marks."""
-    return said(_text(found))
+    return text_result(_text(found))
 
 
 @fits.register
-def _fits(found: WebPages, page: Room) -> bool:
+def _fits(found: WebPages, page: PageSize) -> bool:
     return page.holds(_text(found))
 
 

@@ -8,7 +8,7 @@ import re
 
 import pydantic_core
 
-from ollama_mcp.ollama.sanitize import clean
+from ollama_mcp.ollama.sanitize import sanitize
 
 _PARTS = 250_000
 """Texts, commas and opening brackets in one message: more than any call
@@ -37,7 +37,7 @@ def _marks(line: bytes, start: int, end: int) -> int:
     return sum(line.count(mark, start, end) for mark in _MARKS)
 
 
-def mended(body: bytes) -> bytes:
+def repair_surrogates(body: bytes) -> bytes:
     """A message with its lone surrogates and its byte order mark mended; as it is, where there are none."""
     if not (b"\\ud" in body or b"\\uD" in body or body.startswith(codecs.BOM_UTF8)):
         return body
@@ -50,7 +50,7 @@ def mended(body: bytes) -> bytes:
 
 def _written_anew(body: bytes) -> bytes:
     try:
-        value = clean(json.loads(body.decode("utf-8-sig")))
+        value = sanitize(json.loads(body.decode("utf-8-sig")))
     except (ValueError, RecursionError):  # whoever reads it next says so
         return body
     return json.dumps(value, separators=(",", ":")).encode()

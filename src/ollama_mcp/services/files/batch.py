@@ -19,13 +19,13 @@ import anyio.to_thread
 
 from ollama_mcp.errors import Busy, Forbidden, InvalidArgument, OllamaError
 from ollama_mcp.jobs.answers import Answer
-from ollama_mcp.jobs.job import Reply, State
+from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.file_access import Place, place_of, readings, told
-from ollama_mcp.services.files.batch_answers import Kept, Memory, Output, Store, output_folders
+from ollama_mcp.services.files.batch_answers import KeptJobs, Memory, Output, Store, output_folders
 from ollama_mcp.services.files.read import Content, attached, read_file
 from ollama_mcp.services.generation import Generator
-from ollama_mcp.services.specs import Ask, chat_ask
+from ollama_mcp.services.specs import ChatSpec, build_chat
 from ollama_mcp.settings import Settings
 from ollama_mcp.settings.limits import Limits, check_length
 
@@ -231,21 +231,21 @@ class Mapped:
 
 
 @dataclass(frozen=True)
-class MapAsk:
+class BatchSpec:
     """What is asked of every file.
 
     Attributes:
-        ask: The question, without a file.
+        spec: The question, without a file.
         files: Paths and patterns.
         output: Where answers are written; None: they are in the result.
     """
 
-    ask: Ask
+    spec: ChatSpec
     files: tuple[str, ...]
     output: Output | None
 
 
-def map_ask(
+def build_batch(
     settings: Settings,
     *,
     prompt: str,
@@ -253,7 +253,7 @@ def map_ask(
     output: str = "",
     schema: Mapping[str, Any] | None = None,
     **more: Any,
-) -> MapAsk:
+) -> BatchSpec:
     """Check what is asked; the parameters are those of the tool `ollama_map_files`.
 
     Raises:
@@ -261,8 +261,8 @@ def map_ask(
         TooLarge: Anything over a limit.
         Forbidden: Answers are to be written where the operator has not allowed that.
     """
-    ask = chat_ask(prompt=prompt, schema=schema, limits=settings.limits, **more)
-    return MapAsk(ask, tuple(files), _output(settings.output, output, ".json" if schema else ".txt"))
+    spec = build_chat(prompt=prompt, schema=schema, limits=settings.limits, **more)
+    return BatchSpec(spec, tuple(files), _output(settings.output, output, ".json" if schema else ".txt"))
 
 
 def _output(root: Path | None, output: str, ending: str) -> Output | None:
@@ -278,13 +278,13 @@ def _output(root: Path | None, output: str, ending: str) -> Output | None:
 
 @dataclass
 class _Run:
-    """One MapAsk on its way."""
+    """One BatchSpec on its way."""
 
-    ask: Ask
+    spec: ChatSpec
     roots: tuple[Path, ...]
     targets: list[Place | str]
     store: Store
-    reply: Reply[Mapped]
+    job: Job[Mapped]
     origin: bytes
     """All that an answer comes from but its file."""
     rows: dict[int, Row] = field(default_factory=dict[int, Row])
@@ -292,8 +292,8 @@ class _Run:
     def add(self, place: int, row: Row) -> None:
         """One file is done, however."""
         self.rows[place] = row
-        self.reply.advance(State.WORKING)
-        self.reply.write(f"{row.file}: {row.told}\n")
+        self.job.advance(JobState.WORKING)
+        self.job.write(f"{row.file}: {row.told}\n")
 
     def tell(self) -> list[str]:
         """For the status line."""
@@ -323,32 +323,32 @@ class Mapper:
         self._settings = settings
         self._memory = Memory()
 
-    async def run(self, wanted: MapAsk, roots: tuple[Path, ...], reply: Reply[Mapped]) -> Mapped:
-        """Answer for every file; `reply` counts them.
+    async def run(self, wanted: BatchSpec, roots: tuple[Path, ...], job: Job[Mapped]) -> Mapped:
+        """Answer for every file; `job` counts them.
 
         Raises:
             OllamaError: None could be begun: the folders, the patterns, the model.
         """
-        run = await self._begin(wanted, roots, reply)
+        run = await self._begin(wanted, roots, job)
         waiting = iter(enumerate(run.targets))
         async with anyio.create_task_group() as group:
             for _ in range(min(self._settings.parallel, len(run.targets))):
                 group.start_soon(self._work, run, waiting)
         rows = [run.rows[place] for place in range(len(run.targets))]
-        return Mapped(rows, reply.model, round(time.monotonic() - reply.started_at, 3))
+        return Mapped(rows, job.model, round(time.monotonic() - job.started_at, 3))
 
-    async def _begin(self, wanted: MapAsk, roots: tuple[Path, ...], reply: Reply[Mapped]) -> _Run:
-        await self._generator.check(wanted.ask)
+    async def _begin(self, wanted: BatchSpec, roots: tuple[Path, ...], job: Job[Mapped]) -> _Run:
+        await self._generator.check(wanted.spec)
         find = partial(find_files, wanted.files, roots, self._settings.limits, self._settings.output)
         targets = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
-        request = wanted.ask.request
+        request = wanted.spec.request
         choice = await self._catalog.resolve(
-            request.model, wanted.ask.needs, default=self._settings.chat_model
+            request.model, wanted.spec.needs, default=self._settings.chat_model
         )
         named = request.model_copy(update={"model": choice.model.name})
-        store = wanted.output or self._memory.of(reply.principal)
-        run = _Run(replace(wanted.ask, request=named), roots, targets, store, reply, request.to_json())
-        reply.model, reply.total, reply.tell = choice.model.name, len(targets), run.tell
+        store = wanted.output or self._memory.of(job.caller)
+        run = _Run(replace(wanted.spec, request=named), roots, targets, store, job, request.to_json())
+        job.model, job.total, job.tell = choice.model.name, len(targets), run.tell
         return run
 
     async def _work(self, run: _Run, waiting: Iterator[tuple[int, Place | str]]) -> None:
@@ -372,19 +372,19 @@ class Mapper:
         note = "; ".join(answer.notes)
         if answer.cut:
             note = "; ".join(filter(None, [answer.cut[1:-1], note]))
-            return _row(content, "cut", Kept(str(answer)), note)
+            return _row(content, "cut", KeptJobs(str(answer)), note)
         return _row(content, "answered", await run.store.keep(content.name, key, str(answer)), note)
 
     async def _answer(self, run: _Run, content: Content) -> Answer:
-        """Through the Gate, where others may have taken all places."""
-        ask = attached(run.ask, [content], self._settings.limits)
+        """Through the ModelQueue, where others may have taken all places."""
+        spec = attached(run.spec, [content], self._settings.limits)
         for _ in range(_TRIES - 1):
             try:
-                return await self._generator.answer(ask, run.reply.part(content.name, "tok"))
+                return await self._generator.answer(spec, run.job.part(content.name, "tok"))
             except Busy as error:
                 await anyio.sleep(min(error.retry_after_s or 1.0, _LONGEST_WAIT_S))
-        return await self._generator.answer(ask, run.reply.part(content.name, "tok"))
+        return await self._generator.answer(spec, run.job.part(content.name, "tok"))
 
 
-def _row(content: Content, status: Status, kept: Kept, note: str = "") -> Row:
+def _row(content: Content, status: Status, kept: KeptJobs, note: str = "") -> Row:
     return Row(content.name, status, answer=kept.text, written=kept.file, note=note)

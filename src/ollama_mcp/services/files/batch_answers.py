@@ -24,7 +24,7 @@ from ollama_mcp.services.file_access import CAN_WALK, FOLDER, open_root
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptJobs:
     """An answer that is kept: as text, or as a file of the output folder."""
 
     text: str = ""
@@ -34,11 +34,11 @@ class Kept:
 class Store(Protocol):
     """Where the answers of one call are kept."""
 
-    async def find(self, name: str, key: str) -> Kept | None:
+    async def find(self, name: str, key: str) -> KeptJobs | None:
         """The answer about the file of that name, by its key."""
         ...
 
-    async def keep(self, name: str, key: str, text: str) -> Kept:
+    async def keep(self, name: str, key: str, text: str) -> KeptJobs:
         """Keep an answer.
 
         Raises:
@@ -54,20 +54,20 @@ class Memory:
         self._most = most_bytes
         self._kept: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    def of(self, principal: str) -> _OfOne:
+    def of(self, caller: str) -> _OfOne:
         """What one caller has in it: nobody gets the answers of others."""
-        return _OfOne(self, principal)
+        return _OfOne(self, caller)
 
-    def get(self, principal: str, key: str) -> str | None:
+    def get(self, caller: str, key: str) -> str | None:
         """An answer, which counts as new again."""
-        if (principal, key) in self._kept:
-            self._kept.move_to_end((principal, key))
-        return self._kept.get((principal, key))
+        if (caller, key) in self._kept:
+            self._kept.move_to_end((caller, key))
+        return self._kept.get((caller, key))
 
-    def put(self, principal: str, key: str, text: str) -> None:
+    def put(self, caller: str, key: str, text: str) -> None:
         """Keep an answer; old ones go."""
-        self._kept.pop((principal, key), None)
-        self._kept[principal, key] = text
+        self._kept.pop((caller, key), None)
+        self._kept[caller, key] = text
         while sum(map(_cost, self._kept.values())) > self._most:
             self._kept.popitem(last=False)
 
@@ -79,15 +79,15 @@ def _cost(text: str) -> int:
 @dataclass(frozen=True)
 class _OfOne:
     memory: Memory
-    principal: str
+    caller: str
 
-    async def find(self, name: str, key: str) -> Kept | None:
-        text = self.memory.get(self.principal, key)
-        return None if text is None else Kept(text)
+    async def find(self, name: str, key: str) -> KeptJobs | None:
+        text = self.memory.get(self.caller, key)
+        return None if text is None else KeptJobs(text)
 
-    async def keep(self, name: str, key: str, text: str) -> Kept:
-        self.memory.put(self.principal, key, text)
-        return Kept(text)
+    async def keep(self, name: str, key: str, text: str) -> KeptJobs:
+        self.memory.put(self.caller, key, text)
+        return KeptJobs(text)
 
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_ .-]{0,62}[A-Za-z0-9_-])?\Z")
@@ -108,18 +108,18 @@ class Output:
     folders: tuple[str, ...]
     ending: str
 
-    async def find(self, name: str, key: str) -> Kept | None:
+    async def find(self, name: str, key: str) -> KeptJobs | None:
         """As of `Store`: a file of that name that is not empty."""
         file = self._name(name, key)
         is_there = await anyio.to_thread.run_sync(self._is_there, file)
-        return Kept(file=self._shown(file)) if is_there else None
+        return KeptJobs(file=self._shown(file)) if is_there else None
 
-    async def keep(self, name: str, key: str, text: str) -> Kept:
+    async def keep(self, name: str, key: str, text: str) -> KeptJobs:
         """As of `Store`. The file appears when it is complete; a process that dies leaves none."""
         file = self._name(name, key)
         # To its end, also if the call is cancelled meanwhile: what was paid for is kept.
         await anyio.to_thread.run_sync(self._write, file, text)
-        return Kept(file=self._shown(file))
+        return KeptJobs(file=self._shown(file))
 
     def _name(self, name: str, key: str) -> str:
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name.replace("/", "--")).lstrip(".")

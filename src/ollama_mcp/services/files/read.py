@@ -15,9 +15,9 @@ import anyio.to_thread
 from ollama_mcp.errors import InvalidArgument, OllamaError, StorageError
 from ollama_mcp.ollama.api_models import GenerateRequest, Message
 from ollama_mcp.ollama.images import is_picture
-from ollama_mcp.ollama.sanitize import visible
+from ollama_mcp.ollama.sanitize import strip_invisible
 from ollama_mcp.services.file_access import Place, open_place, place_of, told
-from ollama_mcp.services.specs import Ask, GenerationRequest
+from ollama_mcp.services.specs import ChatSpec, GenerationRequest
 from ollama_mcp.services.untrusted import fenced
 from ollama_mcp.settings.limits import (
     Limits,
@@ -83,10 +83,10 @@ def _read(path: str | Place, roots: Sequence[Path], limits: Limits) -> Content:
             raise StorageError(
                 f"{told(place.path.name)} cannot be read to its end", "Check the disk that it is on."
             ) from None
-    name = " ".join(visible(place.shown)[0].split("\n"))
+    name = " ".join(strip_invisible(place.shown)[0].split("\n"))
     if is_picture(data):
         return Content(name, image=base64.b64encode(data).decode())
-    text, removed = visible(_decoded(data, told(place.path.name)))
+    text, removed = strip_invisible(_decoded(data, told(place.path.name)))
     return Content(name, text, removed=removed)
 
 
@@ -135,8 +135,8 @@ def _not_text(name: str) -> OllamaError:
     )
 
 
-def attached(ask: Ask, contents: Sequence[Content], limits: Limits) -> Ask:
-    """The same Ask with files: before the prompt, or the last message of the user.
+def attached(spec: ChatSpec, contents: Sequence[Content], limits: Limits) -> ChatSpec:
+    """The same ChatSpec with files: before the prompt, or the last message of the user.
 
     Raises:
         TooLarge: The images are over one of their limits, with those that were there.
@@ -144,11 +144,11 @@ def attached(ask: Ask, contents: Sequence[Content], limits: Limits) -> Ask:
     """
     images = [content.image for content in contents if content.image]
     text = fenced([(content.name, content.text) for content in contents if not content.image])
-    request = _with(ask.request, text, images)
+    request = _with(spec.request, text, images)
     if images:
         check_images(limits, _images(request))
-    needs = ask.needs if not images or "vision" in ask.needs else (*ask.needs, "vision")
-    return replace(ask, request=request, needs=needs, notes=(*ask.notes, *_notes(contents)))
+    needs = spec.needs if not images or "vision" in spec.needs else (*spec.needs, "vision")
+    return replace(spec, request=request, needs=needs, notes=(*spec.notes, *_notes(contents)))
 
 
 def _with(request: GenerationRequest, text: str, images: list[str]) -> GenerationRequest:

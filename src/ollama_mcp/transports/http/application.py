@@ -23,7 +23,12 @@ from ollama_mcp.app import App
 from ollama_mcp.errors import Timeout
 from ollama_mcp.settings.listening import Origin
 from ollama_mcp.transports.http.auth import Access, access_of, refuse_strangers, requiring, with_callers
-from ollama_mcp.transports.http.middleware import Bodies, Doors, Tracked, Traffic
+from ollama_mcp.transports.http.middleware import (
+    BodyLimitMiddleware,
+    HostOriginMiddleware,
+    OpenRequests,
+    OpenRequestsMiddleware,
+)
 from ollama_mcp.transports.http.probes import Probes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -36,7 +41,7 @@ _LAST_EVENT = LAST_EVENT_ID_HEADER.encode()
 _LAST_ANSWER_S = 0.25
 """Seconds in which those are told whose call is broken off at the end; progress keeps 0.075 of them."""
 _UNCHECKED = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-"""For the SDK: `Doors` has looked, on every address and at the exact port."""
+"""For the SDK: `HostOriginMiddleware` has looked, on every address and at the exact port."""
 
 
 @dataclass
@@ -55,7 +60,7 @@ class HttpServer:
     application: Starlette
     app: App
     metadata: Sequence[BaseRoute] = ()
-    traffic: Traffic = field(default_factory=Traffic)
+    traffic: OpenRequests = field(default_factory=OpenRequests)
 
     async def end(self, grace_s: float) -> None:
         """Take no new calls; give those that go on their time, and then an answer that says so."""
@@ -66,7 +71,7 @@ class HttpServer:
         # For a second the SDK tries to tell clients that have gone, and warns of each.
         logging.getLogger("mcp").setLevel(logging.ERROR)
         if not await self.traffic.settle(grace_s, running):
-            await self.app.replies.stop(_ends)
+            await self.app.jobs.stop(_ends)
             await self.traffic.settle(_LAST_ANSWER_S, running)
         self.traffic.cut()
 
@@ -102,17 +107,19 @@ def http_app(
     access = access or access_of(app.settings)
     if host.settings.auth is None:
         refuse_strangers(access)
-    traffic, metadata = Traffic(), _metadata(access)
+    traffic, metadata = OpenRequests(), _metadata(access)
     probes = Probes(app, traffic)
     inner = _inner(host, access, sse=app.settings.http.sse if sse is None else sse)
     metrics = _as_the_host_has_it(host, probes.metrics)
     inner.router.routes.append(Route("/metrics", metrics, methods=["GET"]))
-    guarded = Doors(
-        with_callers(Bodies(inner, access.body, traffic), access.verifier, access.auth, app.limit),
+    guarded = HostOriginMiddleware(
+        with_callers(
+            BodyLimitMiddleware(inner, access.body, traffic), access.verifier, access.auth, app.limit
+        ),
         access,
         traffic,
     )
-    tracked = Tracked(guarded, traffic, access.connections)
+    tracked = OpenRequestsMiddleware(guarded, traffic, access.connections)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:

@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ollama_mcp.errors import RateLimited
 from ollama_mcp.jobs.rate_limit import RateLimit
 from ollama_mcp.settings import Http, Settings
-from ollama_mcp.settings.limits import USUAL
+from ollama_mcp.settings.limits import DEFAULT_LIMITS
 from ollama_mcp.settings.listening import AllowedHost, Authority, Names, is_loopback, parse_authority
 from ollama_mcp.tools.caller import WITHOUT_TOKEN
 from ollama_mcp.transports.http.refusals import logged, refusal
@@ -120,7 +120,7 @@ class Access:
     verifier: TokenVerifier | None = None
     auth: AuthSettings | None = None
     connections: int = Http.connections
-    body: int = USUAL.line
+    body: int = DEFAULT_LIMITS.line
     insecure: bool = False
 
     def told(self, http: Http) -> str:

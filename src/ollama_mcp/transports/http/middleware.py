@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ollama_mcp.settings.listening import is_loopback
 from ollama_mcp.transports.http.auth import Access
 from ollama_mcp.transports.http.refusals import logged, refusal
-from ollama_mcp.transports.messages import TOO_MANY_PARTS, has_too_many_parts, mended
+from ollama_mcp.transports.messages import TOO_MANY_PARTS, has_too_many_parts, repair_surrogates
 
 _LOOK_S = 0.02
 _FAREWELL_S = 0.05
@@ -26,7 +26,7 @@ _FAREWELL_S = 0.05
 class _Exchange:
     """One request and what has been answered of it."""
 
-    def __init__(self, scope: Scope, send: Send, traffic: Traffic) -> None:
+    def __init__(self, scope: Scope, send: Send, traffic: OpenRequests) -> None:
         self.is_call = scope["method"] == "POST"
         self.scope = anyio.CancelScope()
         self._send = send
@@ -52,7 +52,7 @@ class _Exchange:
 
 
 @dataclass
-class Traffic:
+class OpenRequests:
     """Counts of one `http_app`.
 
     Attributes:
@@ -105,7 +105,7 @@ class Traffic:
             exchange.scope.cancel()
 
 
-class Tracked:
+class OpenRequestsMiddleware:
     """ASGI: what goes through is counted, is not too much at once, and can be ended.
 
     Args:
@@ -114,7 +114,7 @@ class Tracked:
         most: Requests at once.
     """
 
-    def __init__(self, app: ASGIApp, traffic: Traffic, most: int) -> None:
+    def __init__(self, app: ASGIApp, traffic: OpenRequests, most: int) -> None:
         self._app = app
         self._traffic = traffic
         self._most = most
@@ -136,7 +136,7 @@ class Tracked:
             self._traffic.end(exchange)
 
 
-class Doors:
+class HostOriginMiddleware:
     """ASGI: looks at Host and Origin, whichever address the server is bound to.
 
     Args:
@@ -145,7 +145,7 @@ class Doors:
         traffic: Says whether the server still takes something.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, access: Access, traffic: OpenRequests) -> None:
         self._app = app
         self._access = access
         self._names = access.names
@@ -227,7 +227,7 @@ class _Gone(Exception):
     """The client went away while it wrote."""
 
 
-class Bodies:
+class BodyLimitMiddleware:
     """ASGI: what is behind gets a body as one piece, with lone surrogates mended as on stdio.
 
     Args:
@@ -237,7 +237,7 @@ class Bodies:
         seconds: In which it must have come.
     """
 
-    def __init__(self, app: ASGIApp, most: int, traffic: Traffic, seconds: float = BODY_S) -> None:
+    def __init__(self, app: ASGIApp, most: int, traffic: OpenRequests, seconds: float = BODY_S) -> None:
         self._app = app
         self._traffic = traffic
         self._most = most
@@ -284,7 +284,7 @@ class Bodies:
             raise _Refused(503, "the server ends", 1)
         if has_too_many_parts(body):
             raise _Refused(413, TOO_MANY_PARTS)
-        return mended(body)
+        return repair_surrogates(body)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

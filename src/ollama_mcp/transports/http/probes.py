@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ollama_mcp.app import App
-from ollama_mcp.transports.http.middleware import Traffic
+from ollama_mcp.transports.http.middleware import OpenRequests
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -48,13 +48,13 @@ class Metric:
         yield from (sample.written(self.name) for sample in self.samples)
 
 
-def exposition(app: App, traffic: Traffic) -> str:
+def exposition(app: App, traffic: OpenRequests) -> str:
     """All of it, as a scraper reads it."""
     metrics = [*_of_http(traffic), *_of_calls(app), *_of_lines(app), *_of_replies(app)]
     return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"
 
 
-def _of_http(traffic: Traffic) -> Iterator[Metric]:
+def _of_http(traffic: OpenRequests) -> Iterator[Metric]:
     statuses = [Sample(n, (("status", str(status)),)) for status, n in sorted(traffic.statuses.items())]
     yield _metric("http_responses_total", "counter", "Answers over HTTP that began.", statuses)
     yield _metric("http_in_flight", "gauge", "Requests over HTTP in flight.", [Sample(traffic.in_flight)])
@@ -70,7 +70,7 @@ def _of_calls(app: App) -> Iterator[Metric]:
 
 
 def _of_lines(app: App) -> Iterator[Metric]:
-    lines = app.gate.statistics()
+    lines = app.model_queue.statistics()
     for name, kind, says, values in (
         ("model_running", "gauge", "Calls of a model that run.", [line.running for line in lines]),
         ("model_waiting", "gauge", "Calls of a model that wait.", [line.waiting for line in lines]),
@@ -82,7 +82,7 @@ def _of_lines(app: App) -> Iterator[Metric]:
 
 
 def _of_replies(app: App) -> Iterator[Metric]:
-    yield _metric("replies_in_flight", "gauge", "Answers being generated.", [Sample(app.replies.in_flight)])
+    yield _metric("replies_in_flight", "gauge", "Answers being generated.", [Sample(app.jobs.in_flight)])
 
 
 def _metric(name: str, kind: str, says: str, samples: Iterable[Sample]) -> Metric:
@@ -101,7 +101,7 @@ class Probes:
         traffic: Says whether the server still takes something.
     """
 
-    def __init__(self, app: App, traffic: Traffic) -> None:
+    def __init__(self, app: App, traffic: OpenRequests) -> None:
         self._app = app
         self._traffic = traffic
 
@@ -114,7 +114,7 @@ class Probes:
         if self._traffic.closing or not self._traffic.serving:
             return _bare(503)
         with anyio.move_on_after(_ANSWER_S):
-            return _bare(200 if await self._app.overview.is_up() else 503)
+            return _bare(200 if await self._app.status_probe.is_up() else 503)
         return _bare(503)
 
     async def metrics(self, _: Request) -> Response:

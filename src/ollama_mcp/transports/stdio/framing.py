@@ -32,7 +32,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from ollama_mcp.ollama.sanitize import clean, clean_text
+from ollama_mcp.ollama.sanitize import sanitize, sanitize_text
 from ollama_mcp.transports.messages import TOO_MANY_PARTS, has_too_many_parts
 
 LINE_LIMIT = 16 * 1024 * 1024
@@ -139,7 +139,7 @@ def _parse_slowly(line: bytes) -> Any:
     except ValueError as error:
         raise Refused(PARSE_ERROR, f"not JSON: {error}") from None
     try:
-        return clean(value)
+        return sanitize(value)
     except RecursionError:
         raise Refused(INVALID_REQUEST, "the message is nested too deeply", _id_of(value)) from None
 
@@ -170,7 +170,7 @@ def _id_of(value: Any) -> RequestId | None:
         return None
     request_id = message.get("id")
     if isinstance(request_id, str):
-        return clean_text(request_id)
+        return sanitize_text(request_id)
     return request_id if type(request_id) is int else None
 
 
@@ -202,7 +202,7 @@ def _dump(message: JSONRPCMessage) -> bytes:
 
 def _encode_slowly(message: JSONRPCMessage) -> bytes:
     try:
-        value = clean(message.model_dump(by_alias=True, exclude_unset=True))
+        value = sanitize(message.model_dump(by_alias=True, exclude_unset=True))
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     except (ValueError, TypeError, RecursionError) as error:
         return _encode_instead(message, error)

@@ -32,15 +32,15 @@ _SHORT = 4096
 """Bytes of the longest line that may pass; reading a longer one twice would cost more than it saves."""
 
 
-class Lanes:
+class PriorityInbox:
     """The lines that wait for the server.
 
     Args:
-        at_once: Names of the tools whose calls may pass.
+        priority_tools: Names of the tools whose calls may pass.
     """
 
-    def __init__(self, at_once: Collection[str] = ()) -> None:
-        self._at_once = frozenset(at_once)
+    def __init__(self, priority_tools: Collection[str] = ()) -> None:
+        self._at_once = frozenset(priority_tools)
         self._marks = [b'"ping"', *(f'"{name}"'.encode() for name in self._at_once)]
         self._turns: deque[Line] = deque()
         self._passing: deque[Line] = deque()
@@ -108,14 +108,16 @@ class Inbox(Incoming):
     Args:
         outbox: Where the answers go.
         line_limit: The largest message that is read, in bytes.
-        at_once: Names of the tools whose calls may pass others that wait.
+        priority_tools: Names of the tools whose calls may pass others that wait.
     """
 
-    def __init__(self, outbox: Outbox, line_limit: int = LINE_LIMIT, at_once: Collection[str] = ()) -> None:
+    def __init__(
+        self, outbox: Outbox, line_limit: int = LINE_LIMIT, priority_tools: Collection[str] = ()
+    ) -> None:
         self._outbox = outbox  # is told what it owes, and answers what is no message
         self._splitter = LineSplitter(line_limit)
         self._loop = asyncio.get_running_loop()
-        self._lines = Lanes(at_once)
+        self._lines = PriorityInbox(priority_tools)
         self._fed = anyio.Event()
         self._emptied = anyio.Event()
         # Each counter has one writing thread, so neither needs a lock.

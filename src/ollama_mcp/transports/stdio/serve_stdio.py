@@ -59,8 +59,8 @@ async def serve_eras(server: Server[Any], inbox: Inbox, outbox: Outbox, protocol
             return
         session: Session | None = Session(inbox, outbox)
         while session is not None:
-            replies = Replies(outbox)
-            await serve_dual_era_loop(server, session, replies, lifespan_state=state, init_options=options)
+            jobs = ResponseStream(outbox)
+            await serve_dual_era_loop(server, session, jobs, lifespan_state=state, init_options=options)
             session = session.next
 
 
@@ -105,7 +105,7 @@ class Session(Incoming):
         """Nothing: the inbox lives longer than a session."""
 
 
-class Replies(Stream):
+class ResponseStream(Stream):
     """The outbox as one session has it: the end of the session is not its end."""
 
     def __init__(self, outbox: Outbox) -> None:
@@ -131,7 +131,7 @@ def run_stdio(
     wires: Wires | None = None,
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
-    at_once: Collection[str] = (),
+    priority_tools: Collection[str] = (),
     protocol: str = AUTO,
 ) -> int:
     """Serve `host` on this process's stdin and stdout until EOF or a signal; returns the exit status (0).
@@ -145,7 +145,7 @@ def run_stdio(
         on_stop: Awaited for at most half a second once the handlers have been cancelled: the place
             to close clients and cancel work that outlives its call.
         line_limit: The largest message that is read, in bytes; a larger one is answered with an error.
-        at_once: Names of tools whose calls never wait for anything, so that they may pass a crowd of others.
+        priority_tools: Names of tools whose calls never wait, so that they may pass a crowd of others.
         protocol: "auto": whichever era the client speaks. "legacy": only that of the handshake.
 
     Returns:
@@ -163,7 +163,7 @@ def run_stdio(
         stop=stop,
         on_stop=on_stop,
         line_limit=line_limit,
-        at_once=at_once,
+        priority_tools=priority_tools,
         protocol=protocol,
     )
     try:
@@ -183,7 +183,7 @@ async def serve_stdio(
     stop: Stop,
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
-    at_once: Collection[str] = (),
+    priority_tools: Collection[str] = (),
     protocol: str = AUTO,
 ) -> None:
     """Serve until `stop` is asked for; what `run_stdio` runs.
@@ -195,11 +195,11 @@ async def serve_stdio(
         stop: Asked by us, too, at the end of stdin.
         on_stop: As for `run_stdio`.
         line_limit: As for `run_stdio`.
-        at_once: As for `run_stdio`.
+        priority_tools: As for `run_stdio`.
         protocol: As for `run_stdio`.
     """
     outbox = Outbox()
-    inbox = Inbox(outbox, line_limit, at_once)
+    inbox = Inbox(outbox, line_limit, priority_tools)
     start_thread("reader", partial(inbox.pump, stdin, partial(stop.ask, eof=True)))
     start_thread("writer", partial(outbox.pump, stdout, stop.ask))
     async with anyio.create_task_group() as tasks:
