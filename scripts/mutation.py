@@ -30,41 +30,41 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A group: the modules that are mutated, and the tests that have to notice.
 GROUPS = {
-    "ndjson": ("ollama/ndjson", "rings/test_ndjson"),
-    "rate": ("jobs/rate_limit", "rings/test_guards"),
-    "gate": ("jobs/model_queue", "rings/test_gate_words rings/test_gate"),
-    "errors": ("errors", "rings/test_errors rings/test_scrub"),
-    "host": ("ollama/hosts", "rings/test_host"),
-    "listening": ("settings/listening", "rings/test_listening"),
-    "names": ("ollama/model_names", "rings/test_options management/test_names"),
+    "ndjson": ("ollama/ndjson", "ollama/test_ndjson"),
+    "rate": ("jobs/rate_limit", "jobs/test_rate_limit"),
+    "gate": ("jobs/model_queue", "jobs/test_model_queue_texts jobs/test_model_queue"),
+    "errors": ("errors", "test_errors client/test_scrub"),
+    "host": ("ollama/hosts", "ollama/test_hosts"),
+    "listening": ("settings/listening", "settings/test_listening"),
+    "names": ("ollama/model_names", "ollama/test_options model_management/test_names"),
     "confirmation": (
         "services/confirmation",
-        "management/test_confirmation management/test_asked management/test_shelf",
+        "model_management/test_confirmation model_management/test_model_manager",
     ),
-    "reply": ("jobs/job", "replies/test_status_line replies/test_registry replies/test_reply"),
-    "kept": ("jobs/store", "replies/test_kept replies/test_registry"),
-    "registry": ("jobs/store", "replies/test_found replies/test_registry replies/test_reply"),
+    "reply": ("jobs/job", "jobs/test_status_line services/test_job_store services/test_generation"),
+    "kept": ("jobs/store", "jobs/test_kept_jobs services/test_job_store"),
+    "registry": ("jobs/store", "jobs/test_job_results services/test_job_store services/test_generation"),
     "answer": (
         "jobs/answers",
-        "replies/test_answer replies/test_reply replies/test_thinking replies/test_context",
+        "jobs/test_answers services/test_generation services/test_think_splitter services/test_context_window",
     ),
-    "progress": ("jobs/progress", "replies/test_progress"),
-    "growing": ("services/context_window_growth", "replies/test_context replies/test_embedding"),
-    "context": ("services/context_window", "replies/test_context replies/test_embedding"),
+    "progress": ("jobs/progress", "jobs/test_progress"),
+    "growing": ("services/context_window_growth", "services/test_context_window services/test_embedding"),
+    "context": ("services/context_window", "services/test_context_window services/test_embedding"),
     "generation": (
         "services/generation",
         (
-            "replies/test_numbers replies/test_reply replies/test_context replies/test_schema "
-            "replies/test_lowered"
+            "services/test_stats services/test_generation services/test_context_window services/test_schema "
+            "services/test_clamp"
         ),
     ),
-    "embedding": ("services/embedding", "replies/test_vectors replies/test_embedding"),
-    "ranking": ("services/embedding", "replies/test_ranking"),
-    "comparing": ("services/compare", "replies/test_comparing"),
-    "judge": ("services/schema_check", "replies/test_judge replies/test_schema"),
-    "schema": ("services/schema", "replies/test_schema"),
-    "thinking": ("services/model_output", "replies/test_thinking"),
-    "lowered": ("services/clamp", "replies/test_lowered"),
+    "embedding": ("services/embedding", "services/test_vectors services/test_embedding"),
+    "ranking": ("services/embedding", "services/test_ranking"),
+    "comparing": ("services/compare", "services/test_compare"),
+    "judge": ("services/schema_check", "services/test_schema_validator services/test_schema"),
+    "schema": ("services/schema", "services/test_schema"),
+    "thinking": ("services/model_output", "services/test_think_splitter"),
+    "lowered": ("services/clamp", "services/test_clamp"),
 }
 
 

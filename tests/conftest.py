@@ -278,7 +278,7 @@ MAY_BLOCK = (
     # A test that reads or writes a recording waits for it.
     ("ollama_mcp/testing/replay.py", {"load", "save"}),
     # A test changes a file in the moment in which it is told how much of it was sent.
-    ("tests/management/test_files.py", {"tell"}),
+    ("tests/model_management/test_files.py", {"tell"}),
     # Log lines go to stderr, here to a file of pytest's.
     ("logging/__init__.py", {"emit"}),
 )
