@@ -46,7 +46,10 @@ GROUPS = {
     "registry": ("jobs/store", "jobs/test_job_results services/test_job_store services/test_generation"),
     "answer": (
         "jobs/answers",
-        "jobs/test_answers services/test_generation services/test_think_splitter services/test_context_window",
+        (
+            "jobs/test_answers services/test_generation services/test_think_splitter "
+            "services/test_context_window"
+        ),
     ),
     "progress": ("jobs/progress", "jobs/test_progress"),
     "growing": ("services/context_window_growth", "services/test_context_window services/test_embedding"),
