@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -22,22 +23,6 @@ from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, PageSize
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SECTIONS = {
-    "OLLAMA_HOST": "Ollama server: address, API key, TLS",
-    "OLLAMA_MCP_CHAT_MODEL": "Models and defaults",
-    "OLLAMA_MCP_MAX_CONTEXT": "Context window and size limits",
-    "OLLAMA_MCP_CLOUD": "Toolsets and permissions",
-    "OLLAMA_MCP_ROOTS": "Files",
-    "OLLAMA_MCP_PROGRESS": "Progress, protocol and long-running calls",
-    "OLLAMA_MCP_PARALLEL": "Concurrency and queues",
-    "OLLAMA_MCP_CONNECT_TIMEOUT": "Timeouts and retries",
-    "OLLAMA_MCP_RATE": "Rate limit",
-    "OLLAMA_MCP_HTTP": "HTTP transport, authentication and graceful shutdown",
-    "OLLAMA_MCP_LOG_LEVEL": "Logging",
-    "OLLAMA_MCP_EMBEDDED_MODEL": "Embedded engine",
-    "OLLAMA_MCP_CONFIG": "Settings file",
-}
-"""Heading before each of these settings."""
 _SETTING = ("variable", "in the file", "default", "meaning")
 
 
@@ -57,11 +42,9 @@ def tools_table() -> str:
 def settings_table() -> str:
     """Return every setting with its name in the file and its default, in sections."""
     lines: list[str] = []
-    for entry in FIELDS:
-        if entry.variable in SECTIONS:
-            lines += ["", f"### {SECTIONS[entry.variable]}", "", _table(_SETTING, [])]
-        row = (f"`{entry.variable}`", _code(entry.key), _code(entry.default), entry.says)
-        lines.append(_row(row))
+    for group, entries in itertools.groupby(FIELDS, key=lambda entry: entry.group):
+        rows = [(f"`{e.variable}`", _code(e.key), _code(e.default), e.description) for e in entries]
+        lines += ["", f"### {group}", "", _table(_SETTING, rows)]
     return "\n".join([*lines, ""])
 
 

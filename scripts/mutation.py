@@ -30,13 +30,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A group: the modules that are mutated, and the tests that have to notice.
 GROUPS = {
-    "ndjson": ("ollama/ndjson", "ollama/test_ndjson"),
+    "ndjson": ("ollama/ndjson", "ollama_api/test_ndjson"),
     "rate": ("jobs/rate_limit", "jobs/test_rate_limit"),
     "gate": ("jobs/model_queue", "jobs/test_model_queue_texts jobs/test_model_queue"),
     "errors": ("errors", "test_errors client/test_scrub"),
-    "host": ("ollama/hosts", "ollama/test_hosts"),
+    "host": ("ollama/hosts", "ollama_api/test_hosts"),
     "listening": ("settings/listening", "settings/test_listening"),
-    "names": ("ollama/model_names", "ollama/test_options model_management/test_names"),
+    "names": ("ollama/model_names", "ollama_api/test_options model_management/test_names"),
     "confirmation": (
         "services/confirmation",
         "model_management/test_confirmation model_management/test_model_manager",

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import RateLimited
-from ollama_mcp.jobs.rate_limit import Rate, RateLimit, parse_rates, written
+from ollama_mcp.jobs.rate_limit import Rate, RateLimit, format_rates, parse_rates
 
 
 class TimeoutKind:
@@ -190,13 +190,13 @@ def test_any_text_is_rates_or_refused(text):
     except ValueError:
         return
     assert all(rate.count > 0 for rate in rates.values())
-    assert parse_rates(written(rates)) == rates
+    assert parse_rates(format_rates(rates)) == rates
 
 
 def test_rates_are_written_as_an_operator_writes_them():
-    assert written({}) == ""
-    assert written(parse_rates("60 / min")) == "60/min"
-    assert written(parse_rates("ollama_chat=10/h,5/s")) == "ollama_chat=10/h, 5/s"
+    assert format_rates({}) == ""
+    assert format_rates(parse_rates("60 / min")) == "60/min"
+    assert format_rates(parse_rates("ollama_chat=10/h,5/s")) == "ollama_chat=10/h, 5/s"
     assert str(Rate(3, 90.0)) == "3/90 s"
 
 
@@ -207,4 +207,4 @@ def test_rates_are_written_as_an_operator_writes_them():
     )
 )
 def test_what_is_written_is_read_again(rates):
-    assert parse_rates(written(rates)) == rates
+    assert parse_rates(format_rates(rates)) == rates

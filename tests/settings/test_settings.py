@@ -123,7 +123,7 @@ def test_the_default_that_is_told_is_the_one_in_force(field):
 
 def test_every_setting_is_told_once_with_a_sentence():
     assert len(set(VARIABLES)) == len(VARIABLES)
-    assert all(field.says.endswith(".") for field in FIELDS)
+    assert all(field.description.endswith(".") for field in FIELDS)
     assert all(v.startswith("OLLAMA_MCP_") or v in {"OLLAMA_HOST", "OLLAMA_API_KEY"} for v in VARIABLES)
     secret = {"OLLAMA_API_KEY", "OLLAMA_MCP_HEADERS", "OLLAMA_MCP_TOKEN", "OLLAMA_MCP_TOKEN_FILE"}
     assert {f.variable for f in FIELDS if f.secret} == secret

@@ -16,16 +16,19 @@ import anyio
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import OllamaError
-from ollama_mcp.jobs.rate_limit import written
+from ollama_mcp.jobs.rate_limit import format_rates
 from ollama_mcp.ollama.endpoints import VERSION
+from ollama_mcp.ollama.hosts import Host
 from ollama_mcp.server import create_server
 from ollama_mcp.services.catalog import Listed
 from ollama_mcp.services.specs import build_chat
-from ollama_mcp.settings import FIELDS, Http, Settings
+from ollama_mcp.settings import FIELDS, Field, Settings
+from ollama_mcp.settings.declaration import written
+from ollama_mcp.settings.limits import shown_size
 from ollama_mcp.settings.listening import Authority
+from ollama_mcp.settings.readers import read_size
 
 _REACH_S = 10.0
-_NOT_SET = "(not set)"
 
 
 @dataclass(frozen=True)
@@ -91,39 +94,34 @@ async def examine(app: App) -> AsyncIterator[Finding]:
 
 
 def _settings_in_force(settings: Settings) -> list[Finding]:
-    shown = {"OLLAMA_HOST": settings.backend.host.url, "OLLAMA_API_KEY": _mask(settings.backend.api_key)}
-    shown |= {"OLLAMA_MCP_RATE": written(settings.rate)}
-    shown |= {"OLLAMA_MCP_REGISTRIES": ",".join(settings.registries)}
-    shown |= {"OLLAMA_MCP_HEADERS": ", ".join(f"{name}: {_mask('x')}" for name in settings.backend.headers)}
-    shown |= _of_http(settings.http)
-    lines = [
-        (entry.variable, _shown(entry.key, shown.get(entry.variable), settings))
-        for entry in FIELDS
-        if entry.key
-    ]
-    found = [Finding(f"{variable} = {value}") for variable, value in lines if value != _NOT_SET]
+    lines = {entry.variable: _shown(entry, settings) for entry in FIELDS if entry.key}
+    found = [Finding(f"{variable} = {value}") for variable, value in lines.items() if value]
     silent = len(lines) - len(found)
     return [
         *found,
-        Finding(f"{silent} other settings are not set (README lists them)"),
+        Finding(f"{silent} other settings are not set (docs/settings.md lists them)"),
         *[Finding(text, "Correct it, or take it out.", is_problem=True) for text in settings.warnings],
     ]
 
 
-def _of_http(http: Http) -> dict[str, str]:
-    """How HTTP is served, by variable; tokens of the variable and of the file are told as one."""
-    return {
-        "OLLAMA_MCP_HTTP": str(Authority(*http.bind)) if http.bind else "",
-        "OLLAMA_MCP_SSE": "1" if http.sse else "",
-        "OLLAMA_MCP_TOKEN": _mask(http.tokens),
-        "OLLAMA_MCP_TOKEN_FILE": "",
-        "OLLAMA_MCP_VERIFIER": http.verifier,
-        "OLLAMA_MCP_INSECURE_NO_AUTH": "1" if http.insecure_no_auth else "",
-        "OLLAMA_MCP_ALLOW_HOSTS": ",".join(map(str, http.allow_hosts)),
-        "OLLAMA_MCP_ALLOW_ORIGINS": ",".join(map(str, http.allow_origins)),
-        "OLLAMA_MCP_HTTP_CONNECTIONS": str(http.connections),
-        "OLLAMA_MCP_HTTP_GRACE": f"{http.grace:g}",
-    }
+def _shown(entry: Field, settings: Settings) -> str:
+    """Return the value of a setting as the environment has it; "" for none."""
+    value = entry.value_in(settings)
+    if isinstance(value, Host):
+        return value.url
+    if entry.key == "headers":
+        return ", ".join(f"{name}: ***" for name in value)
+    if entry.secret:
+        return "***" if value else ""
+    if entry.key == "rate":
+        return format_rates(value)
+    if entry.key == "http":
+        return str(Authority(*value)) if value else ""
+    if entry.path[0] == "limits" and isinstance(value, int) and entry.read is read_size:
+        return shown_size(value)
+    if isinstance(value, Mapping):
+        return json.dumps(dict(cast("Mapping[str, Any]", value))) if value else ""
+    return written(value)
 
 
 def _refusals(app: App) -> list[Finding]:
@@ -161,32 +159,6 @@ def _log_file(settings: Settings) -> list[Finding]:
         return []
     text, remedy = "OLLAMA_MCP_LOG_FILE cannot be written", "Name a file in a folder that exists."
     return [Finding(text, remedy, is_problem=True, stops=True)]
-
-
-def _shown(key: str, prepared: str | None, settings: Settings) -> str:
-    if prepared is not None:
-        return prepared or _NOT_SET
-    clock = key.removesuffix("_timeout")
-    for place in (settings, settings.backend, settings.defaults, settings.backend.timeouts):
-        value: Any = getattr(place, clock if place is settings.backend.timeouts else key, None)
-        if value is not None:
-            return _written(value) or _NOT_SET
-    return _NOT_SET
-
-
-def _written(value: Any) -> str:
-    """A value as the environment has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(map(str, cast("tuple[Any, ...]", value)))
-    if isinstance(value, Mapping):
-        return json.dumps(dict(cast("Mapping[str, Any]", value))) if value else ""
-    return str(value)
-
-
-def _mask(secret: object) -> str:
-    return "***" if secret else ""
 
 
 def _problem(error: Exception) -> Finding:

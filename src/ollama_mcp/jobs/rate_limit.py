@@ -54,10 +54,10 @@ def parse_rates(text: str) -> dict[str, Rate]:
     return rates
 
 
-def written(rates: Mapping[str, Rate]) -> str:
+def format_rates(rates: Mapping[str, Rate]) -> str:
     """The rates as `parse_rates` reads them.
 
-    >>> written(parse_rates("ollama_chat=10/h,60/min"))
+    >>> format_rates(parse_rates("ollama_chat=10/h,60/min"))
     'ollama_chat=10/h, 60/min'
     """
     return ", ".join(f"{name}={rate}" if name else str(rate) for name, rate in rates.items())

@@ -1,43 +1,72 @@
 """Limits: the most that one call may bring, each with the setting that changes it.
 
 Over a limit is TOO_LARGE, before anything is done with the input. What a caller asks for and may
-not have in full (a window, a time) is lowered with a note instead: that is done in `jobs`.
+not have in full (a window, a time) is lowered with a note instead: `services.clamp` does that.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from ollama_mcp.errors import InvalidArgument, TooLarge
 from ollama_mcp.ollama.api_models import KeepAlive, Message
 from ollama_mcp.ollama.images import Picture, look
+from ollama_mcp.settings.declaration import SIZES, declared, setting
+from ollama_mcp.settings.readers import read_count, read_size, read_time
 
 KIB = 1024
 MIB = 1024 * KIB
 _MEGAPIXEL = 1_000_000
 
 
-def _bytes(most: int, says: str = "") -> Any:
-    return field(default=most, metadata={"unit": "bytes", "says": says})
+def _bytes(most: int, description: str = "") -> Any:
+    return _most(most, "bytes", read_size, shown_size(most), description)
 
 
-def _number(most: int, says: str = "") -> Any:
-    return field(default=most, metadata={"unit": "number", "says": says})
+def _number(most: int, description: str = "") -> Any:
+    return _most(most, "number", read_count(1), str(most), description)
+
+
+def _most(most: int, unit: str, read: Callable[[Any], Any], shown: str, description: str) -> Any:
+    """Return a limit's field; one without a description is no setting."""
+    metadata = declared(read, shown, description, SIZES) if description else {}
+    return field(default=most, metadata=metadata | {"unit": unit})
+
+
+def shown_size(size: int) -> str:
+    """Return a number of bytes for people.
+
+    >>> shown_size(20 * MIB), shown_size(1536), shown_size(1000)
+    ('20 MiB', '1536 bytes', '1000 bytes')
+    """
+    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+        if size and not size % unit:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
 
 
 @dataclass(frozen=True)
 class Limits:
     """The most of everything that comes in.
 
-    What an operator may want to raise has a sentence for README, and so a setting. The others are larger than
+    A limit that an operator may want to raise has a description, and so a setting. The others are larger than
     anything that a model can use, and keep one call from filling the memory.
     """
 
-    line: int = _bytes(16 * MIB, "Largest message that is read from stdin.")
+    KEY: ClassVar[str] = "max_{}"
+
+    keep_alive: KeepAlive = setting(
+        read_time, "1h",
+        "Longest keep_alive that a call gets: 10m, 2h, forever. Longer ones are lowered to it.",
+        SIZES,
+    )  # fmt: skip
+    line: int = _bytes(
+        16 * MIB, "Largest message that is read: a line of stdin, or the body of a request over HTTP."
+    )
     prompt: int = _bytes(MIB, "Largest prompt; also of system, suffix, template, and of all options.")
     messages: int = _number(1000)  # in one call
     messages_size: int = _bytes(4 * MIB)  # together, without images: a million tokens
@@ -51,8 +80,6 @@ class Limits:
     schema_size: int = _bytes(64 * KIB)  # as JSON
     files: int = _number(1000, "Most files in one call.")
     file_size: int = _bytes(MIB, "Largest text of one file; of a chat's files together.")
-    keep_alive: KeepAlive = "1h"
-    """The longest time that a caller may keep a model loaded; lowered, not refused."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -68,7 +95,7 @@ def setting_of(limit: str) -> str:
     return "" if limit in _FIXED else f"OLLAMA_MCP_MAX_{limit.upper()}"
 
 
-_FIXED = {limit.name for limit in fields(Limits) if limit.metadata.get("says") == ""}
+_FIXED = {limit.name for limit in fields(Limits) if "setting" not in limit.metadata}
 
 
 # --- the inputs --------------------------------------------------------------------------------
@@ -285,18 +312,6 @@ def _too_large(limit: str, found: str, allowed: str, remedy: str) -> TooLarge:
         setting=setting,
         limit=allowed,
     )
-
-
-def shown_size(size: int) -> str:
-    """A number of bytes for people.
-
-    >>> shown_size(20 * MIB), shown_size(1536), shown_size(1000)
-    ('20 MiB', '1536 bytes', '1000 bytes')
-    """
-    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
-        if size and not size % unit:
-            return f"{size // unit} {name}"
-    return f"{size} bytes"
 
 
 def _size(text: str) -> int:

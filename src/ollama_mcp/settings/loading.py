@@ -9,19 +9,34 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.model_names import is_name
-from ollama_mcp.settings.fields import FIELDS, PER_MODEL, REMOVED, Field
-from ollama_mcp.settings.limits import Limits
-from ollama_mcp.settings.model import Backend, Http, ModelDefaults, Settings, SettingsError, Timeouts
+from ollama_mcp.settings.declaration import Field, build, declared_in
+from ollama_mcp.settings.model import FIELDS, Backend, ModelDefaults, Settings, SettingsError
 from ollama_mcp.settings.readers import read_text
 
 _log = logging.getLogger("ollama_mcp")
+
+PER_MODEL = tuple(one.key for one in declared_in(ModelDefaults))
+"""Settings that a table of the file can have for one model."""
+
+_FIXED = "what it limits is larger than anything that a model can use"
+REMOVED = {
+    "MAX_CONNECTIONS": "there are as many as OLLAMA_MCP_PARALLEL needs",
+    **dict.fromkeys(
+        (
+            *("MAX_MESSAGES", "MAX_MESSAGES_SIZE", "MAX_IMAGES", "MAX_MEGAPIXELS", "MAX_TEXTS_SIZE"),
+            *("MAX_TOOLS", "MAX_TOOLS_SIZE", "MAX_SCHEMA_SIZE"),
+        ),
+        _FIXED,
+    ),
+}
+"""Settings that there were, without OLLAMA_MCP_, and why nobody needs them; ignored with a warning."""
 
 
 def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, str] | None = None) -> Settings:
@@ -45,9 +60,15 @@ def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, st
     if problems:
         raise SettingsError([*problems, *unknown])
     values.setdefault("cache", _cache_folder(variables))
-    settings = _build(values, per_model, unknown)
-    backend = replace(settings.backend, beside=_beside(variables), inside=_inside())
-    return replace(settings, backend=backend)
+    settings = build(Settings, values)
+    backend = replace(
+        settings.backend,
+        setting="OLLAMA_HOST",
+        max_connections=max(Backend.max_connections, 2 * settings.parallel),
+        beside=_beside(variables),
+        inside=_inside(),
+    )
+    return replace(settings, backend=backend, per_model=per_model, unknown=unknown)
 
 
 _OTHERS = ("OLLAMA_BASE_URL", "OLLAMA_API_BASE", "OLLAMA_API_BASE_URL", "OLLAMA_URL", "OLLAMA_API_URL",
@@ -135,7 +156,7 @@ _UNEXPANDED = re.compile(r"\s*(?:\$\{[^{}]+\}|(?P<bare>\$[A-Za-z_]\w*)|%[A-Za-z_
 """A variable, as some clients' files have it, and hand it on as it is where they do not know it."""
 
 
-def _one(entry: Field[Any], raw: Any, source: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
+def _one(entry: Field, raw: Any, source: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
     if isinstance(raw, str) and (found := _UNEXPANDED.match(raw)) and not (entry.secret and found["bare"]):
         name = "the name of a variable" if entry.secret else repr(raw.strip()[:80])
         problems.append(
@@ -207,49 +228,3 @@ def _is_removed(name: str) -> str:
 
 _ALIKE = 0.75
 """Of 1: one letter wrong in a short name, two or three in a long one."""
-_LIMITS = {f"max_{limit.name}": limit.name for limit in fields(Limits)}
-_CLOCKS = {f"{clock.name}_timeout": clock.name for clock in fields(Timeouts)}
-_HTTP = {
-    "http": "bind",
-    "sse": "sse",
-    "verifier": "verifier",
-    "insecure_no_auth": "insecure_no_auth",
-    "allow_hosts": "allow_hosts",
-    "allow_origins": "allow_origins",
-    "http_connections": "connections",
-    "http_grace": "grace",
-}
-"""Attributes of `Http` by their keys."""
-_BACKEND = (
-    "host", "api_key", "api_key_host", "headers", "ca_file", "insecure_tls", "link_local", "retries",
-)  # fmt: skip
-
-
-def _build(
-    values: dict[str, Any], per_model: Mapping[str, ModelDefaults], unknown: tuple[str, ...]
-) -> Settings:
-    timeouts = Timeouts(**{_CLOCKS[key]: values.pop(key) for key in list(values) if key in _CLOCKS})
-    connections = max(Backend.max_connections, 2 * values.get("parallel", 0))
-    backend = replace(
-        Backend(timeouts=timeouts, setting="OLLAMA_HOST", max_connections=connections),
-        **{key: values.pop(key) for key in _BACKEND if key in values},
-    )
-    limits = Limits(**{_LIMITS[key]: values.pop(key) for key in list(values) if key in _LIMITS})
-    http = _http(values)
-    defaults = ModelDefaults(**{key: values.pop(key) for key in PER_MODEL if key in values})
-    return Settings(
-        backend=backend,
-        defaults=defaults,
-        limits=limits,
-        per_model=per_model,
-        http=http,
-        unknown=unknown,
-        **values,
-    )
-
-
-def _http(values: dict[str, Any]) -> Http:
-    """Those of serving HTTP; tokens come from a variable and from a file."""
-    tokens = (*values.pop("token", ()), *values.pop("token_file", ()))
-    found = {name: values.pop(key) for key, name in _HTTP.items() if key in values}
-    return Http(tokens=tokens, **found)

@@ -1,4 +1,4 @@
-"""The settings as data, which is what the other rings get of them."""
+"""Settings as data, each declared where its value is; the defaults are those of a user who sets nothing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,65 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ollama_mcp.jobs.rate_limit import Rate
 from ollama_mcp.ollama.api_models import Think
 from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical
-from ollama_mcp.ollama.parameters import KeepAlive
+from ollama_mcp.ollama.parameters import KeepAlive, parse_keep_alive, parse_think
+from ollama_mcp.settings.declaration import (
+    CONCURRENCY,
+    CONFIG,
+    ENGINE,
+    FILES,
+    GROUPS,
+    HTTP,
+    LOGGING,
+    LONG_CALLS,
+    MODELS,
+    PERMISSIONS,
+    RATE_LIMIT,
+    SERVER,
+    SIZES,
+    TIMEOUTS,
+    Field,
+    declared,
+    declared_in,
+    setting,
+)
 from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits
 from ollama_mcp.settings.listening import AllowedHost, Origin
+from ollama_mcp.settings.readers import (
+    read_allowed_hosts,
+    read_allowed_origins,
+    read_bind,
+    read_bool,
+    read_count,
+    read_folder,
+    read_folders,
+    read_gigabytes,
+    read_headers,
+    read_host_name,
+    read_key,
+    read_model,
+    read_models,
+    read_names,
+    read_one_of,
+    read_options,
+    read_path,
+    read_path_text,
+    read_patience,
+    read_rates,
+    read_readable,
+    read_registries,
+    read_seconds,
+    read_seconds_or_never,
+    read_text,
+    read_token,
+    read_token_file,
+    read_verifier,
+)
 
 
 class SettingsError(Exception):
@@ -27,16 +77,33 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds to wait: for a connection, for the first byte of an answer, between two parts of it.
+    """Seconds to wait for Ollama.
 
-    `transfer` is that last one for pull, push and create: Ollama is silent while it checks or converts
-    files of many gigabytes.
+    Attributes:
+        connect: For a connection.
+        first_byte: For the first byte of an answer.
+        idle: Between two parts of an answer.
+        transfer: Between two parts of a pull, push or create: Ollama is silent while it checks or converts
+            files of many gigabytes.
     """
 
-    connect: float = 5.0
-    first_byte: float = 300.0
-    idle: float = 60.0
-    transfer: float = 600.0
+    KEY: ClassVar[str] = "{}_timeout"
+
+    # fmt: off
+    connect: float = setting(
+        read_seconds, 5.0,
+        "Seconds to wait for a connection to Ollama.", TIMEOUTS)
+    first_byte: float = setting(
+        read_seconds, 300.0,
+        "Seconds to wait for the first byte of an answer: Ollama's queue, loading and the prompt.", TIMEOUTS)
+    idle: float = setting(
+        read_seconds, 60.0,
+        "Seconds to wait between two parts of an answer.", TIMEOUTS)
+    transfer: float = setting(
+        read_seconds, 600.0,
+        "Idle timeout of pull, push and create, where Ollama checks and converts large files in silence.",
+        TIMEOUTS)
+    # fmt: on
 
 
 _SHORTEST_SECRET = 4
@@ -55,7 +122,7 @@ class Backend:
         ca_file: PEM file of the authorities to trust for https, instead of the usual ones.
         insecure_tls: Whether any certificate of `host` is taken, so that anybody between could read all.
         link_local: Whether `host` may be a link-local address.
-        clocks: See `Timeouts`.
+        timeouts: See `Timeouts`.
         max_connections: Connections at once; all are kept alive between calls.
         retries: How often a request is sent again that was refused, or that found Ollama busy.
         setting: What names `host`, for the remedies; "" where that is the program itself.
@@ -65,16 +132,45 @@ class Backend:
             command does; in a library it would pass by whatever takes httpx's place in a test.
     """
 
-    host: Host = field(default_factory=lambda: parse_host(""))
-    api_key: str = field(default="", repr=False)
-    api_key_host: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    ca_file: str = ""
-    insecure_tls: bool = False
-    link_local: bool = False
+    host: Host = field(
+        default_factory=lambda: parse_host(""),
+        metadata=declared(
+            lambda value: parse_host(read_text(value)),
+            "127.0.0.1:11434",
+            "Address of the Ollama server, read by Ollama's own rules.",
+            SERVER,
+            key="host",
+            variable="OLLAMA_HOST",
+        ),
+    )
+    # fmt: off
+    api_key: str = setting(
+        read_key, "",
+        "API key (authentication) for ollama.com. No other host gets it but OLLAMA_MCP_API_KEY_HOST.",
+        SERVER, secret=True, variable="OLLAMA_API_KEY")
+    api_key_host: str = setting(
+        read_host_name, "",
+        "One more host that gets the API key.", SERVER)
+    headers: Mapping[str, str] = setting(
+        read_headers, {},
+        "JSON object of HTTP headers for a reverse proxy before Ollama.", SERVER, secret=True)
+    ca_file: str = setting(
+        read_readable, "",
+        "PEM file of the certificate authorities to trust for https (TLS) to Ollama.", SERVER)
+    insecure_tls: bool = setting(
+        read_bool, False,
+        "1 accepts any TLS certificate of OLLAMA_HOST. Anyone in between can read and change everything.",
+        SERVER)
+    link_local: bool = setting(
+        read_bool, False,
+        "1 allows a link-local address as OLLAMA_HOST, for example over a cable between two machines.",
+        SERVER)
     timeouts: Timeouts = Timeouts()
     max_connections: int = 64
-    retries: int = 2
+    retries: int = setting(
+        read_count(0), 2,
+        "Retries of a request whose connection was refused, or that found Ollama busy.", TIMEOUTS)
+    # fmt: on
     setting: str = field(default="", compare=False)
     beside: str = field(default="", compare=False)
     inside: str = field(default="", compare=False)
@@ -104,10 +200,21 @@ class Backend:
 class ModelDefaults:
     """What a call gets that does not say otherwise; for all models or for one."""
 
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    system: str = ""
-    keep_alive: KeepAlive | None = None
-    think: Think | None = None
+    # fmt: off
+    options: Mapping[str, Any] = setting(
+        read_options, {},
+        'Default model options, e.g. {"temperature": 0.2}.', MODELS)
+    system: str = setting(
+        read_text, "",
+        "Default system prompt.", MODELS)
+    keep_alive: KeepAlive | None = setting(
+        parse_keep_alive, None,
+        "How long models stay loaded after a call: 300, 10m, 2h, 0, forever. Empty: Ollama's own 5m.", MODELS)
+    think: Think | None = setting(
+        parse_think, None,
+        "Thinking (reasoning): true, false, low, medium, high or max. Empty: the model's own default.",
+        MODELS)
+    # fmt: on
 
     def over(self, base: ModelDefaults) -> ModelDefaults:
         """These defaults, and where they are silent those of `base`."""
@@ -126,7 +233,8 @@ class Http:
     Attributes:
         bind: Name or address, and port, to listen on; None for stdio.
         sse: Whether the transport of 2024 is served, too, at /sse.
-        tokens: Those that may call, each with the name of whoever has it ("" for nobody in particular).
+        token: Token that may call, without a name.
+        token_file: Tokens of a file, each with the name of its owner ("" for none).
         verifier: `module:factory` of somebody's own TokenVerifier; "" for none.
         insecure_no_auth: Whether everybody who reaches the address may call.
         allow_hosts: Names, beside its own, by which the server may be called.
@@ -135,15 +243,46 @@ class Http:
         grace: Seconds that calls may go on after a signal to end.
     """
 
-    bind: tuple[str, int] | None = None
-    sse: bool = False
-    tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    verifier: str = ""
-    insecure_no_auth: bool = False
-    allow_hosts: tuple[AllowedHost, ...] = ()
-    allow_origins: tuple[Origin, ...] = ()
-    connections: int = 4096
-    grace: float = 1.0
+    # fmt: off
+    bind: tuple[str, int] | None = setting(
+        read_bind, None,
+        "Address to listen on for HTTP, instead of stdio, e.g. 127.0.0.1:8000.", HTTP, key="http")
+    sse: bool = setting(
+        read_bool, False,
+        "1 also serves the SSE transport of 2024, at /sse.", HTTP)
+    token: tuple[tuple[str, str], ...] = setting(
+        read_token, (),
+        "Authentication: bearer token of at least 32 characters that callers over HTTP must send.",
+        HTTP, secret=True)
+    token_file: tuple[tuple[str, str], ...] = setting(
+        read_token_file, (),
+        "File of such tokens, one a line, each after its owner's name or alone.", HTTP, secret=True)
+    verifier: str = setting(
+        read_verifier, "",
+        "module:factory of your own TokenVerifier (OAuth), instead of tokens.", HTTP)
+    insecure_no_auth: bool = setting(
+        read_bool, False,
+        "1 allows calls without authentication at an address that other machines can reach.", HTTP)
+    allow_hosts: tuple[AllowedHost, ...] = setting(
+        read_allowed_hosts, (),
+        "More names of the server (DNS rebinding protection): gpu.example.com, gpu-box:9000, gpu-box:*.",
+        HTTP)
+    allow_origins: tuple[Origin, ...] = setting(
+        read_allowed_origins, (),
+        "Origins whose pages may call (CORS), e.g. https://app.example. Empty: the server's own.", HTTP)
+    connections: int = setting(
+        read_count(2), 4096,
+        "Concurrency over HTTP: open requests, connections and sessions, at most.",
+        HTTP, key="http_connections")
+    grace: float = setting(
+        read_patience, 1.0,
+        "Graceful shutdown: seconds that running calls over HTTP get after a signal.", HTTP, key="http_grace")
+    # fmt: on
+
+    @property
+    def tokens(self) -> tuple[tuple[str, str], ...]:
+        """Owner and token of all that may call."""
+        return (*self.token, *self.token_file)
 
     @property
     def is_meant(self) -> bool:
@@ -164,37 +303,104 @@ def _cache() -> Path:
 class Settings:
     """All settings; the defaults are those of a user who sets nothing."""
 
+    # fmt: off
     backend: Backend = Backend()
-    chat_model: str = ""
-    embedding_model: str = ""
+    chat_model: str = setting(
+        read_model, "",
+        "Model of a call that names none. Empty: a loaded model, else the newest.", MODELS)
+    embedding_model: str = setting(
+        read_model, "",
+        "The same for calls that embed.", MODELS)
+    warm: tuple[str, ...] = setting(
+        read_models, (),
+        "Models to preload in the background when a client connects, e.g. llama3.2,nomic-embed-text.", MODELS)
     defaults: ModelDefaults = ModelDefaults()
     per_model: Mapping[str, ModelDefaults] = field(default_factory=dict[str, ModelDefaults])
-    max_context: int = 32768
+    max_context: int = setting(
+        read_count(1024), 32768,
+        "Largest context window (num_ctx) in tokens, asked for or grown. Larger values are lowered to it.",
+        SIZES)
     limits: Limits = DEFAULT_LIMITS
-    cloud: bool = False
-    toolsets: tuple[str, ...] = ("chat", "embeddings", "models")
-    tools: tuple[str, ...] = ()
-    read_only: bool = False
-    warm: tuple[str, ...] = ()
-    registries: tuple[str, ...] = (DEFAULT_REGISTRY,)
-    max_pull_gb: float = 20.0
-    roots: tuple[Path, ...] = ()
-    client_roots: bool = False
-    output: Path | None = None
-    progress: str = "status"
-    protocol: str = "auto"
-    soft_deadline: float | None = None
-    page: int | None = None
-    unclaimed_timeout: float = 900.0
-    parallel: int = 4
-    queue: int = 64
-    rate: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
-    burst: int = 10
+    cloud: bool = setting(
+        read_bool, False,
+        "1 allows cloud models. Their prompts leave the machine.", PERMISSIONS)
+    toolsets: tuple[str, ...] = setting(
+        read_names, ("chat", "embeddings", "models"),
+        "Toolsets to serve: chat, embeddings, models, manage, files, web; or all.", PERMISSIONS)
+    tools: tuple[str, ...] = setting(
+        read_names, (),
+        "Single tools to serve as well, e.g. ollama_pull_model.", PERMISSIONS)
+    read_only: bool = setting(
+        read_bool, False,
+        "1 leaves out every tool that changes something, whatever else is set.", PERMISSIONS)
+    registries: tuple[str, ...] = setting(
+        read_registries, (DEFAULT_REGISTRY,),
+        "Registries to pull models from and push them to, e.g. registry.ollama.ai,hf.co.", PERMISSIONS)
+    max_pull_gb: float = setting(
+        read_gigabytes, 20.0,
+        "Pulls above this many gigabytes need confirmation. 0: every pull.", PERMISSIONS)
+    roots: tuple[Path, ...] = setting(
+        read_folders, (),
+        "Folders below which tools may read files, separated as in PATH. Empty: none.", FILES)
+    client_roots: bool = setting(
+        read_bool, False,
+        "1 also allows the folders that a client on stdio names as its roots.", FILES)
+    output: Path | None = setting(
+        read_folder, None,
+        "Folder for new files with answers. Empty: none are written.", FILES)
+    progress: str = setting(
+        read_one_of("status", "text"), "status",
+        "Text of progress notifications: status is a status line; text streams exactly the new text.",
+        LONG_CALLS)
+    protocol: str = setting(
+        read_one_of("auto", "legacy"), "auto",
+        "On stdio: legacy serves only MCP versions before 2026-07-28, for clients that mix versions up.",
+        LONG_CALLS)
+    soft_deadline: float | None = setting(
+        read_seconds_or_never, None,
+        "Deadline in seconds, after which a running call returns a handle. 0: none. Empty: by the client.",
+        LONG_CALLS)
+    page: int | None = setting(
+        read_count(1000), None,
+        "Page size: most characters of an answer in one result; more comes in pages. Empty: by client.",
+        LONG_CALLS)
+    unclaimed_timeout: float = setting(
+        read_seconds, 900.0,
+        "Seconds after which an answer is stopped if nobody asks for it by its handle.", LONG_CALLS)
+    parallel: int = setting(
+        read_count(1), 4,
+        "Concurrency: calls of one model that run at once.", CONCURRENCY)
+    queue: int = setting(
+        read_count(0), 64,
+        "Calls of one model that may wait in its queue. The next one fails with BUSY.", CONCURRENCY)
+    rate: Mapping[str, Rate] = setting(
+        read_rates, {},
+        "Rate limit per caller: 60/min for all tools that wait for a model, ollama_chat=10/min for one.",
+        RATE_LIMIT, shown="")
+    burst: int = setting(
+        read_count(1), 10,
+        "Calls that may come at once under the rate limit.", RATE_LIMIT)
     http: Http = Http()
-    log_level: str = "WARNING"
-    log_file: str = ""
-    embedded_model: str = ""
-    cache: Path = field(default_factory=_cache)
+    log_level: str = setting(
+        read_one_of("DEBUG", "INFO", "WARNING", "ERROR"), "WARNING",
+        "Log level on stderr: DEBUG, INFO, WARNING or ERROR. Prompts are logged at DEBUG only.", LOGGING)
+    log_file: str = setting(
+        read_path_text, "",
+        "File that gets the log as well.", LOGGING)
+    embedded_model: str = setting(
+        read_readable, "",
+        "GGUF file for the embedded engine.", ENGINE)
+    # fmt: on
+    cache: Path = field(
+        default_factory=_cache,
+        metadata=declared(
+            read_path,
+            "~/.cache/ollama-mcp",
+            "Folder for the embedded engine's models.",
+            ENGINE,
+            key="cache",
+        ),
+    )
     unknown: tuple[str, ...] = ()
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
 
@@ -217,3 +423,17 @@ class Settings:
             None,
         )
         return own.over(self.defaults) if own else self.defaults
+
+
+FIELDS: tuple[Field, ...] = (
+    *sorted(declared_in(Settings), key=lambda one: GROUPS.index(one.group)),
+    Field(
+        "OLLAMA_MCP_CONFIG",
+        "",
+        read_text,
+        "",
+        "TOML file with any of these settings, by their names in the file.",
+        CONFIG,
+    ),
+)
+"""Every setting, by groups."""
