@@ -364,7 +364,7 @@ def _as_object(value: Any) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _from_bare_status(status: int, body: bytes, context: ErrorContext) -> OllamaError:  # noqa: PLR0911
+def _from_bare_status(status: int, body: bytes, context: ErrorContext) -> OllamaError:
     """An answer that is not Ollama's JSON: its Host check, its router, a proxy, another service."""
     if status == 403 and not body.strip():
         return errors.Forbidden(
