@@ -1,4 +1,4 @@
-"""Write the generated tables of docs/*.md, or check that they are what the code says.
+"""Write what derives from declarations, or check that it does: tables of docs/*.md, names of the package.
 
 python scripts/docs.py            # write
 python scripts/docs.py --check    # exit 1 if they differ
@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import dataclasses
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,9 +21,10 @@ from ollama_mcp.settings import FIELDS, Settings
 from ollama_mcp.settings.limits import Limits, setting_of, shown_size
 from ollama_mcp.tools import TOOLSETS
 from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, PageSize
+from ollama_mcp.tools.toolset import Tool
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "src/ollama_mcp/__init__.py"]
 _SETTING = ("variable", "in the file", "default", "meaning")
 
 
@@ -37,6 +39,33 @@ def tools_table() -> str:
             names = ", ".join(f"`{name}`" for name in entry.input_schema["properties"])
             rows.append((toolset.name, f"`{tool.name}`", entry.description or "", names))
     return _table(("toolset", "tool", "what it does", "parameters"), rows)
+
+
+def toolsets_table() -> str:
+    """Return every toolset with the names of its tools."""
+    usual = Settings().toolsets
+    rows = [
+        (name, "on" if name in usual else "off", ", ".join(f"`{tool.name}`" for tool in tools))
+        for name, tools in TOOLSETS.items()
+    ]
+    return _table(("toolset", "default", "tools"), rows)
+
+
+def examples_table() -> str:
+    """Return the arguments of an example call of every tool."""
+    rows = [(f"`{tool.name}`", f"`{json.dumps(tool.example)}`") for tool in _every_tool()]
+    return _table(("tool", "arguments"), rows)
+
+
+def _every_tool() -> list[Tool]:
+    return [tool for toolset in TOOLSETS.values() for tool in toolset]
+
+
+def _per_tool(line: str, end: str = "") -> str:
+    """Return a line for each tool with its name and the module of its function, in their order."""
+    modules = {tool.name: tool.function.__module__.removeprefix("ollama_mcp.") for tool in _every_tool()}
+    lines = sorted("    " + line.format(name=name, module=module) for name, module in modules.items())
+    return "\n".join(lines) + end
 
 
 def settings_table() -> str:
@@ -91,9 +120,14 @@ def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "tools": tools_table,
+    "toolsets": toolsets_table,
+    "examples": examples_table,
     "settings": settings_table,
     "clients": clients_table,
     "limits": limits_table,
+    "imports": lambda: _per_tool("from ollama_mcp.{module} import {name} as {name}", "\n"),
+    "modules": lambda: _per_tool('"{name}": "{module}",'),
+    "names": lambda: _per_tool('"{name}",'),
 }
 
 
@@ -101,9 +135,10 @@ def generated(text: str) -> str:
     """Return the text of a page with its tables made anew."""
 
     def table(found: re.Match[str]) -> str:
-        return f"<!-- generated: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"
+        return f"{found[1]}{TABLES[found[2]]()}\n{found[3]}"
 
-    return re.sub(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    text = re.sub(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", table, text, flags=re.DOTALL)
+    return re.sub(r"( *# generated: (\w+)\n).*?( *# end\n)", table, text, flags=re.DOTALL)
 
 
 def main() -> int:

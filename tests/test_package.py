@@ -11,41 +11,15 @@ import sys
 import pytest
 
 import ollama_mcp
+from ollama_mcp.tools import TOOLSETS
 
-PUBLIC = [
-    "App",
-    "Backend",
-    "OllamaClient",
-    "OllamaError",
-    "Settings",
-    "StillRunning",
-    "__version__",
-    "complete_models",
-    "create_server",
-    "http_app",
-    "offer",
-    "ollama_cancel",
-    "ollama_chat",
-    "ollama_compare",
-    "ollama_continue",
-    "ollama_copy_model",
-    "ollama_create_model",
-    "ollama_delete_model",
-    "ollama_embeddings",
-    "ollama_generate",
-    "ollama_list_models",
-    "ollama_load_model",
-    "ollama_map_files",
-    "ollama_pull_model",
-    "ollama_push_model",
-    "ollama_rank",
-    "ollama_show_model",
-    "ollama_status",
-    "ollama_unload_model",
-    "ollama_web_fetch",
-    "ollama_web_search",
-    "register",
-]
+PUBLIC = sorted(
+    [
+        "App", "Backend", "OllamaClient", "OllamaError", "Settings", "StillRunning", "__version__",
+        "complete_models", "create_server", "http_app", "offer", "register",
+        *(tool.name for toolset in TOOLSETS.values() for tool in toolset),
+    ]
+)  # fmt: skip
 EXTRAS = {"xllamacpp", "gguf", "numpy"}
 MODULES = sorted(
     module.name
@@ -106,8 +80,8 @@ def test_a_call_imports_httpx_and_never_mcp():
 
 
 def test_the_public_names_are_these():
-    assert ollama_mcp.__all__ == PUBLIC
-    assert dir(ollama_mcp) == PUBLIC
+    assert sorted(ollama_mcp.__all__) == PUBLIC
+    assert sorted(dir(ollama_mcp)) == PUBLIC
     assert [name for name in PUBLIC if not hasattr(ollama_mcp, name)] == []
     with pytest.raises(AttributeError, match="nothing"):
         _ = ollama_mcp.nothing

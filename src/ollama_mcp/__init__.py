@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from ollama_mcp.server import register as register
     from ollama_mcp.settings import Backend as Backend
     from ollama_mcp.settings import Settings as Settings
+    from ollama_mcp.tools.resources import complete_models as complete_models
+    from ollama_mcp.transports.http import http_app as http_app
+
+if TYPE_CHECKING:
+    # generated: imports
     from ollama_mcp.tools.chat import ollama_cancel as ollama_cancel
     from ollama_mcp.tools.chat import ollama_chat as ollama_chat
     from ollama_mcp.tools.chat import ollama_compare as ollama_compare
@@ -45,10 +50,10 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.models import ollama_show_model as ollama_show_model
     from ollama_mcp.tools.models import ollama_status as ollama_status
     from ollama_mcp.tools.models import ollama_unload_model as ollama_unload_model
-    from ollama_mcp.tools.resources import complete_models as complete_models
     from ollama_mcp.tools.web import ollama_web_fetch as ollama_web_fetch
     from ollama_mcp.tools.web import ollama_web_search as ollama_web_search
-    from ollama_mcp.transports.http import http_app as http_app
+
+    # end
 
 __version__ = "0.1.0"
 
@@ -63,6 +68,7 @@ _ROOMS = {
     "create_server": "server",
     "http_app": "transports.http",
     "offer": "server",
+    # generated: modules
     "ollama_cancel": "tools.chat",
     "ollama_chat": "tools.chat",
     "ollama_compare": "tools.chat",
@@ -83,6 +89,7 @@ _ROOMS = {
     "ollama_unload_model": "tools.models",
     "ollama_web_fetch": "tools.web",
     "ollama_web_search": "tools.web",
+    # end
     "register": "server",
 }
 
@@ -98,6 +105,7 @@ __all__ = [
     "create_server",
     "http_app",
     "offer",
+    # generated: names
     "ollama_cancel",
     "ollama_chat",
     "ollama_compare",
@@ -118,6 +126,7 @@ __all__ = [
     "ollama_unload_model",
     "ollama_web_fetch",
     "ollama_web_search",
+    # end
     "register",
 ]
 

@@ -161,10 +161,9 @@ def _switched_off(tool: Tool, app: App) -> Forbidden:
             f"{tool.name} changes something, which OLLAMA_MCP_READ_ONLY forbids here",
             "The operator can leave that out.",
         )
-    toolset = next(name for name, tools in TOOLSETS.items() if tool in tools.tools)
-    toolsets = ",".join([*app.settings.toolsets, toolset])
+    toolsets = ",".join([*app.settings.toolsets, tool.toolset])
     return Forbidden(
-        f"{tool.name} belongs to the toolset {toolset}, which is switched off here",
+        f"{tool.name} belongs to the toolset {tool.toolset}, which is switched off here",
         f"The operator can switch it on: OLLAMA_MCP_TOOLSETS={toolsets}.",
     )
 

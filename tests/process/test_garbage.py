@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ollama_mcp.testing import Script
+from ollama_mcp.tools import TOOLSETS
 
 HALF = "half \ud83d an emoji"
 MODEL = "llama3.2:3b"
@@ -67,7 +68,21 @@ STREAMS = {
 }
 CHANGES = ("/api/copy", "/api/delete")
 FUNCTION = {"type": "function", "function": {"name": "f", "description": HALF, "parameters": {}}}
+
+
+def spoiled(value: Any) -> Any:
+    """The same with half a character in each text, but for the model that there is."""
+    if isinstance(value, dict):
+        return {name: spoiled(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [spoiled(item) for item in value]
+    return HALF if isinstance(value, str) and value != MODEL else value
+
+
 TOOLS: dict[str, list[dict[str, Any]]] = {
+    tool.name: [spoiled(tool.example)] for toolset in TOOLSETS.values() for tool in toolset
+}
+MORE: dict[str, list[dict[str, Any]]] = {
     "ollama_chat": [
         {"prompt": HALF, "tools": [FUNCTION]},
         {"prompt": "x", "model": HALF},
@@ -98,8 +113,11 @@ TOOLS: dict[str, list[dict[str, Any]]] = {
     "ollama_map_files": [{"prompt": HALF, "files": ["*.txt"]}, {"prompt": "x", "files": [HALF]}],
     "ollama_web_search": [{"query": HALF * 500}, {"query": ""}],
     "ollama_web_fetch": [{"url": HALF}, {"url": f"http://127.0.0.1/{HALF}"}],
-    "half \ud83d a tool": [{}],
 }
+"""What a tool's example does not have."""
+for name, calls in MORE.items():
+    TOOLS[name] += calls
+TOOLS["half \ud83d a tool"] = [{}]
 PROMPTS = {
     "delegate": {"task": HALF, "text": HALF, "model": HALF},
     "summarise": {"text": HALF, "length": HALF, "model": MODEL},

@@ -16,6 +16,7 @@ import pytest
 from ollama_mcp.cli import doctor, main
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
+from ollama_mcp.tools import TOOLSETS
 
 MARK = "c4n4ry"
 USER, PASSWORD = f"{MARK}-user", f"{MARK}-pass:word"
@@ -28,29 +29,15 @@ BACKENDS = {
 }
 HEADERS = {"OLLAMA_MCP_HEADERS": json.dumps({"X-Proxy": f"{MARK}-header", "X-Basic": f"Basic {MARK}"})}
 
-MODEL, OWN = "llama3.2:3b", "me/mine"
-CALLS = {
-    "ollama_cancel": {"handle": "0" * 32},
-    "ollama_chat": {"prompt": "x"},
+MODEL, OWN = "llama3.2:3b", "me/backup"
+CALLS = {tool.name: tool.example for toolset in TOOLSETS.values() for tool in toolset} | {
     "ollama_compare": {"prompt": "x", "models": [MODEL, "nomic-embed-text"]},
-    "ollama_continue": {"handle": "0" * 32},
-    "ollama_copy_model": {"source": MODEL, "destination": OWN},
-    "ollama_create_model": {"model": "own", "from": MODEL, "system": "x", "confirm": "own"},
-    "ollama_delete_model": {"model": OWN, "confirm": OWN},
-    "ollama_embeddings": {"input": ["a", "b"]},
-    "ollama_generate": {"prompt": "x"},
-    "ollama_list_models": {},
-    "ollama_load_model": {"model": MODEL},
-    "ollama_map_files": {"files": ["*.txt"], "prompt": "x"},
     "ollama_pull_model": {"model": "qwen3:8b", "confirm": "qwen3:8b"},
-    "ollama_push_model": {"model": OWN, "confirm": OWN},
-    "ollama_rank": {"query": "a", "candidates": ["b", "c"]},
-    "ollama_show_model": {"model": MODEL},
-    "ollama_status": {},
-    "ollama_unload_model": {"model": MODEL},
-    "ollama_web_fetch": {"url": "http://127.0.0.1/"},  # what is refused before it leaves
+    # What is refused before it leaves this machine.
+    "ollama_web_fetch": {"url": "http://127.0.0.1/"},
     "ollama_web_search": {"query": ""},
 }
+"""A call of every tool."""
 NAMES = ["chat", "generate", "embed", "embeddings", "tags", "show", "ps", "version"]
 NAMES += ["pull", "push", "create", "copy", "delete"]
 PATHS = [f"/api/{name}" for name in NAMES]

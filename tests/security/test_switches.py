@@ -1,5 +1,8 @@
 """Which tools there are: read-only, toolsets and single tools, each with every tool; who confirms what."""
 
+import json
+from pathlib import Path
+
 import anyio
 import hypothesis
 import pytest
@@ -11,34 +14,24 @@ from mcp_types import ElicitResult
 from ollama_mcp import App, create_server
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model
+from ollama_mcp.tools import TOOLSETS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
-TOOLS = {
-    # name: (its toolset, whether it changes something)
-    "ollama_chat": ("chat", False),
-    "ollama_generate": ("chat", False),
-    "ollama_continue": ("chat", False),
-    "ollama_cancel": ("chat", False),
-    "ollama_embeddings": ("embeddings", False),
-    "ollama_rank": ("embeddings", False),
-    "ollama_list_models": ("models", False),
-    "ollama_show_model": ("models", False),
-    "ollama_status": ("models", False),
-    "ollama_compare": ("chat", False),
-    "ollama_load_model": ("models", True),
-    "ollama_unload_model": ("models", True),
-    "ollama_pull_model": ("manage", True),
-    "ollama_copy_model": ("manage", True),
-    "ollama_create_model": ("manage", True),
-    "ollama_delete_model": ("manage", True),
-    "ollama_push_model": ("manage", True),
-    "ollama_map_files": ("files", True),
-}
+SNAPSHOTS = Path(__file__).parent.parent / "snapshots"
+
+
+def changes(tool):
+    """Whether its accepted definition says that it changes something."""
+    accepted = json.loads((SNAPSHOTS / f"{tool.name}.json").read_text("utf-8"))
+    return not accepted["annotations"].get("readOnlyHint", False)
+
+
+TOOLS = {tool.name: (tool.toolset, changes(tool)) for toolset in TOOLSETS.values() for tool in toolset}
+"""Name: (its toolset, whether it changes something)."""
 WITH_EACH = {"ollama_continue", "ollama_cancel"}
 """Any call may go on after its answer."""
 BY_DEFAULT = {"chat", "embeddings", "models"}
-TOOLSETS = ("chat", "embeddings", "models", "manage", "files")
 
 
 @pytest.fixture
@@ -59,7 +52,10 @@ def offered(settings):
 
 @hypothesis.settings(max_examples=30)
 @given(
-    st.sets(st.sampled_from(TOOLSETS)), st.sets(st.sampled_from(sorted(TOOLS))), st.booleans(), st.booleans()
+    st.sets(st.sampled_from(list(TOOLSETS))),
+    st.sets(st.sampled_from(sorted(TOOLS))),
+    st.booleans(),
+    st.booleans(),
 )
 @example(set(), set(), True, False)
 @example(set(TOOLSETS), set(TOOLS), False, True)

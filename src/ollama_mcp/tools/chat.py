@@ -135,7 +135,12 @@ _NO_TEXTS: list[str] = []
 _NOTHING: dict[str, Any] = {}
 
 
-@chat.tool("Chat with a local model", answer_result, misplaced_arguments=_NOT_IN_CHAT)
+@chat.tool(
+    "Chat with a local model",
+    answer_result,
+    misplaced_arguments=_NOT_IN_CHAT,
+    example={"prompt": "Name three colours."},
+)
 async def ollama_chat(
     app: App,
     prompt: Annotated[str, says('User message, after messages. Default "".')] = "",
@@ -191,7 +196,12 @@ async def ollama_chat(
     return await answered(app, partial(app.generator.run, spec), ctx, wait_s)
 
 
-@chat.tool("Complete a text with a local model", answer_result, misplaced_arguments=_NOT_IN_GENERATE)
+@chat.tool(
+    "Complete a text with a local model",
+    answer_result,
+    misplaced_arguments=_NOT_IN_GENERATE,
+    example={"prompt": "def add(a, b):", "suffix": "return c"},
+)
 async def ollama_generate(
     app: App,
     prompt: Annotated[str, says("Text to complete or to answer.")],
@@ -232,7 +242,11 @@ async def ollama_generate(
     return await answered(app, partial(app.generator.run, spec), ctx, wait_s)
 
 
-@chat.tool("Compare local models", comparison)
+@chat.tool(
+    "Compare local models",
+    comparison,
+    example={"prompt": "Name three colours.", "models": ["llama3.2:3b", "qwen3:8b"]},
+)
 async def ollama_compare(
     app: App,
     prompt: Annotated[str, says("What each model is asked.")],
@@ -250,7 +264,9 @@ async def ollama_compare(
 Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
 
 
-@chat.tool("Wait for an answer", render, bypasses_queue=True)
+@chat.tool(
+    "Wait for an answer", render, bypasses_queue=True, example={"handle": "0123456789abcdef0123456789abcdef"}
+)
 async def ollama_continue(
     app: App,
     handle: Handle,
@@ -281,6 +297,7 @@ async def ollama_continue(
     "Stop an answer",
     cancel_result,
     bypasses_queue=True,
+    example={"handle": "0123456789abcdef0123456789abcdef"},
 )
 async def ollama_cancel(app: App, handle: Handle, ctx: Context[Any, Any] | None = None) -> Any:
     """Stop an answer that is still running; what was written is kept for a while.

@@ -168,9 +168,7 @@ Model = Annotated[str, says('Embedding model. "" (default): configured, loaded o
 
 
 @embeddings.tool(
-    "Embed texts",
-    report,
-    Annotated[CallToolResult, VectorReport],
+    "Embed texts", report, Annotated[CallToolResult, VectorReport], example={"input": ["a cat", "a dog"]}
 )
 async def ollama_embeddings(
     app: App,
@@ -209,6 +207,7 @@ async def ollama_embeddings(
     "Rank texts",
     ranking_report,
     Annotated[CallToolResult, RankReport],
+    example={"query": "pets", "candidates": ["a cat", "a lorry"]},
 )
 async def ollama_rank(
     app: App,

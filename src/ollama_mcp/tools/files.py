@@ -126,6 +126,7 @@ _NOTHING: dict[str, Any] = {}
     map_report,
     Annotated[CallToolResult, MapReport],
     hints=_WRITES,
+    example={"prompt": "Sum up in one sentence.", "files": ["*.txt"]},
 )
 async def ollama_map_files(
     app: App,

@@ -37,6 +37,7 @@ _NOTHING: dict[str, Any] = {}
     done,
     Annotated[CallToolResult, Transferred],
     hints=_changes(destroys=False, leaves=True),
+    example={"model": "qwen3:8b"},
 )
 async def ollama_pull_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
@@ -58,6 +59,7 @@ async def ollama_pull_model(
     Annotated[CallToolResult, Transferred],
     hints=_changes(destroys=True),
     misplaced_arguments={"from": 'Send it as "from_model".', "source": 'Send it as "from_model".'},
+    example={"model": "pirate", "from_model": "llama3.2:3b", "system": "You are a pirate."},
 )
 async def ollama_create_model(
     app: App,
@@ -95,7 +97,13 @@ async def ollama_create_model(
     )
 
 
-@manage.tool("Copy a model", done, Annotated[CallToolResult, Copied], hints=_changes(destroys=True))
+@manage.tool(
+    "Copy a model",
+    done,
+    Annotated[CallToolResult, Copied],
+    hints=_changes(destroys=True),
+    example={"source": "llama3.2:3b", "destination": "me/backup"},
+)
 async def ollama_copy_model(
     app: App,
     source: Annotated[str, says("Installed model.")],
@@ -115,7 +123,13 @@ async def ollama_copy_model(
     )
 
 
-@manage.tool("Delete a model", done, Annotated[CallToolResult, Deleted], hints=_changes(destroys=True))
+@manage.tool(
+    "Delete a model",
+    done,
+    Annotated[CallToolResult, Deleted],
+    hints=_changes(destroys=True),
+    example={"model": "me/backup", "confirm": "me/backup"},
+)
 async def ollama_delete_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Deleted:
@@ -135,6 +149,7 @@ async def ollama_delete_model(
     done,
     Annotated[CallToolResult, Transferred],
     hints=_changes(destroys=True, leaves=True),
+    example={"model": "me/backup", "confirm": "me/backup"},
 )
 async def ollama_push_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None

@@ -143,7 +143,13 @@ def _no_capability(wanted: str, instead: Iterable[str]) -> InvalidArgument:
     return InvalidArgument(f'no model can have the capability "{wanted[:40]}"', f"Send {names}.")
 
 
-@models.tool("List local models", table, Annotated[CallToolResult, ModelTable], bypasses_queue=True)
+@models.tool(
+    "List local models",
+    table,
+    Annotated[CallToolResult, ModelTable],
+    bypasses_queue=True,
+    example={"capability": "vision"},
+)
 async def ollama_list_models(
     app: App,
     capability: Annotated[
@@ -171,7 +177,7 @@ Name = Annotated[str, says("Model name.")]
 _IN_MEMORY = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 
 
-@models.tool("Show a model", shown, Annotated[CallToolResult, ModelCard])
+@models.tool("Show a model", shown, Annotated[CallToolResult, ModelCard], example={"model": "llama3.2:3b"})
 async def ollama_show_model(
     app: App,
     model: Name,
@@ -185,7 +191,13 @@ async def ollama_show_model(
     return await app.model_manager.summary(model), part
 
 
-@models.tool("Load a model", done, Annotated[CallToolResult, Loaded], hints=_IN_MEMORY)
+@models.tool(
+    "Load a model",
+    done,
+    Annotated[CallToolResult, Loaded],
+    hints=_IN_MEMORY,
+    example={"model": "llama3.2:3b", "keep_alive": "10m"},
+)
 async def ollama_load_model(
     app: App,
     model: Name,
@@ -198,13 +210,25 @@ async def ollama_load_model(
     return await answered(app, load, ctx, wait_s)
 
 
-@models.tool("Unload a model", done, Annotated[CallToolResult, Unloaded], hints=_IN_MEMORY)
+@models.tool(
+    "Unload a model",
+    done,
+    Annotated[CallToolResult, Unloaded],
+    hints=_IN_MEMORY,
+    example={"model": "llama3.2:3b"},
+)
 async def ollama_unload_model(app: App, model: Name, ctx: Context[Any, Any] | None = None) -> Unloaded:
     """Take a model out of memory; it stays installed."""
     return await app.model_manager.unload(model)
 
 
-@models.tool("Show what goes on", status_report, Annotated[CallToolResult, StatusReport], bypasses_queue=True)
+@models.tool(
+    "Show what goes on",
+    status_report,
+    Annotated[CallToolResult, StatusReport],
+    bypasses_queue=True,
+    example={},
+)
 async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Status:
     """Show whether Ollama answers, what is loaded (on the GPU?), runs and waits, and past speeds.
 

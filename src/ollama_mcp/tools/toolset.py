@@ -30,6 +30,8 @@ class Tool:
         render: Turns what the function returns into an MCP result.
         returns: The published return type: CallToolResult, annotated with a model for structured data.
         annotations: Hints for the client.
+        toolset: Name of its toolset.
+        example: Arguments of a call, for docs/tools.md and for tests that call every tool.
         misplaced_arguments: Names that callers put here and that belong elsewhere, with where.
         bypasses_queue: Whether it never waits for a model's turn: its calls may pass those that do.
     """
@@ -39,6 +41,8 @@ class Tool:
     render: Callable[[Any], CallToolResult]
     returns: Any
     annotations: ToolAnnotations
+    toolset: str
+    example: Mapping[str, Any]
     misplaced_arguments: Mapping[str, str] = field(default_factory=dict[str, str])
     bypasses_queue: bool = False
 
@@ -123,6 +127,7 @@ class Toolset:
         render: Callable[[Any], CallToolResult],
         returns: Any = CallToolResult,
         *,
+        example: Mapping[str, Any],
         hints: ToolAnnotations | None = None,
         misplaced_arguments: Mapping[str, str] | None = None,
         bypasses_queue: bool = False,
@@ -131,8 +136,9 @@ class Toolset:
 
         def add(function: Function) -> Function:
             tool = Tool(
-                function, title, render, returns, hints or READS, misplaced_arguments or {}, bypasses_queue
-            )
+                function, title, render, returns, hints or READS, self.name, example,
+                misplaced_arguments or {}, bypasses_queue,
+            )  # fmt: skip
             self.tools.append(tool)
             return function
 

@@ -54,7 +54,7 @@ def _block(place: int, page: WebText, mark: str) -> str:
     return "\n".join(lines)
 
 
-@web.tool("Search the web", pages_report, hints=_READS_THE_WORLD)
+@web.tool("Search the web", pages_report, hints=_READS_THE_WORLD, example={"query": "Ollama release notes"})
 async def ollama_web_search(
     app: App,
     query: Annotated[str, says("What to look for.")],
@@ -73,7 +73,9 @@ async def ollama_web_search(
     return await answered(app, partial(app.web.search, query, max_results), ctx, wait_s, unit="pages")
 
 
-@web.tool("Fetch a web page", pages_report, hints=_READS_THE_WORLD)
+@web.tool(
+    "Fetch a web page", pages_report, hints=_READS_THE_WORLD, example={"url": "https://ollama.com/blog"}
+)
 async def ollama_web_fetch(
     app: App,
     url: Annotated[str, says("Address of a public page.")],
