@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class App:
-    """Everything that a tool works with. Opens nothing until it is used; never needs a lifespan."""
+    """The collaborators of one Ollama server. Opens nothing until it is used; never needs a lifespan."""
 
     settings: Settings
     backend: OllamaBackend

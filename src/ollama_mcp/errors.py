@@ -98,7 +98,7 @@ class OllamaError(Exception):
         return f"{self.code}: {_shorten(self.cause, TEXT_LIMIT - frame) or 'failed'}. {remedy}."
 
     def as_data(self) -> dict[str, Any]:
-        """The same failure as data, for a result's `_meta`, which one client shows whole to its model."""
+        """Return the failure as data, with the id under which the log has the traceback."""
         return {
             **self.details,
             "code": self.code,
@@ -127,14 +127,14 @@ def _one_of(ways: Iterable[tuple[str, str]]) -> str:
 
 
 def _is_open(argument: str, taken: Collection[str] | None) -> bool:
-    """Whether there is a way that needs this argument; "!files" is one for tools without that."""
+    """Return whether a way is open without this argument; "!files" is one for tools without that."""
     if argument.startswith("!"):
         return taken is not None and argument[1:] not in taken
     return not argument or (argument in taken if taken is not None else argument != "models")
 
 
 def _shorten(text: str, room: int) -> str:
-    """One line without a final stop."""
+    """Return one line without a final stop."""
     text = " ".join(text.split()).rstrip(". ")
     return text if len(text) <= room else text[: max(room - 1, 0)] + "…"
 
@@ -276,7 +276,7 @@ class Truncated(BackendError):
 
 
 class ServerError(OllamaError):
-    """This program failed."""
+    """A failure of this program."""
 
 
 class StorageError(ServerError):
@@ -298,5 +298,5 @@ class InternalError(ServerError):
         )
 
     def as_data(self) -> dict[str, Any]:
-        """As of every failure, with the id under which the log has the traceback."""
+        """Return the failure as data, with the id under which the log has the traceback."""
         return {**super().as_data(), "error_id": self.error_id}

@@ -113,7 +113,9 @@ def register(
     if toolsets is None and tools is None:
         toolsets, tools = app.settings.toolsets, app.settings.tools
     only_reads = app.settings.read_only or read_only
-    chosen = {prefix + tool.name: tool for tool in _chosen(toolsets, tools) if tool.reads or not only_reads}
+    chosen = {
+        prefix + tool.name: tool for tool in _chosen(toolsets, tools) if tool.is_read_only or not only_reads
+    }
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     refuse_taken(registry.keys() & chosen.keys(), "register")
     names = {tool.name: name for name, tool in chosen.items()}
@@ -156,7 +158,7 @@ def _explain_switched_off(host: MCPServer[Any], app: App) -> None:
 
 
 def _switched_off(tool: Tool, app: App) -> Forbidden:
-    if app.settings.read_only and not tool.reads:
+    if app.settings.read_only and not tool.is_read_only:
         return Forbidden(
             f"{tool.name} changes something, which OLLAMA_MCP_READ_ONLY forbids here",
             "The operator can leave that out.",

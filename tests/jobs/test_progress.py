@@ -12,7 +12,7 @@ import pytest
 
 from ollama_mcp.errors import StreamBroken, Unreachable
 from ollama_mcp.jobs.job import Job, JobState
-from ollama_mcp.jobs.progress import reported
+from ollama_mcp.jobs.progress import report_progress
 from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.api_models import ProgressLine
 from ollama_mcp.services.transfer_progress import TransferProgress
@@ -85,7 +85,7 @@ async def watch(
 
     job = JobStore().start(work)
     try:
-        async with reported(job, send, form):
+        async with report_progress(job, send, form):
             watched.answer = await job.result()
     except (StreamBroken, ValueError) as error:
         watched.error = error
@@ -219,7 +219,7 @@ def test_a_client_that_has_gone_away_does_not_disturb_the_work(virtually):
             raise ConnectionError("gone")
 
         job = JobStore().start(work)
-        async with reported(job, send, "status"):
+        async with report_progress(job, send, "status"):
             return await job.result()
 
     assert virtually(run) == "done"
@@ -236,7 +236,7 @@ def test_a_caller_without_a_token_costs_nothing(virtually, monkeypatch: pytest.M
             return "done"
 
         job = JobStore().start(work)
-        async with reported(job, None, "status"):
+        async with report_progress(job, None, "status"):
             tasks = len(asyncio.all_tasks())
             return await job.result(), now(), tasks
 
@@ -258,7 +258,7 @@ def test_nothing_is_reported_after_a_cancel_and_nobody_waits_for_the_gap(virtual
         job = JobStore().start(work)
 
         async def call() -> None:
-            async with reported(job, send, "status"):
+            async with report_progress(job, send, "status"):
                 await job.result()
 
         task = asyncio.create_task(call())
@@ -374,7 +374,7 @@ def test_a_pull_reports_its_bytes_four_times_a_second_and_its_status_in_either_f
             reports.append((now(), value, total, message))
 
         job = JobStore().start(pull)
-        async with reported(job, send, form):
+        async with report_progress(job, send, form):
             await job.result()
         return reports
 

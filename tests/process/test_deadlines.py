@@ -184,7 +184,7 @@ async def test_a_client_gets_the_clock_of_its_row(row: ClientProfile, mode: str)
     @host.tool()
     async def clock(ctx: Context) -> str:
         """Say how long a call may take."""
-        found.append(call_profile(ctx).patience(load({}), None))
+        found.append(call_profile(ctx).deadline(load({}), None))
         return ""
 
     async def hear(*_: object) -> None:
@@ -208,6 +208,6 @@ def test_what_the_operator_sets_goes_before_the_table_and_wait_s_before_both(
     settings = load({"OLLAMA_MCP_SOFT_DEADLINE": setting})
     for wants_progress in (False, True):
         caller = Caller(row, wants_progress)
-        assert caller.patience(settings, None) == (float(setting) or math.inf)
-        assert caller.patience(settings, 3) == 3
-        assert caller.patience(settings, 0) == math.inf
+        assert caller.deadline(settings, None) == (float(setting) or math.inf)
+        assert caller.deadline(settings, 3) == 3
+        assert caller.deadline(settings, 0) == math.inf

@@ -87,7 +87,7 @@ _SWITCHES = {
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
-    """Each stands for a setting, and wins over its variable."""
+    """Add the flags; each stands for a setting, and wins over its variable."""
     for name, (value, says) in _VALUES.items():
         parser.add_argument(f"--{name}", metavar=value, default=argparse.SUPPRESS, help=says)
     for name, says in _SWITCHES.items():

@@ -254,7 +254,7 @@ _ACTIVITY = Call("GET", "/api/embedded/activity", type(None), _Activity)
 
 
 async def _activity(place: Place) -> dict[str, int]:
-    """What the embedded engine counts; nothing where it is a real Ollama."""
+    """Return what the embedded engine counts; nothing where it is a real Ollama."""
     if not place.embedded:
         return {}
     async with OllamaClient(place.url) as client:

@@ -33,7 +33,7 @@ _REACH_S = 10.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; a problem has its remedy; with one that stops it, the server does not start."""
+    """A line of the report; a problem has its remedy; with one that `stops`, the server does not start."""
 
     text: str
     remedy: str = ""
@@ -125,7 +125,7 @@ def _shown(entry: Field, settings: Settings) -> str:
 
 
 def _refusals(app: App) -> list[Finding]:
-    """What the server does not start with."""
+    """Return the settings with which the server does not start."""
     found = _log_file(app.settings)
     for check in (create_server, _check_http):
         try:

@@ -106,4 +106,4 @@ def _draw(done: int, total: int) -> None:
 
 
 def _draw_nothing(done: int, total: int) -> None:
-    """In a log a bar is noise."""
+    """Draw no progress bar: in a log it is noise."""

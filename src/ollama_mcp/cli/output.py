@@ -1,4 +1,4 @@
-"""What the commands for people have in common."""
+"""Shared output of the commands for people."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _serve_http(server: MCPServer[Any], app: App) -> int:
 
 
 def _tidy() -> None:
-    """What is loaded now stays: collecting it again and again stops every call for 60 to 150 ms."""
+    """Freeze what is loaded now: collecting it again and again stops every call for 60 to 150 ms."""
     gc.freeze()
     gc.enable()
 

@@ -1,4 +1,4 @@
-"""What a Job ends as: an answer's text, or vectors, each with its statistics."""
+"""Results of jobs: an answer's text, or vectors, each with its statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Numbers:
     """Statistics as a frozen dataclass."""
 
     def as_data(self) -> dict[str, Any]:
-        """What is known and did happen, as plain data."""
+        """Return the statistics that are known and not zero, as plain data."""
         return {k: v for k, v in vars(self).items() if v is not None and v is not False and v != ""}
 
 
@@ -120,7 +120,7 @@ class Answer(str):
 
 @dataclass(frozen=True)
 class Unfinished:
-    """What there is of an answer that is not finished, or that never will be.
+    """Text of an answer that is not finished, or never will be.
 
     Attributes:
         text: What was written.

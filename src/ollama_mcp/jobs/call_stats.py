@@ -1,4 +1,4 @@
-"""How calls of tools ended and what they took, counted for as long as the process lives."""
+"""Statistics of tool calls, counted for as long as the process lives: how they ended, how long they took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OK = "OK"
 
 @dataclass
 class Outcome:
-    """How one call ends; written while it is counted."""
+    """Outcome of one call; written while the call is counted."""
 
     code: str = OK
 

@@ -32,7 +32,7 @@ _TAIL = 400
 
 
 class JobState(StrEnum):
-    """Where a Job is."""
+    """State of a job."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -65,7 +65,7 @@ class StillRunning(Exception):
 
     @property
     def handle(self) -> str:
-        """What `ollama_continue` and `ollama_cancel` take."""
+        """Identifier that `ollama_continue` and `ollama_cancel` take."""
         return self.job.handle
 
 
@@ -107,7 +107,7 @@ class Question:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the user has answered."""
+        """True once the user has answered."""
         return self._answer.done()
 
     async def answered(self) -> None:
@@ -209,12 +209,12 @@ class Part:
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended, however."""
+        """True once the job has ended, however."""
         return self.state in _ENDED
 
     @property
     def text(self) -> str:
-        """What is written so far of a draft that is not finished, or that was broken off."""
+        """Text so far of a draft that is not finished, or that was broken off."""
         return "".join(self._written)
 
     def text_since(self, mark: int) -> tuple[str, int]:
@@ -222,7 +222,7 @@ class Part:
         return "".join(self._settled[mark:]), len(self._settled)
 
     def status(self, limit: int = 160) -> str:
-        """One line for a person: how far it is, how fast, the tail of the text."""
+        """Return one line for a person: state, speed, and the tail of the text."""
         line = " · ".join([*self._told(), *self.notes[-1:]])
         line = " ".join(line.split())
         room = limit - len(line) - len(" · …")
@@ -232,7 +232,7 @@ class Part:
         return f"{line} · {tail if len(tail) <= room else '…' + tail[-room:]}"
 
     def summary(self) -> str:
-        """How far it is, without any of its text."""
+        """Return state and progress, without any of the text."""
         told = self._told()
         is_plain = self.state not in {JobState.THINKING, JobState.INPUT_REQUIRED}
         is_plain = is_plain and self.tell is None and self.first_at is not None
@@ -266,7 +266,7 @@ class Part:
 
 
 class Job(Part, Generic[T]):
-    """One piece of work in flight or finished.
+    """A piece of work in flight or finished, which may outlive the call that started it.
 
     Attributes:
         handle: Its name, which nobody can guess; valid once `Jobs` keeps it.

@@ -43,7 +43,7 @@ class QueueEntry:
 
     @property
     def position(self) -> int:
-        """Which in line it is, from 1; 0 once its turn has come."""
+        """Position in the queue, from 1; 0 once its turn has come."""
         return next(
             (place for place, queue_entry in enumerate(self._line.turns(), 1) if queue_entry is self), 0
         )
@@ -51,7 +51,7 @@ class QueueEntry:
 
 @dataclass(frozen=True)
 class QueueStatistics:
-    """One model's line.
+    """Statistics of one model's queue.
 
     Attributes:
         model: Its name; `TRANSFERS` for those.
@@ -88,11 +88,11 @@ class _Queue:
 
     @property
     def calls(self) -> str:
-        """What runs and waits here, in words."""
+        """Describe in words what runs and waits here."""
         return "transfers" if self.model == TRANSFERS else f"calls of {self.model}"
 
     def begin(self, now: float) -> int:
-        """One more runs; returns its number."""
+        """Count one more running call; return its number."""
         number = next(self.numbers)
         self.running[number] = now
         self.admitted += 1
@@ -128,7 +128,7 @@ class _Queue:
         return None
 
     def turns(self) -> Iterator[QueueEntry]:
-        """Those who wait, in the order in which their turns come."""
+        """Return the waiting entries in the order of their turns."""
         rounds = [list(own) for own in self.waiting.values()]
         for turn in range(max(map(len, rounds), default=0)):
             yield from (own[turn] for own in rounds if turn < len(own))
@@ -200,7 +200,7 @@ class ModelQueue:
             queue.leave(queue_entry)  # however it ends; once its turn has come it stands there no more
 
     def _end(self, queue: _Queue, number: int) -> None:
-        """One has ended: whoever is next begins at once, so that nobody comes in between."""
+        """End a running call, and begin the next at once, so that nobody comes in between."""
         del queue.running[number]
         queue_entry = queue.next()
         if queue_entry is not None:

@@ -1,4 +1,4 @@
-"""What belongs to an event loop: one thing for each loop, and work that several wait for at once."""
+"""State of an event loop, and work that several callers share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """One T for each event loop, made when that loop first wants it.
+    """A value for each event loop, made when that loop first wants it.
 
     Args:
         make: Makes one; called on the loop that it is for.
@@ -24,7 +24,7 @@ class PerLoop(Generic[T]):
         self._things: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
 
     def here(self) -> T:
-        """That of the running loop."""
+        """Return the value of the running loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._things:
             for ended in [other for other in self._things if other.is_closed()]:
@@ -33,7 +33,7 @@ class PerLoop(Generic[T]):
         return self._things[loop]
 
     def __len__(self) -> int:
-        """How many loops have one."""
+        """Return the number of loops that have a value."""
         return len(self._things)
 
     def pop(self) -> T | None:
@@ -86,7 +86,7 @@ class SingleFlight:
 
 @dataclass
 class _Going(Generic[T]):
-    """What goes on on one event loop."""
+    """Background work of one event loop."""
 
     task: asyncio.Task[T] | None = None
 

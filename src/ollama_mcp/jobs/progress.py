@@ -130,7 +130,7 @@ class ProgressReporter:
 
 
 @asynccontextmanager
-async def reported(
+async def report_progress(
     job: Job[Any], send: Send | None, form: str, series: Series | None = None
 ) -> AsyncGenerator[None]:
     """Report a Job for as long as the context lasts; without `send` nothing is computed."""

@@ -1,4 +1,4 @@
-"""How often a caller may call. No queue, no clock of its own: it says yes, or when."""
+"""Rate limit: a call is admitted, or refused with the time after which it may come."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_REMEMBERED = 32_768
 
 @dataclass(frozen=True)
 class Rate:
-    """So many calls in so many seconds, evenly spread but for a burst."""
+    """A number of calls in a number of seconds, evenly spread but for a burst."""
 
     count: int
     seconds: float
@@ -107,7 +107,7 @@ class RateLimit:
         return owed - self._rates[scope].interval * (self._burst - 1)
 
     def _remember(self, caller: str, scope: str, until: float, now: float) -> None:
-        """Also of a call that is refused: whoever goes on calling is not forgotten.
+        """Remember a call, also one that is refused, so that its caller is not forgotten.
 
         Two at most are looked at for each that comes, so that it takes the same time however many there are.
         """

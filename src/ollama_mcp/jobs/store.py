@@ -30,7 +30,7 @@ _RECENT = 20
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model wrote one of its last answers."""
+    """Speed at which a model wrote one of its last answers."""
 
     model: str
     tokens_per_s: float
@@ -38,7 +38,7 @@ class Speed:
 
 @dataclass
 class _Held:
-    """What one event loop holds."""
+    """Jobs and tasks of one event loop."""
 
     kept: KeptJobs
     tasks: set[asyncio.Task[Any]] = field(default_factory=set["asyncio.Task[Any]"])
@@ -138,7 +138,7 @@ class JobStore:
         return job
 
     def result(self, handle: str, caller: str, kind: type[T]) -> T:
-        """What a Job that a caller has kept ended as, where that is of a kind.
+        """Return the result of a job that a caller has kept, if it is of that kind.
 
         Raises:
             UnknownHandle: As of `find`, or it is of another kind, or not there yet.
@@ -150,7 +150,7 @@ class JobStore:
         return found
 
     def has_room_for(self, size: int) -> bool:
-        """Whether so many bytes may be kept at all: what nobody may ask for is not worth more."""
+        """Return whether so many bytes may be kept at all."""
         return size <= self._retention.most_bytes
 
     def _unknown(self) -> UnknownHandle:
@@ -195,7 +195,7 @@ class JobStore:
 
     @property
     def in_flight(self) -> int:
-        """How many Jobs go on, on this event loop."""
+        """Number of jobs that run on this event loop."""
         return len(self._held.here().running)
 
     @property
@@ -218,7 +218,7 @@ def _minutes(seconds: float) -> str:
 
 
 async def _contained(work: Callable[[Job[T]], Coroutine[Any, Any, T]], job: Job[T]) -> T:
-    """What sys.exit raises would go through the event loop and end the process."""
+    """Turn SystemExit into a failure: through the event loop it would end the process."""
     try:
         return await work(job)
     except SystemExit as error:
@@ -227,7 +227,7 @@ async def _contained(work: Callable[[Job[T]], Coroutine[Any, Any, T]], job: Job[
 
 @dataclass(frozen=True)
 class Retention:
-    """How long, how many and how much is kept.
+    """Bounds of what is kept: time, number and size.
 
     Attributes:
         kept_s: Seconds that a Job is kept after its end.
@@ -243,7 +243,7 @@ class Retention:
 
 
 class KeptJobs:
-    """Those of one event loop. Only those that have ended are let go of."""
+    """Kept jobs of one event loop. Only jobs that have ended are dropped."""
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
@@ -253,11 +253,11 @@ class KeptJobs:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def __contains__(self, handle: object) -> bool:
-        """Whether one is kept under that handle."""
+        """Return whether a job is kept under that handle."""
         return handle in self._all
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """Return the number of kept jobs."""
         return len(self._all)
 
     def get(self, handle: str) -> Job[Any] | None:
@@ -267,7 +267,7 @@ class KeptJobs:
         return self._all.get(handle)
 
     def of(self, caller: str) -> list[Job[Any]]:
-        """Those of one caller, in the order in which they came."""
+        """Return the jobs of one caller, in the order in which they came."""
         return [job for job in self._all.values() if job.caller == caller]
 
     def add(self, job: Job[Any]) -> bool:
@@ -281,7 +281,7 @@ class KeptJobs:
         return job.handle in self._all
 
     def settle(self, job: Job[Any]) -> None:
-        """One has ended: from now on it is known what it holds."""
+        """Count the size of a job that has ended."""
         if job.handle not in self._sizes:
             job.pack()
             self._sizes[job.handle] = job.size
@@ -302,7 +302,7 @@ class KeptJobs:
             self._timers[handle] = timer
 
     def stop_timers(self) -> None:
-        """Nobody looks after them any more: they go with whatever holds this."""
+        """Stop all timers: the jobs are dropped with this store."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -36,7 +36,7 @@ Count = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 def _object(value: Any) -> Any:
-    """Other APIs send a call's arguments as JSON text; Ollama refuses that with HTTP 400."""
+    """Read arguments that other APIs send as JSON text, which Ollama refuses with HTTP 400."""
     return pydantic_core.from_json(value.encode(errors="replace")) if isinstance(value, str) else value
 
 
@@ -51,14 +51,14 @@ class ToolFunction(Response):
 
 
 class ToolCall(Response):
-    """One entry of a message's `tool_calls`."""
+    """An entry of a message's `tool_calls`."""
 
     id: str | None = None
     function: ToolFunction = Field(default_factory=ToolFunction)
 
 
 class Message(Request):
-    """One message of a conversation. `images` are bare base64; `tool_name` names the tool of a result."""
+    """A message of a conversation. `images` are bare base64; `tool_name` names the tool of a result."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
@@ -111,7 +111,7 @@ class ChatMessage(Response):
 
 
 class Chunk(Line):
-    """One line of an answer. Counts and durations (nanoseconds) come with the last one.
+    """A line of an answer. Counts and durations (nanoseconds) come with the last one.
 
     An answer is complete when a chunk is: `done` is true, or there is a `done_reason`.
     """
@@ -132,7 +132,7 @@ class Chunk(Line):
 
     @property
     def is_last(self) -> bool:
-        """Whether the answer is complete with this chunk."""
+        """True if the answer is complete with this line."""
         return self.done or bool(self.done_reason)
 
     @property
@@ -152,7 +152,7 @@ class Chunk(Line):
 
 
 class ChatChunk(Chunk):
-    """One line of POST /api/chat."""
+    """A line of POST /api/chat."""
 
     essential: ClassVar[frozenset[str]] = frozenset(
         {"message", "content", "thinking", "tool_calls", "function", "arguments", "done"}
@@ -177,7 +177,7 @@ class ChatChunk(Chunk):
 
 
 class GenerateChunk(Chunk):
-    """One line of POST /api/generate."""
+    """A line of POST /api/generate."""
 
     essential: ClassVar[frozenset[str]] = frozenset({"response", "thinking", "done"})
 
@@ -200,7 +200,7 @@ ChunkT = TypeVar("ChunkT", bound=Chunk)
 
 
 def whole(chunks: Sequence[ChunkT]) -> ChunkT:
-    """All chunks of an answer as one: the last, with the text, the thinking and the calls of all."""
+    """Join the chunks of an answer: the last one, with the text, the thinking and the calls of all."""
     last, text = chunks[-1], "".join(chunk.text for chunk in chunks)
     thoughts = "".join(chunk.thoughts for chunk in chunks)
     fields: dict[str, Any] = {"logprobs": [row for chunk in chunks for row in chunk.logprobs or ()] or None}
@@ -248,7 +248,7 @@ class LegacyEmbeddingsRequest(Request):
 
 
 class LegacyEmbeddingsResponse(Response):
-    """One vector, not normalised."""
+    """A vector, not normalised."""
 
     essential: ClassVar[frozenset[str]] = frozenset({"embedding"})
 
@@ -264,7 +264,7 @@ class LegacyEmbeddingsResponse(Response):
 
 
 class ModelDetails(Response):
-    """What the model file says of itself."""
+    """Details that a model file has of itself."""
 
     parent_model: str = ""
     format: str = ""
@@ -304,7 +304,7 @@ class ShowRequest(Request):
 
 
 class ShowResponse(Response):
-    """Everything about one model; `model_info` has `<architecture>.context_length` and the like."""
+    """Facts about a model; `model_info` has `<architecture>.context_length` and the like."""
 
     license: str | list[str] = ""
     modelfile: str = ""
@@ -342,7 +342,7 @@ class RunningModel(Response):
 
     @property
     def gpu_share(self) -> float | None:
-        """How much of it is in the GPU's memory, from 0 to 1; None where Ollama does not say."""
+        """Share of the model in the GPU's memory, from 0 to 1; None where Ollama does not say."""
         return min(max(self.size_vram / self.size, 0.0), 1.0) if self.size > 0 else None
 
 
@@ -412,7 +412,7 @@ class Done(Response):
 
 
 class ProgressLine(Line):
-    """One line of pull, push and create; bytes of one layer. `completed` can go down."""
+    """A line of pull, push and create; bytes of one layer. `completed` can go down."""
 
     status: str = ""
     digest: str = ""
@@ -421,7 +421,7 @@ class ProgressLine(Line):
 
     @property
     def is_last(self) -> bool:
-        """Whether the work is complete with this line."""
+        """True if the answer is complete with this line."""
         return self.status == "success"
 
 
@@ -436,7 +436,7 @@ class WebSearchRequest(Request):
 
 
 class WebPage(Response):
-    """One result of a search."""
+    """A result of a web search."""
 
     title: str = ""
     url: str = ""

@@ -45,7 +45,7 @@ def _field(model: type[BaseModel], name: str) -> str:
 
 
 class Request(_Body):
-    """What we send. Fields that are None are left out, so that the server's own default holds."""
+    """Body of a request. Fields that are None are left out, so that the server's own default holds."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True, allow_inf_nan=False)
 
@@ -76,7 +76,7 @@ class Upload:
 
 
 class Response(_Body):
-    """What comes back."""
+    """Body of a response."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", defer_build=True)
 
@@ -105,11 +105,11 @@ class Response(_Body):
 
 
 class Line(Response):
-    """One line of an answer that streams."""
+    """A line of a response that streams."""
 
     @property
     def is_last(self) -> bool:
-        """Whether the answer is complete with this line."""
+        """True if the response is complete with this line."""
         raise NotImplementedError
 
 

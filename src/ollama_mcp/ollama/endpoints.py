@@ -18,7 +18,7 @@ LineT = TypeVar("LineT", bound=Line)
 
 @dataclass(frozen=True)
 class Call(Generic[RequestT, ResponseT]):
-    """One request, one answer. `request` and `response` are models of `wire`; `path` may have `{digest}`."""
+    """An endpoint with one request and one answer; `path` may have `{digest}`."""
 
     method: str
     path: str
@@ -34,7 +34,7 @@ class Call(Generic[RequestT, ResponseT]):
 
 @dataclass(frozen=True)
 class Stream(Generic[RequestT, LineT]):
-    """One request, many lines.
+    """An endpoint with one request and an answer of many lines.
 
     `tells_in_stream`: the failure of the call as a whole comes as a line of a 200 (pull, push,
     create), so that its text says what is wrong; elsewhere such a line is the end of a runner,

@@ -1,4 +1,4 @@
-"""Where the Ollama server is: `OLLAMA_HOST`, read as Ollama itself reads it."""
+"""Address of the Ollama server: `OLLAMA_HOST`, read as Ollama itself reads it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Host:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the server is on this machine, by its name or address alone."""
+        """True if the server is on this machine, by its name or address alone."""
         if self.hostname == "localhost" or self.hostname.endswith(".localhost"):
             return True
         address = _as_address(self.hostname)
@@ -67,7 +67,7 @@ class Host:
 
     @property
     def is_ollama_cloud(self) -> bool:
-        """Whether this is Ollama's own cloud service."""
+        """True for Ollama's own cloud service."""
         return self.hostname == "ollama.com" or self.hostname.endswith(".ollama.com")
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ def _parse_rest(scheme: str, rest: str, *, explicit: bool, link_local: bool) -> 
 
 
 def _remark(host: Host, written: str, port: str) -> str:
-    """What was made of a strange address.
+    """Describe what was made of a strange address.
 
     >>> parse_host("gpu:99999").remark
     'its port is no number from 1 to 65535; http://gpu:11434 is called'
@@ -233,7 +233,7 @@ def _checked_name(name: str) -> str:
 
 
 def _punycode(label: str) -> str:
-    """What IDNA makes of a label of letters, digits and marks; others are no names."""
+    """Encode a label of letters, digits and marks by IDNA; others are no names."""
     if not all(c in "-_" or unicodedata.category(c)[0] in "LNM" for c in label):
         raise _not_an_address()
     return "xn--" + label.encode("punycode").decode("ascii")
@@ -247,7 +247,7 @@ _PRIVATE_ENDINGS = (
 
 
 def is_public(hostname: str) -> bool:
-    """Whether a name, as `parse_host` spells it, can be one of the public Internet.
+    """Return whether a name, as `parse_host` spells it, can be one of the public Internet.
 
     >>> [is_public(name) for name in ("example.com", "8.8.8.8", "10.0.0.7", "::1", "nas", "a.corp")]
     [True, True, False, False, False, False]

@@ -21,7 +21,7 @@ _MOST_PARTS = 1000
 
 @dataclass(frozen=True)
 class Picture:
-    """What a header says. Width and height in pixels, each above 0."""
+    """Facts of an image's header. Width and height in pixels, each above 0."""
 
     kind: str
     width: int
@@ -49,7 +49,7 @@ def look(data: bytes) -> Picture:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether the bytes of a file begin as a picture's do.
+    """Return whether the bytes of a file begin as an image's do.
 
     >>> is_picture(b"GIF89a"), is_picture(b"BMW")
     (True, False)
@@ -78,7 +78,7 @@ def _bmp(data: bytes) -> _Size:
 
 
 def _signed(data: bytes, at: int) -> int:
-    """Without its sign: rows from top to bottom have a height below 0."""
+    """Read a height without its sign: rows from top to bottom have a height below 0."""
     return abs(int.from_bytes(data[at : at + 4], "little", signed=True)) if len(data) >= at + 4 else 0
 
 
@@ -90,7 +90,7 @@ _SCAN, _END = 0xDA, 0xD9
 
 
 def _jpeg(data: bytes) -> _Size:
-    """From the first frame header; what stands between segments is passed over, as decoders do."""
+    """Read the first frame header; bytes between segments are passed over, as decoders do."""
     at = 2
     for _ in range(_MOST_PARTS):
         found = _MARKER.search(data, at)

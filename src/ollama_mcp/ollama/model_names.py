@@ -17,12 +17,12 @@ DEFAULT_REGISTRY = "registry.ollama.ai"
 
 
 def is_name(name: str) -> bool:
-    """Whether a text fits Ollama's grammar of names."""
+    """Return whether a text fits Ollama's grammar of names."""
     return _NAME.match(name.strip()) is not None
 
 
 def is_registry(host: str) -> bool:
-    """Whether a text can be the host of a name.
+    """Return whether a text can be the host of a name.
 
     >>> [is_registry(h) for h in ("hf.co", "gpu-box:5000", "https://hf.co", "hf.co/unsloth", "*", "")]
     [True, True, False, False, False, False]
@@ -82,7 +82,7 @@ def registry_of(name: str) -> str:
 
 
 def is_cloud_name(name: str) -> bool:
-    """Whether a name alone says that prompts for it leave this machine.
+    """Return whether a name alone says that prompts for it leave this machine.
 
     >>> [is_cloud_name(n) for n in ("gpt-oss:120b-cloud", "glm-4.6:cloud", "cloud:8b", "cloud", "x:local")]
     [True, True, False, False, False]
@@ -103,5 +103,5 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
 
 
 def _tag(name: str) -> str:
-    """What stands behind the colon of the last part (the colon of `host:port/…` is none)."""
+    """Return the text behind the colon of the last part (the colon of `host:port/…` is none)."""
     return name.rpartition("/")[2].partition(":")[2]

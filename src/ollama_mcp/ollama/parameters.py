@@ -87,7 +87,7 @@ def _seconds(duration: str) -> float:
 
 
 def keep_alive_seconds(value: KeepAlive) -> float:
-    """How long a keep_alive that was read keeps a model loaded; below 0 is for ever.
+    """Return the seconds for which a keep_alive keeps a model loaded; below 0 is for ever.
 
     >>> [keep_alive_seconds(value) for value in (300, "1h30m", -1, "-5m", 0)]
     [300.0, 5400.0, inf, inf, 0.0]

@@ -37,7 +37,7 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Field:
-    """One setting.
+    """A setting as it was declared.
 
     Attributes:
         variable: Environment variable.

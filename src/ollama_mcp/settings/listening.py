@@ -31,7 +31,7 @@ class Authority:
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether the name can only mean the machine of whoever uses it."""
+        """True if the name can only mean the machine of whoever uses it."""
         return self.name in _THIS_MACHINE
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ def _name(written: str) -> str | None:
 
 
 def parse_bind(text: str) -> tuple[str, int]:
-    """What to listen on: a name or an address, and a port (0 is any that is free).
+    """Read an address to listen on: a name or an address, and a port (0 is any that is free).
 
     >>> [parse_bind(text) for text in ("127.0.0.1:8000", "localhost:0", "[::]:80", ":8000", "8000")]
     [('127.0.0.1', 8000), ('localhost', 0), ('::', 80), ('127.0.0.1', 8000), ('127.0.0.1', 8000)]
@@ -97,7 +97,7 @@ class AllowedHost:
     port: int | str | None = None
 
     def admits(self, named: Authority, own_port: int) -> bool:
-        """Whether a Host header of that name and port may pass."""
+        """Return whether a Host header of that name and port may pass."""
         if named.name != self.name:
             return False
         if self.port is None:
@@ -126,7 +126,7 @@ def parse_allowed_host(text: str) -> AllowedHost:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a page of a browser comes from; the port is always known."""
+    """Origin of a browser's page; the port is always known."""
 
     scheme: str
     name: str
@@ -168,7 +168,7 @@ def parse_allowed_origin(text: str) -> Origin:
 
 @dataclass(frozen=True)
 class Names:
-    """By which names this server may be called, and from which pages.
+    """Names by which this server may be called, and origins of pages that may call it.
 
     A page of a stranger can make a browser call a server of this machine under a name of the stranger's
     own (DNS rebinding). It cannot make it say `localhost` or an address.
@@ -184,7 +184,7 @@ class Names:
     origins: tuple[Origin, ...] = ()
 
     def has_host(self, header: str, local: tuple[str, int], scheme: str = "http") -> bool:
-        """Whether a Host header names this server.
+        """Return whether a Host header names this server.
 
         Args:
             header: Its value.
@@ -201,7 +201,7 @@ class Names:
         return is_ours and (named.port or _DEFAULT_PORTS.get(scheme)) == local[1]
 
     def has_origin(self, header: str, local: tuple[str, int], scheme: str = "http") -> bool:
-        """Whether an Origin header is of one of our pages.
+        """Return whether an Origin header is of a page that may call.
 
         Those of this very server are, under whichever of its names, and those allowed.
 
@@ -228,7 +228,7 @@ def _plain(address: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether a socket that is bound to this address can be reached from this machine alone."""
+    """Return whether a socket that is bound to this address can be reached from this machine alone."""
     try:
         return ipaddress.ip_address(_plain(address)).is_loopback
     except ValueError:

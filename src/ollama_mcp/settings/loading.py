@@ -88,7 +88,7 @@ def _beside(variables: Mapping[str, str]) -> str:
 
 
 def _inside() -> str:
-    """Where this process runs: "container", "WSL", or "" for a machine as any other."""
+    """Return where this process runs: "container", "WSL", or "" for a machine as any other."""
     if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
         return "container"
     try:
@@ -111,7 +111,7 @@ def load_from_environment() -> Settings:
 
 
 def _cache_folder(variables: Mapping[str, str]) -> Path:
-    """Where the user's caches are, by the habits of the operating system."""
+    """Return the user's folder for caches, by the habits of the operating system."""
     root = variables.get("XDG_CACHE_HOME") or variables.get("LOCALAPPDATA") or "~/.cache"
     try:
         return Path(root).expanduser() / "ollama-mcp"

@@ -68,7 +68,7 @@ from ollama_mcp.settings.readers import (
 
 
 class SettingsError(Exception):
-    """One or more settings are wrong. `problems` has a line for each, with what is allowed."""
+    """Wrong settings. `problems` has a line for each, with what is allowed."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -178,7 +178,7 @@ class Backend:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown, though a server or a proxy may repeat it to us."""
+        """Texts that must never be shown, though a server or a proxy may repeat them to us."""
         basic = base64.b64encode(f"{self.host.username}:{self.host.password}".encode()).decode()
         known = (
             self.api_key,
@@ -189,7 +189,7 @@ class Backend:
         return tuple(secret for secret in known if len(secret) >= _SHORTEST_SECRET)
 
     def takes_key(self, host: Host) -> bool:
-        """Whether the API key may be sent to that host: Ollama's cloud by https, or one named for it."""
+        """Return whether the API key may be sent there: to Ollama's cloud by https, or to `api_key_host`."""
         if not self.api_key:
             return False
         is_named = host.hostname == self.api_key_host.lower()
@@ -198,7 +198,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class ModelDefaults:
-    """What a call gets that does not say otherwise; for all models or for one."""
+    """Defaults of a call, for all models or for one."""
 
     # fmt: off
     options: Mapping[str, Any] = setting(
@@ -217,7 +217,7 @@ class ModelDefaults:
     # fmt: on
 
     def over(self, base: ModelDefaults) -> ModelDefaults:
-        """These defaults, and where they are silent those of `base`."""
+        """Return these defaults, and where they are silent those of `base`."""
         return ModelDefaults(
             options={**base.options, **self.options},
             system=self.system or base.system,
@@ -286,7 +286,7 @@ class Http:
 
     @property
     def is_meant(self) -> bool:
-        """Whether something is set that says nothing where HTTP is not served."""
+        """True if something is set that has no meaning where HTTP is not served."""
         lets_in = self.allow_hosts or self.allow_origins or self.insecure_no_auth
         return bool(self.tokens or self.verifier or self.sse or lets_in)
 
@@ -301,7 +301,7 @@ def _cache() -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings; the defaults are those of a user who sets nothing."""
+    """Settings of a process; the defaults are those of a user who sets nothing."""
 
     # fmt: off
     backend: Backend = Backend()
@@ -406,17 +406,17 @@ class Settings:
 
     @property
     def takes_files(self) -> bool:
-        """Whether files of this machine may be read at all."""
+        """True if files of this machine may be read at all."""
         return bool(self.roots) or self.client_roots
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is taken, and may not be what is meant: a line each."""
+        """Values that are taken, and may not be what is meant: a line each."""
         remark = self.backend.host.remark
         return (*self.unknown, *([f"OLLAMA_HOST: {remark}"] if remark else []))
 
     def defaults_for(self, model: str) -> ModelDefaults:
-        """What a call of that model gets that does not say otherwise."""
+        """Return the defaults of a call of that model."""
         named = canonical(model)
         own = next(
             (own for name, own in self.per_model.items() if canonical(name) == named),

@@ -1,4 +1,4 @@
-"""Which proxy of the environment leads to a server, by the rules of Go's net/http, as Ollama's own commands.
+"""Proxy of the environment that leads to a server, by the rules of Go's net/http, which Ollama follows.
 
 Besides Go's HTTP_PROXY and HTTPS_PROXY, ALL_PROXY counts where those are not set, as curl has it.
 """
@@ -23,7 +23,7 @@ class Proxy:
 
     @property
     def is_address(self) -> bool:
-        """Whether it has a host, and no port that there is not."""
+        """True if it has a host, and a port that exists."""
         try:
             parts = urlsplit(self.url)
             return bool(parts.hostname) and parts.port != 0
@@ -64,7 +64,7 @@ def _is_excepted(host: Host, no_proxy: str) -> bool:
 
 
 def _covers(entry: str, host: Host) -> bool:
-    """Whether an entry names a server: an address, a network, or a domain with all below it."""
+    """Return whether an entry names a server: an address, a network, or a domain with all below it."""
     name = host.hostname.lower().strip("[]").rstrip(".")
     try:
         return ip_address(name) in ip_network(entry.strip("[]"), strict=False)

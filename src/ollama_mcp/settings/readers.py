@@ -1,4 +1,4 @@
-"""How each value is read, from a variable or from TOML; of a wrong one a ValueError says what is right."""
+"""Readers of values, from a variable or from TOML; of a wrong one a ValueError says what is allowed."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ _VERIFIER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 
 
 def read_bind(value: Any) -> tuple[str, int] | None:
-    """What to listen on; None for nothing."""
+    """Read an address to listen on; None for nothing."""
     return parse_bind(read_text(str(value) if type(value) is int else value)) if value != "" else None
 
 
@@ -276,7 +276,7 @@ def read_allowed_origins(value: Any) -> tuple[Origin, ...]:
 
 
 def read_verifier(value: Any) -> str:
-    """Where somebody's own TokenVerifier comes from."""
+    """Read the place of an operator's own TokenVerifier."""
     text = read_text(value)
     if text and not _VERIFIER.fullmatch(text):
         raise ValueError("a function of a module, such as my_package.auth:make_verifier")

@@ -44,8 +44,8 @@ class ArgumentCheck:
         return {name: p for name, p in found.items() if name not in {"app", "ctx"}}
 
     @cached_property
-    def _elsewhere(self) -> Mapping[str, str]:
-        return {**self.tool.misplaced_arguments, **self.tool.off(self.settings)}
+    def _misplaced(self) -> Mapping[str, str]:
+        return {**self.tool.misplaced_arguments, **self.tool.switched_off(self.settings)}
 
     def check(self, raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the arguments that the tool gets, and notes on what was ignored.
@@ -99,9 +99,9 @@ class ArgumentCheck:
         return sorted(notes)
 
     def _refuse_misplaced(self, name: str) -> None:
-        """What belongs elsewhere must not be dropped: the answer would be one to another question."""
-        if name in self._elsewhere:
-            raise InvalidArgument(f'{self.tool.name} has no argument "{name}"', self._elsewhere[name])
+        """Refuse an argument of another place: dropped, it would give the answer to another question."""
+        if name in self._misplaced:
+            raise InvalidArgument(f'{self.tool.name} has no argument "{name}"', self._misplaced[name])
 
     def _refuse_near_miss(self, name: str) -> None:
         close = difflib.get_close_matches(_plain(name), [_plain(n) for n in self._names()], n=1, cutoff=0.8)
@@ -156,7 +156,7 @@ def _converted(name: str, value: Any, kind: Any, limits: Limits = DEFAULT_LIMITS
 
 
 def _published(kind: Any) -> Any:
-    """Of a union the first, which is what the schema says; the others are for Python callers."""
+    """Return the first kind of a union, which is what the schema says; the others are for Python callers."""
     return get_args(kind)[0] if get_origin(kind) is UnionType else kind
 
 

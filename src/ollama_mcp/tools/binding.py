@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class PublishedTool(SDKTool):
-    """A tool of ours on somebody's host: its arguments are checked in our words, and it never raises.
+    """A tool of ours on an MCP server: it checks its arguments in our words, and never raises.
 
     Not a middleware: that answers in front of the SDK, which then neither knows the result nor gives
     it the form of the client's protocol, and a host that calls its tools itself would pass it by.
@@ -58,7 +58,9 @@ class PublishedTool(SDKTool):
     ) -> Result:
         try:
             checked, notes = self.check.check(arguments)
-            self._set_clock(checked, context)
+            wait_s = checked.pop("wait_s", None)
+            if "wait_s" in self.parameters["properties"]:  # the call must return before its client gives up
+                checked["wait_s"] = call_profile(context).deadline(self.settings, wait_s)
             result = await super().run(checked, context, convert_result)
             return with_notes(result, notes) if isinstance(result, CallToolResult) else result
         except OllamaError as error:
@@ -66,19 +68,13 @@ class PublishedTool(SDKTool):
         except (Exception, SystemExit):  # noqa: BLE001 - the top: nothing unclassified reaches the SDK
             return error_result(internal(self.name))
 
-    def _set_clock(self, checked: dict[str, Any], context: Context[Any, Any]) -> None:
-        """A call must return before its client gives up, if there is a tool that gets the rest."""
-        asked = checked.pop("wait_s", None)
-        if "wait_s" in self.parameters["properties"]:
-            checked["wait_s"] = call_profile(context).patience(self.settings, asked)
-
 
 def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> PublishedTool:
-    """Make the tool that a host lists as `name`; its schemas have nothing that only costs tokens.
+    """Return the tool that a host lists as `name`; its schemas have nothing that only costs tokens.
 
     Args:
-        tool: What is published.
-        app: What it works with.
+        tool: Declaration of the tool.
+        app: App that it works with.
         name: Its name on that host.
         names: The tools of ours that the host gets: our names, and theirs there.
     """
@@ -103,33 +99,20 @@ def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> Publis
 
 
 _declared: dict[str, SDKTool] = {}
-"""What the SDK makes of our functions, each by its name and parameters."""
+"""Tools as the SDK makes them of our functions, by name and parameters."""
 
 
 def _declare(tool: Tool, bound: Callable[..., Awaitable[Result]]) -> SDKTool:
-    made = SDKTool.from_function(
-        bound, tool.name, tool.title, _description(tool), annotations=tool.annotations
-    )
+    # The first paragraph of the docstring; the rest is for those who call the function from Python.
+    description = " ".join((inspect.getdoc(tool.function) or "").partition("\n\n")[0].split())
+    made = SDKTool.from_function(bound, tool.name, tool.title, description, annotations=tool.annotations)
     if made.fn_metadata.output_schema is not None:
-        made.fn_metadata.output_schema = _described(
-            made.fn_metadata.output_schema, may_return_handle=tool.may_return_handle
-        )
+        schema = slim_output(made.fn_metadata.output_schema)
+        if tool.may_return_handle:
+            handle = {"status": {"type": "string"}, "handle": {"type": "string"}}
+            schema["properties"] = handle | schema["properties"]
+        made.fn_metadata.output_schema = schema
     return made.model_copy(update={"parameters": slim(made.parameters), "fn": _declare})  # not the App's
-
-
-def _described(output: dict[str, Any], *, may_return_handle: bool) -> dict[str, Any]:
-    """The output schema with all that a result can have: a handle, too, where it may be one."""
-    schema = slim_output(output)
-    if may_return_handle:
-        schema["properties"] = {"status": {"type": "string"}, "handle": {"type": "string"}} | schema[
-            "properties"
-        ]
-    return schema
-
-
-def _description(tool: Tool) -> str:
-    """The first paragraph of the docstring; the rest is for those who call the function from Python."""
-    return " ".join((inspect.getdoc(tool.function) or "").partition("\n\n")[0].split())
 
 
 def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callable[..., Awaitable[Result]]:
@@ -167,7 +150,7 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
 
 
 def internal(name: str) -> InternalError:
-    """The failure for what is being handled and should never have been; its traceback is logged."""
+    """Return the failure for the exception that is being handled, whose traceback is logged."""
     error = InternalError()
     _log.exception("error %s in %s", error.error_id, name)
     return error

@@ -1,4 +1,4 @@
-"""Who calls, and what that means for a call: how long it may take, how much it may say, whose Job it is."""
+"""The caller of a tool: its identity, its deadline, and the size of its pages."""
 
 from __future__ import annotations
 
@@ -19,56 +19,53 @@ from ollama_mcp.tools.client_profiles import DEFAULT_PROFILE, ClientProfile, Pag
 
 @dataclass(frozen=True)
 class CallProfile:
-    """Who has called a tool.
+    """Deadline and page size of one call.
 
     Attributes:
-        client: What is known of the client.
-        wants_progress: Whether the call carries a progressToken.
+        client: Profile of the client's software.
+        wants_progress: True if the call carries a progressToken.
     """
 
     client: ClientProfile = DEFAULT_PROFILE
     wants_progress: bool = False
 
-    def patience(self, settings: Settings, asked: float | None) -> float:
-        """Seconds after which the call should have returned; `math.inf` for never.
+    def deadline(self, settings: Settings, wait_s: float | None) -> float:
+        """Return the seconds after which the call should have returned; `math.inf` for never.
 
         Args:
-            settings: The operator's.
-            asked: The caller's own `wait_s`, where there is one; 0 is never.
+            settings: The operator's; `soft_deadline` wins over the client's profile.
+            wait_s: The caller's own deadline, which wins over both; 0 is never, None is none given.
 
         Raises:
-            InvalidArgument: `asked` is no such number.
+            InvalidArgument: `wait_s` is below 0, or no number.
         """
-        if asked is None:
-            asked = settings.soft_deadline
-        if asked is None:
-            asked = self.client.reported_s if self.wants_progress else self.client.silent_s
-        if asked < 0 or math.isnan(asked):
-            raise InvalidArgument(f'"wait_s" is {asked:g}', 'Send "wait_s" in seconds, or 0 for no limit.')
-        return asked or math.inf
+        if wait_s is None:
+            wait_s = settings.soft_deadline
+        if wait_s is None:
+            wait_s = self.client.reported_s if self.wants_progress else self.client.silent_s
+        if wait_s < 0 or math.isnan(wait_s):
+            raise InvalidArgument(f'"wait_s" is {wait_s:g}', 'Send "wait_s" in seconds, or 0 for no limit.')
+        return wait_s or math.inf
 
     def page(self, settings: Settings) -> PageSize:
-        """How much text of one result reaches the model; the operator counts in characters."""
+        """Return how much of one result reaches the model; the operator's setting counts characters."""
         return PageSize(chars=settings.page) if settings.page else self.client.page
 
 
 def call_profile(ctx: Context[Any, Any] | None) -> CallProfile:
-    """Who called, as far as that is known; nobody in particular where a tool was called directly."""
+    """Return the profile of a call; the default one where a tool was called directly."""
     if ctx is None:
         return CallProfile()
-    return CallProfile(client_profile(_client_name(ctx)), wants_progress(meta_of(ctx)))
-
-
-def _client_name(ctx: Context[Any, Any]) -> str:
     try:
-        said = ctx.session.client_params
-    except ValueError:
-        return ""
-    return said.client_info.name if said is not None else ""
+        parameters = ctx.session.client_params
+    except ValueError:  # a Context without a session
+        parameters = None
+    name = parameters.client_info.name if parameters is not None else ""
+    return CallProfile(client_profile(name), wants_progress(meta_of(ctx)))
 
 
 def meta_of(ctx: Context[Any, Any] | None) -> dict[str, Any]:
-    """The `_meta` of the request; {} where the tool was called directly."""
+    """Return the `_meta` of the request; {} where a tool was called directly."""
     if ctx is None:
         return {}
     try:
@@ -78,21 +75,21 @@ def meta_of(ctx: Context[Any, Any] | None) -> dict[str, Any]:
 
 
 def wants_progress(meta: dict[str, Any]) -> bool:
-    """Whether a request carries a progressToken."""
+    """Return whether a request with that `_meta` carries a progressToken."""
     # As mcp spells it in Python, or as the wire does, which other frameworks hand on.
     return meta.get("progress_token") is not None or meta.get("progressToken") is not None
 
 
 def caller_id() -> str:
-    """Who is calling: whose token it is over HTTP with auth, else "" (the process on stdio)."""
+    """Return the identity of the caller: of its token over HTTP, else "" (the process on stdio)."""
     token = get_access_token()
     return json.dumps(principal_components(token)) if token is not None else ""
 
 
 WITHOUT_TOKEN: ContextVar[bool] = ContextVar("WITHOUT_TOKEN", default=False)
-"""Whether the request came over HTTP, where nobody needs a token; set by that transport."""
+"""True for a request over HTTP to a server that checks no tokens; set by that transport."""
 
 
-def is_anybody() -> bool:
-    """Whether others call under the same name, and would see what is this caller's."""
+def is_shared_caller() -> bool:
+    """Return whether others call under the same identity, and would see this caller's jobs."""
     return WITHOUT_TOKEN.get() and not caller_id()

@@ -17,7 +17,7 @@ from ollama_mcp.services.compare import Compared, Comparison
 from ollama_mcp.services.specs import build_chat, build_generate
 from ollama_mcp.tools.attachments import with_files
 from ollama_mcp.tools.caller import caller_id
-from ollama_mcp.tools.calls import answered, cancel_result, watched
+from ollama_mcp.tools.calls import cancel_result, run_job, wait_for_job
 from ollama_mcp.tools.client_profiles import PageSize
 from ollama_mcp.tools.results import (
     STATS,
@@ -29,7 +29,7 @@ from ollama_mcp.tools.results import (
     text_page,
     text_result,
 )
-from ollama_mcp.tools.toolset import Files, Toolset, WaitS, says
+from ollama_mcp.tools.toolset import Files, Toolset, WaitS, describe
 
 
 @render.register
@@ -42,7 +42,7 @@ def comparison(found: Comparison) -> CallToolResult:
 
 
 def compared_text(found: Comparison) -> str:
-    """All of it as one text; that a model failed is its first line."""
+    """Return all answers as one text; that a model failed is its first line."""
     failed = [row.model for row in found.rows if row.answer is None]
     parts = [f"FAILED: no answer from {', '.join(failed)}."] if failed else []
     parts += [f"## {row.model}\n\n{_answer_of(row)}" for row in found.rows]
@@ -78,28 +78,34 @@ def _numbers(row: Compared) -> str:
 chat: Toolset = Toolset("chat")
 
 Objects = list[dict[str, Any]]
-Model = Annotated[str, says('Name (no tag: latest). "" (default): configured, loaded or newest that fits.')]
-System = Annotated[str, says('System prompt. Default "".')]
+Model = Annotated[
+    str, describe('Name (no tag: latest). "" (default): configured, loaded or newest that fits.')
+]
+System = Annotated[str, describe('System prompt. Default "".')]
 # Unions are for Python callers; the published schemas say what language models write.
 Options = Annotated[
     dict[str, Any] | OllamaOptions,
     WithJsonSchema({"type": "object"}),
-    says("temperature, seed, num_predict, num_ctx, stop … Default {}."),
+    describe("temperature, seed, num_predict, num_ctx, stop … Default {}."),
 ]
-Format = Annotated[str, says('"json": any JSON. Default "".')]
-Schema = Annotated[dict[str, Any], says("JSON Schema that the answer must fit; needs no format. Default {}.")]
+Format = Annotated[str, describe('"json": any JSON. Default "".')]
+Schema = Annotated[
+    dict[str, Any], describe("JSON Schema that the answer must fit; needs no format. Default {}.")
+]
 Think = Annotated[
     str | bool,
     WithJsonSchema({"type": "string"}),
-    says('true, false, low, medium, high, max. "" (default): its own way.'),
+    describe('true, false, low, medium, high, max. "" (default): its own way.'),
 ]
 KeepAlive = Annotated[
     str | float,
     WithJsonSchema({"type": "string"}),
-    says('How long it stays loaded: 10m, 1h, 0. "" (default): as before, or 5m.'),
+    describe('How long it stays loaded: 10m, 1h, 0. "" (default): as before, or 5m.'),
 ]
-Logprobs = Annotated[int, says("1 to 20: log probabilities of tokens and so many others. Default 0.")]
-Truncate = Annotated[bool, says("true: what is too long loses its oldest part. false (default): refused.")]
+Logprobs = Annotated[int, describe("1 to 20: log probabilities of tokens and so many others. Default 0.")]
+Truncate = Annotated[
+    bool, describe("true: what is too long loses its oldest part. false (default): refused.")
+]
 
 _IN_A_MESSAGE = 'Send it in a message: messages=[{"role": "user", "content": "…", "images": ["<base64>"]}].'
 _AS_OPENAI_HAS_IT = {
@@ -143,12 +149,12 @@ _NOTHING: dict[str, Any] = {}
 )
 async def ollama_chat(
     app: App,
-    prompt: Annotated[str, says('User message, after messages. Default "".')] = "",
+    prompt: Annotated[str, describe('User message, after messages. Default "".')] = "",
     model: Model = "",
     messages: Annotated[
         list[dict[str, Any] | Message],
         WithJsonSchema({"type": "array", "items": {"type": "object"}}),
-        says(
+        describe(
             "Turns so far: role (system, user, assistant, tool), content, images (base64), tool_calls, "
             "tool_name. Default []."
         ),
@@ -159,7 +165,7 @@ async def ollama_chat(
     schema: Schema = _NOTHING,
     tools: Annotated[
         Objects,
-        says(
+        describe(
             "Functions it may call, {type: function, function: {name, description, parameters}}; calls come "
             "as JSON. Default []."
         ),
@@ -193,7 +199,7 @@ async def ollama_chat(
         limits=app.settings.limits,
     )  # fmt: skip
     spec = await with_files(app, spec, files, ctx)
-    return await answered(app, partial(app.generator.run, spec), ctx, wait_s)
+    return await run_job(app, partial(app.generator.run, spec), ctx, wait_s)
 
 
 @chat.tool(
@@ -204,18 +210,18 @@ async def ollama_chat(
 )
 async def ollama_generate(
     app: App,
-    prompt: Annotated[str, says("Text to complete or to answer.")],
+    prompt: Annotated[str, describe("Text to complete or to answer.")],
     model: Model = "",
     system: System = "",
-    suffix: Annotated[str, says('Text behind the gap that the answer fills. Default "".')] = "",
-    images: Annotated[list[str], says("Images in base64. Default [].")] = _NO_TEXTS,
+    suffix: Annotated[str, describe('Text behind the gap that the answer fills. Default "".')] = "",
+    images: Annotated[list[str], describe("Images in base64. Default [].")] = _NO_TEXTS,
     options: Options = _NOTHING,
     format: Format = "",  # noqa: A002 - Ollama's name
     schema: Schema = _NOTHING,
     think: Think = "",
     logprobs: Logprobs = 0,
-    raw: Annotated[bool, says("true: no template around the prompt. Default false.")] = False,
-    template: Annotated[str, says('Template instead of the model\'s own. Default "".')] = "",
+    raw: Annotated[bool, describe("true: no template around the prompt. Default false.")] = False,
+    template: Annotated[str, describe('Template instead of the model\'s own. Default "".')] = "",
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
     files: Files = _NO_TEXTS,
@@ -239,7 +245,7 @@ async def ollama_generate(
         keep_alive=keep_alive, truncate=truncate, limits=app.settings.limits,
     )  # fmt: skip
     spec = await with_files(app, spec, files, ctx)
-    return await answered(app, partial(app.generator.run, spec), ctx, wait_s)
+    return await run_job(app, partial(app.generator.run, spec), ctx, wait_s)
 
 
 @chat.tool(
@@ -249,8 +255,8 @@ async def ollama_generate(
 )
 async def ollama_compare(
     app: App,
-    prompt: Annotated[str, says("What each model is asked.")],
-    models: Annotated[list[str], says("Installed models, at most 8.")],
+    prompt: Annotated[str, describe("What each model is asked.")],
+    models: Annotated[list[str], describe("Installed models, at most 8.")],
     system: System = "",
     options: Options = _NOTHING,
     wait_s: WaitS = 0.0,
@@ -258,10 +264,10 @@ async def ollama_compare(
 ) -> Comparison:
     """Ask several local models the same, and see answers and speeds side by side."""
     spec = build_chat(prompt=prompt, system=system, options=options, limits=app.settings.limits)
-    return await answered(app, partial(app.comparer.run, spec, models), ctx, wait_s)
+    return await run_job(app, partial(app.comparer.run, spec, models), ctx, wait_s)
 
 
-Handle = Annotated[str, says("What STILL RUNNING, a page or an error gave.")]
+Handle = Annotated[str, describe("What STILL RUNNING, a page or an error gave.")]
 
 
 @chat.tool(
@@ -271,8 +277,8 @@ async def ollama_continue(
     app: App,
     handle: Handle,
     wait_s: WaitS = 0.0,
-    partial: Annotated[bool, says("true: what is written so far, at once. Default false.")] = False,
-    page: Annotated[int, says("Which page of a long answer. Default 1.")] = 1,
+    partial: Annotated[bool, describe("true: what is written so far, at once. Default false.")] = False,
+    page: Annotated[int, describe("Which page of a long answer. Default 1.")] = 1,
     ctx: Context[Any, Any] | None = None,
 ) -> Any:
     """Get the answer of a call that was STILL RUNNING, as often as needed, or a page of a long one.
@@ -287,7 +293,7 @@ async def ollama_continue(
         StillRunning: `wait_s` has passed once more.
     """
     job = app.jobs.find(handle, caller_id())
-    found = job.so_far() if partial else await watched(app, job, ctx, wait_s)
+    found = job.so_far() if partial else await wait_for_job(app, job, ctx, wait_s)
     if isinstance(found, Answer):
         found.handle = job.handle
     return found

@@ -1,4 +1,4 @@
-"""What is known of MCP clients: how long each waits for a call, and how much of a result its model sees.
+"""Profiles of MCP clients: how long each waits for a call, and how much of a result its model sees.
 
 The one table to mend when a client changes. Seconds are those after which a call should have
 returned. Clients that count from the last progress wait longer, but only for calls that carry a
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PageSize:
-    """How much of one result reaches the model, in the unit that its client counts, or in both."""
+    """Size of the part of a result that reaches the model, in the unit that its client counts, or in both."""
 
     chars: int = sys.maxsize
     bytes: int = sys.maxsize
@@ -24,15 +24,15 @@ class PageSize:
         return min(self.chars, self.bytes)
 
     def holds(self, text: str) -> bool:
-        """Whether all of a text fits."""
+        """Return whether all of a text fits."""
         return len(text) <= self.chars and len(text) <= self.bytes and _bytes(text) <= self.bytes
 
     def beside(self, text: str) -> PageSize:
-        """What is left beside a text; always some, so that a page makes headway."""
+        """Return the size that is left beside a text; always some, so that a page makes headway."""
         return PageSize(max(self.chars - len(text), 1), max(self.bytes - _bytes(text), 4))
 
     def fitting(self, text: str) -> int:
-        """How many characters of a text fit, from its beginning.
+        """Return how many characters of a text fit, from its beginning.
 
         >>> PageSize(bytes=5).fitting("äöü"), PageSize(chars=2).fitting("äöü")
         (2, 2)
@@ -49,7 +49,7 @@ def _bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class ClientProfile:
-    """One kind of client.
+    """Deadlines and page size of an MCP client.
 
     Attributes:
         name: How its name in `clientInfo` begins, in lower case.

@@ -30,7 +30,7 @@ class _Consent(BaseModel):
 
 
 def can_ask(ctx: Context[Any, Any] | None) -> bool:
-    """Whether the client has said that it can show a form (`elicitation: {}` is the older way to say so)."""
+    """Return whether the client can show a form (`elicitation: {}` is the older way to say so)."""
     if ctx is None:
         return False
     try:

@@ -17,10 +17,10 @@ from pydantic import BaseModel
 from ollama_mcp.app import App
 from ollama_mcp.jobs.answers import MOST_NUMBERS, Form, Vectors
 from ollama_mcp.services.embedding import Ranked, Ranking, build_embed, similarity
-from ollama_mcp.tools.calls import answered
+from ollama_mcp.tools.calls import run_job
 from ollama_mcp.tools.client_profiles import PageSize
 from ollama_mcp.tools.results import NOTES, STATS, page_of, render, table_result
-from ollama_mcp.tools.toolset import Toolset, WaitS, says
+from ollama_mcp.tools.toolset import Toolset, WaitS, describe
 
 _MOST_COMPARED = 8
 
@@ -84,7 +84,7 @@ def _text(found: Vectors, data: dict[str, Any]) -> str:
 
 
 def _numbers(found: Vectors) -> list[str]:
-    """How to get them."""
+    """Say how to get the numbers."""
     if found.uri:
         return [f"The numbers are kept for a while as the resource {found.uri}"]
     if found.count > MOST_NUMBERS:
@@ -104,7 +104,7 @@ _SHOWN = 200
 
 
 class RankRow(BaseModel):
-    """One candidate."""
+    """A candidate with its score."""
 
     index: int
     score: float
@@ -148,7 +148,7 @@ _AROUND, _OF_A_ROW = 300, 60
 
 
 def _best(rows: list[Ranked], page: PageSize) -> list[Ranked]:
-    """Those that a page holds as text and as data, at least one."""
+    """Return the best rows that a page holds as text and as data, at least one."""
     for kept, row in enumerate(rows):
         text = _short(row.text) + json.dumps(row.text[:_SHOWN], ensure_ascii=False) + " " * _OF_A_ROW
         if kept and not page.holds(text):
@@ -164,7 +164,7 @@ def _short(text: str) -> str:
 
 embeddings: Toolset = Toolset("embeddings")
 
-Model = Annotated[str, says('Embedding model. "" (default): configured, loaded or newest.')]
+Model = Annotated[str, describe('Embedding model. "" (default): configured, loaded or newest.')]
 
 
 @embeddings.tool(
@@ -172,14 +172,14 @@ Model = Annotated[str, says('Embedding model. "" (default): configured, loaded o
 )
 async def ollama_embeddings(
     app: App,
-    input: Annotated[list[str], says("Texts to embed; the order is kept.")],  # noqa: A002 - Ollama's name
+    input: Annotated[list[str], describe("Texts to embed; the order is kept.")],  # noqa: A002 - Ollama's name
     model: Model = "",
-    dimensions: Annotated[int, says("Length of the vectors. 0 (default): the model's own.")] = 0,
+    dimensions: Annotated[int, describe("Length of the vectors. 0 (default): the model's own.")] = 0,
     truncate: Annotated[
-        bool, says("true: cut the end of texts that are too long. false (default): refuse them.")
+        bool, describe("true: cut the end of texts that are too long. false (default): refuse them.")
     ] = False,
     vectors: Annotated[
-        Form, says("summary (default): shape and similarities; full or base64: the numbers.")
+        Form, describe("summary (default): shape and similarities; full or base64: the numbers.")
     ] = "summary",
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
@@ -200,7 +200,7 @@ async def ollama_embeddings(
     spec = build_embed(
         input, model, dimensions or None, truncate=truncate, form=vectors, limits=app.settings.limits
     )
-    return await answered(app, partial(app.embedder.run, spec), ctx, wait_s, unit="texts")
+    return await run_job(app, partial(app.embedder.run, spec), ctx, wait_s, unit="texts")
 
 
 @embeddings.tool(
@@ -211,15 +211,15 @@ async def ollama_embeddings(
 )
 async def ollama_rank(
     app: App,
-    query: Annotated[str, says("What is looked for.")],
-    candidates: Annotated[list[str], says("Texts to put in order.")],
+    query: Annotated[str, describe("What is looked for.")],
+    candidates: Annotated[list[str], describe("Texts to put in order.")],
     model: Model = "",
-    top: Annotated[int, says("How many of the best. 0 (default): all.")] = 0,
-    prefixes: Annotated[bool, says("false: without the prefixes of the model. Default true.")] = True,
+    top: Annotated[int, describe("How many of the best. 0 (default): all.")] = 0,
+    prefixes: Annotated[bool, describe("false: without the prefixes of the model. Default true.")] = True,
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Ranking:
     """Put texts in the order in which their meaning is near to a query."""
     spec = build_embed([query, *candidates], model, limits=app.settings.limits)
     spec = replace(spec, queries=1 if prefixes else None)
-    return await answered(app, partial(app.ranker.run, spec, top), ctx, wait_s, unit="texts")
+    return await run_job(app, partial(app.ranker.run, spec, top), ctx, wait_s, unit="texts")

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from ollama_mcp.app import App
 from ollama_mcp.services.files.batch import Mapped, Row, build_batch
 from ollama_mcp.tools.attachments import allowed_folders
-from ollama_mcp.tools.calls import answered
+from ollama_mcp.tools.calls import run_job
 from ollama_mcp.tools.client_profiles import PageSize
 from ollama_mcp.tools.results import columns, fits, page_head, page_of, render, table_result, with_page
-from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
+from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, describe
 
 _SHORT = 200
 """Characters of an answer that has room in a line of a table."""
@@ -34,7 +34,7 @@ class MapReport(BaseModel):
 
 
 def map_report(found: Mapped, rows: Sequence[Row] | None = None, head: str = "") -> CallToolResult:
-    """All rows, or some with a line that says which."""
+    """Return all rows, or some with a line that says which."""
     rows = found.rows if rows is None else rows
     data = {
         "model": found.model,
@@ -130,15 +130,19 @@ _NOTHING: dict[str, Any] = {}
 )
 async def ollama_map_files(
     app: App,
-    prompt: Annotated[str, says("What to do with each file: summarize, label, extract …")],
-    files: Annotated[list[str], says("Paths or patterns under the allowed folders, such as notes/**/*.md.")],
-    model: Annotated[str, says('Model name. "" (default): configured, loaded or newest.')] = "",
-    schema: Annotated[dict[str, Any], says("JSON Schema that each answer must fit. Default {}.")] = _NOTHING,
-    system: Annotated[str, says('System prompt. Default "".')] = "",
-    options: Annotated[dict[str, Any], says("Ollama options. Default {}.")] = _NOTHING,
+    prompt: Annotated[str, describe("What to do with each file: summarize, label, extract …")],
+    files: Annotated[
+        list[str], describe("Paths or patterns under the allowed folders, such as notes/**/*.md.")
+    ],
+    model: Annotated[str, describe('Model name. "" (default): configured, loaded or newest.')] = "",
+    schema: Annotated[
+        dict[str, Any], describe("JSON Schema that each answer must fit. Default {}.")
+    ] = _NOTHING,
+    system: Annotated[str, describe('System prompt. Default "".')] = "",
+    options: Annotated[dict[str, Any], describe("Ollama options. Default {}.")] = _NOTHING,
     output: Annotated[
         str,
-        says('Folder for the answers, a new file each. "" (default): they come in the result.'),
+        describe('Folder for the answers, a new file each. "" (default): they come in the result.'),
         OnlyWith("output", "Leave it out; the operator has allowed no folder (OLLAMA_MCP_OUTPUT)."),
     ] = "",
     wait_s: WaitS = 0.0,
@@ -150,4 +154,4 @@ async def ollama_map_files(
         output=output,
     )  # fmt: skip
     work = partial(app.mapper.run, spec, await allowed_folders(app, ctx))
-    return await answered(app, work, ctx, wait_s, unit="files")
+    return await run_job(app, work, ctx, wait_s, unit="files")

@@ -11,14 +11,14 @@ from ollama_mcp.app import App
 from ollama_mcp.services.create import build_create
 from ollama_mcp.services.model_manager import Copied, Deleted
 from ollama_mcp.services.transfers import Transferred
-from ollama_mcp.tools.calls import confirmed
+from ollama_mcp.tools.calls import run_with_confirmation
 from ollama_mcp.tools.model_reports import done
-from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, says
+from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, describe
 
 manage: Toolset = Toolset("manage")
 
-Name = Annotated[str, says("Model name, such as qwen3:8b.")]
-Confirm = Annotated[str, says('Its exact name again, once the user agreed. Default "": ask.')]
+Name = Annotated[str, describe("Model name, such as qwen3:8b.")]
+Confirm = Annotated[str, describe('Its exact name again, once the user agreed. Default "": ask.')]
 
 
 def _changes(*, destroys: bool, leaves: bool = False) -> ToolAnnotations:
@@ -43,7 +43,7 @@ async def ollama_pull_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Transferred:
     """Download or update a model; broken off, it goes on when repeated."""
-    return await confirmed(
+    return await run_with_confirmation(
         app,
         lambda job, yes: app.transfers.pull(model, job, confirmed=yes),
         ctx,
@@ -63,18 +63,20 @@ async def ollama_pull_model(
 )
 async def ollama_create_model(
     app: App,
-    model: Annotated[str, says("Name of the new model.")],
-    from_model: Annotated[str, says('Installed model to make it from. Default "".')] = "",
-    system: Annotated[str, says('Its system prompt. Default "".')] = "",
-    template: Annotated[str, says('Its prompt template. Default "".')] = "",
-    parameters: Annotated[dict[str, Any], says("Its options, such as temperature. Default {}.")] = _NOTHING,
+    model: Annotated[str, describe("Name of the new model.")],
+    from_model: Annotated[str, describe('Installed model to make it from. Default "".')] = "",
+    system: Annotated[str, describe('Its system prompt. Default "".')] = "",
+    template: Annotated[str, describe('Its prompt template. Default "".')] = "",
+    parameters: Annotated[
+        dict[str, Any], describe("Its options, such as temperature. Default {}.")
+    ] = _NOTHING,
     messages: Annotated[
-        list[dict[str, Any]], says("Beginning of each conversation: role, content. Default [].")
+        list[dict[str, Any]], describe("Beginning of each conversation: role, content. Default [].")
     ] = _NO_OBJECTS,
-    quantize: Annotated[str, says('Such as Q4_K_M, from an F16 model. Default "".')] = "",
+    quantize: Annotated[str, describe('Such as Q4_K_M, from an F16 model. Default "".')] = "",
     files: Annotated[
         list[str],
-        says("GGUF files in allowed folders, instead of from_model. Default []."),
+        describe("GGUF files in allowed folders, instead of from_model. Default []."),
         OnlyWith("roots", "Name an installed model; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
     ] = _NO_TEXTS,
     confirm: Confirm = "",
@@ -87,7 +89,7 @@ async def ollama_create_model(
         messages=messages, quantize=quantize, files=files, roots=app.settings.roots,
         limits=app.settings.limits,
     )  # fmt: skip
-    return await confirmed(
+    return await run_with_confirmation(
         app,
         lambda job, yes: app.transfers.create(wanted, job, confirmed=yes),
         ctx,
@@ -106,14 +108,14 @@ async def ollama_create_model(
 )
 async def ollama_copy_model(
     app: App,
-    source: Annotated[str, says("Installed model.")],
-    destination: Annotated[str, says("Its second name.")],
+    source: Annotated[str, describe("Installed model.")],
+    destination: Annotated[str, describe("Its second name.")],
     confirm: Confirm = "",
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Copied:
     """Give an installed model a second name."""
-    return await confirmed(
+    return await run_with_confirmation(
         app,
         lambda _job, yes: app.model_manager.copy(source, destination, confirmed=yes),
         ctx,
@@ -134,7 +136,7 @@ async def ollama_delete_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Deleted:
     """Delete a model from the Ollama server's disk."""
-    return await confirmed(
+    return await run_with_confirmation(
         app,
         lambda _job, yes: app.model_manager.delete(model, confirmed=yes),
         ctx,
@@ -155,7 +157,7 @@ async def ollama_push_model(
     app: App, model: Name, confirm: Confirm = "", wait_s: WaitS = 0.0, ctx: Context[Any, Any] | None = None
 ) -> Transferred:
     """Send an installed model to the registry that its name says, where others may read it."""
-    return await confirmed(
+    return await run_with_confirmation(
         app,
         lambda job, yes: app.transfers.push(model, job, confirmed=yes),
         ctx,

@@ -173,7 +173,7 @@ def _line_cells(line: dict[str, Any], speed: float | None) -> tuple[str, ...]:
 
 
 class ModelCard(BaseModel):
-    """One model as data; the last five only where that part was asked for."""
+    """A model as data; the last five only where that part was asked for."""
 
     name: str
     digest: str
@@ -252,7 +252,7 @@ def _as_text(part: Any) -> str:
 @render.register(Loaded)
 @render.register(Unloaded)
 def done(found: Transferred | Copied | Deleted | Loaded | Unloaded) -> CallToolResult:
-    """What has been done, in a sentence and as data."""
+    """Say what has been done, in a sentence and as data."""
     data: Mapping[str, Any] = asdict(found)
     return table_result(_sentence(found), dict(data), {NOTES: data.get("notes", [])})
 

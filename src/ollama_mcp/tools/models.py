@@ -18,17 +18,17 @@ from ollama_mcp.ollama.parameters import check_kind, parse_keep_alive
 from ollama_mcp.services.catalog import Listed, example
 from ollama_mcp.services.model_manager import Loaded, Unloaded
 from ollama_mcp.services.server_status import Status
-from ollama_mcp.tools.caller import caller_id, is_anybody
-from ollama_mcp.tools.calls import answered
+from ollama_mcp.tools.caller import caller_id, is_shared_caller
+from ollama_mcp.tools.calls import run_job
 from ollama_mcp.tools.model_reports import ModelCard, Shown, StatusReport, done, shown, status_report
 from ollama_mcp.tools.results import columns, size_of, table_result
-from ollama_mcp.tools.toolset import Toolset, WaitS, says
+from ollama_mcp.tools.toolset import Toolset, WaitS, describe
 
 models: Toolset = Toolset("models")
 
 
 class ModelRow(BaseModel):
-    """One installed model; sizes in bytes, windows in tokens; without what the server does not say."""
+    """An installed model; sizes in bytes, windows in tokens; without what the server does not say."""
 
     name: str
     size: int
@@ -154,7 +154,9 @@ async def ollama_list_models(
     app: App,
     capability: Annotated[
         str,
-        says('Only models with it: completion, vision, tools, thinking, insert, embedding. Default "": all.'),
+        describe(
+            'Only models with it: completion, vision, tools, thinking, insert, embedding. Default "": all.'
+        ),
     ] = "",
     ctx: Context[Any, Any] | None = None,
 ) -> list[Listed]:
@@ -173,7 +175,7 @@ async def ollama_list_models(
     return having(await app.catalog.listed(), wanted)
 
 
-Name = Annotated[str, says("Model name.")]
+Name = Annotated[str, describe("Model name.")]
 _IN_MEMORY = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 
 
@@ -183,7 +185,7 @@ async def ollama_show_model(
     model: Name,
     part: Annotated[
         Literal["", "template", "system", "license", "messages", "metadata"],
-        says('A long part to add. Default "".'),
+        describe('A long part to add. Default "".'),
     ] = "",
     ctx: Context[Any, Any] | None = None,
 ) -> Shown:
@@ -201,13 +203,13 @@ async def ollama_show_model(
 async def ollama_load_model(
     app: App,
     model: Name,
-    keep_alive: Annotated[str, says('How long it stays: 10m, 1h. Default "": 5m.')] = "",
+    keep_alive: Annotated[str, describe('How long it stays: 10m, 1h. Default "": 5m.')] = "",
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Loaded:
     """Load a model into memory, so that its next call need not wait."""
     load = partial(app.model_manager.load, model, keep_alive=parse_keep_alive(keep_alive))
-    return await answered(app, load, ctx, wait_s)
+    return await run_job(app, load, ctx, wait_s)
 
 
 @models.tool(
@@ -243,4 +245,4 @@ async def ollama_status(app: App, ctx: Context[Any, Any] | None = None) -> Statu
 async def status_for_caller(app: App) -> Status:
     """The status as the caller may see it: handles only where they are nobody else's."""
     status = await app.status_probe.status(caller_id())
-    return replace(status, running=[]) if is_anybody() else status
+    return replace(status, running=[]) if is_shared_caller() else status

@@ -38,7 +38,7 @@ def add_prompts(host: MCPServer[Any], tools: Mapping[str, str], limits: Limits, 
     """
 
     def call(model: str = "") -> str:
-        """How to call the chat tool with the model that was asked for, or with which one."""
+        """Say how to call the chat tool, with the model that was named, or how to choose one."""
         listing = tools.get("ollama_list_models")
         look = f" ({listing} says which there are)" if listing else ""
         chosen = (

@@ -71,7 +71,7 @@ def template(
 
 
 def vectors_uri(ctx: Context[Any, Any] | None, app: App, handle: str) -> str:
-    """Where the server that was called has the vectors of a kept Job; "" where it does not offer them."""
+    """Return the address of a kept job's vectors on the server that was called; "" where it offers none."""
     for one in _templates(ctx):
         if isinstance(one, PublishedTemplate) and one.app is app and one.kind == VECTORS:
             return one.uri_template.replace("{id}", handle)

@@ -38,14 +38,14 @@ SCHEME = "ollama://"
 
 @dataclass(frozen=True)
 class Source:
-    """One resource, or one template of them.
+    """A resource, or a template of resources.
 
     Attributes:
         name: For programs; the kind of a template, too.
         path: Behind the scheme; a variable in braces is a parameter of `read`.
         needs: Tools without which it is not there; reading it counts as a call of the last one.
         title: For people.
-        says: The description.
+        description: The description.
         read: Returns the JSON text.
     """
 
@@ -53,7 +53,7 @@ class Source:
     path: str
     needs: tuple[str, ...]
     title: str
-    says: str
+    description: str
     read: Callable[..., Awaitable[str]]
 
 
@@ -107,7 +107,7 @@ def _fixed(app: App, source: Source, prefix: str) -> FunctionResource:
         uri=SCHEME + prefix + source.path,
         name=prefix + source.name,
         title=source.title,
-        description=source.says,
+        description=source.description,
         mime_type=JSON,
         fn=partial(_told, app, source),
     )
@@ -115,7 +115,7 @@ def _fixed(app: App, source: Source, prefix: str) -> FunctionResource:
 
 def _variable(app: App, source: Source, prefix: str) -> PublishedTemplate:
     uri, read = SCHEME + prefix + source.path, partial(_told, app, source)
-    return template(app, source.name, uri, prefix + source.name, source.title, source.says, read)
+    return template(app, source.name, uri, prefix + source.name, source.title, source.description, read)
 
 
 async def _told(app: App, source: Source, **variables: str) -> str:
@@ -138,7 +138,7 @@ def _as_json(result: CallToolResult) -> str:
 
 
 def vectors_json(found: Vectors) -> str:
-    """All numbers, a vector a line."""
+    """Return all numbers as JSON, a vector a line."""
     stats = found.stats
     head = {"model": stats.model, "count": stats.count, "dimensions": stats.dimensions}
     rows = (to_json(vector, inf_nan_mode="null").decode() for vector in found.vectors)
@@ -188,5 +188,5 @@ def complete(host: MCPServer[Any], app: App) -> None:
 
 
 def _is_models(uri: str) -> bool:
-    """Whether that is our template, with a prefix or without."""
+    """Return whether that is our template of models, with a prefix or without."""
     return uri.startswith("ollama://") and uri.endswith("models/{name}")

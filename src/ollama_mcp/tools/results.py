@@ -48,13 +48,13 @@ REPLY = "ollama-mcp/reply"
 
 @singledispatch
 def render(found: Any) -> CallToolResult:
-    """All of a result."""
+    """Return all of a result."""
     raise TypeError(f"no renderer is registered for a {type(found).__name__}")
 
 
 @singledispatch
 def fits(found: Any, page: PageSize) -> bool:
-    """Whether a page holds all of a result; one that has no pages is always whole."""
+    """Return whether a page holds all of a result; one that has no pages is always whole."""
     return True
 
 
@@ -80,7 +80,7 @@ def text_page(
     more: str = "",
     repeats: bool = False,
 ) -> CallToolResult:
-    """One page of a long text instead of all of it, where a handle finds it again.
+    """Return one page of a long text, where a handle finds the others.
 
     Args:
         found: What the text is made of.
@@ -186,7 +186,7 @@ def answer_result(answer: Answer) -> CallToolResult:
 
 
 def text_of(answer: Answer) -> str:
-    """All that an answer says, as one text; that something was cut are its last lines."""
+    """Return the text of an answer; that something was cut are its last lines."""
     calls = _calls(answer)
     if calls:  # nothing behind them: the text ends with JSON
         return "\n\n".join(filter(None, [str(answer), json.dumps(calls, ensure_ascii=False)]))
@@ -232,7 +232,7 @@ def error_result(error: OllamaError) -> CallToolResult:
 
 
 def code_of(result: object) -> str:
-    """How a call ended: `OK`, the code of its error, or `ASKS` where the client is asked something."""
+    """Return how a call ended: `OK`, the code of its error, or `ASKS` where the client is asked something."""
     if not isinstance(result, CallToolResult):
         return "ASKS"
     if not result.is_error:
@@ -249,7 +249,7 @@ def with_notes(result: CallToolResult, notes: list[str]) -> CallToolResult:
 
 
 def text_result(text: str, meta: dict[str, Any] | None = None) -> CallToolResult:
-    """One text, and what belongs to it."""
+    """Return one text block, with `_meta`."""
     meta = meta or {}
     kept = {key: sanitize(value) for key, value in meta.items() if value}
     return CallToolResult(content=[TextContent(type="text", text=sanitize_text(text))], _meta=kept or None)

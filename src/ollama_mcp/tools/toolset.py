@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool: a plain async function whose first parameter is the App, and how it is published.
+    """Declaration of a tool: an async function whose first parameter is the App, and how it is published.
 
     Attributes:
         function: Works the same when it is called directly.
@@ -48,35 +48,46 @@ class Tool:
 
     @property
     def placeholders(self) -> dict[str, Any] | None:
-        """What its output schema requires also of a result that is a handle; None without a schema."""
-        told: tuple[type[Any], ...] = get_args(self.returns)[1:]
-        if not told:
+        """Values that a result without an answer needs by the output schema; None without a schema."""
+        reports: tuple[type[Any], ...] = get_args(self.returns)[1:]
+        if not reports:
             return None
-        kinds = get_type_hints(told[0]) if is_dataclass(told[0]) else _required(told[0])
+        report = reports[0]
+        if is_dataclass(report):
+            kinds = get_type_hints(report)
+        else:
+            fields = cast("type[BaseModel]", report).model_fields
+            kinds = {name: one.annotation for name, one in fields.items() if one.is_required()}
         return {name: _EMPTY.get(kind, []) for name, kind in kinds.items() if NoneType not in get_args(kind)}
 
     @property
     def name(self) -> str:
-        """The name under which it is called."""
+        """Name of the function, and of the tool on our own server."""
         return self.function.__name__
 
     @property
     def may_return_handle(self) -> bool:
-        """Whether its calls may return a handle, and go on."""
+        """True if a call may return a handle while its job goes on."""
         return not self.bypasses_queue and "wait_s" in self.parameters()
 
     @property
-    def reads(self) -> bool:
-        """Whether it changes nothing."""
+    def is_read_only(self) -> bool:
+        """True if it changes nothing."""
         return self.annotations.read_only_hint is True
 
     def parameters(self, settings: Settings | None = None) -> dict[str, Parameter]:
-        """Those of the function, without what these settings switch off; all of them without settings."""
+        """Return the function's parameters, without those that `settings` switch off."""
         found = _parameters(self.function)
-        return {name: p for name, p in found.items() if settings is None or not _is_off(p, settings)}
+        if settings is None:
+            return dict(found)
+        return {
+            name: parameter
+            for name, parameter in found.items()
+            if all(getattr(settings, mark.setting) for mark in _marks(parameter))
+        }
 
-    def off(self, settings: Settings) -> dict[str, str]:
-        """The parameters that these settings switch off, each with what a caller is told who sends it."""
+    def switched_off(self, settings: Settings) -> dict[str, str]:
+        """Return the parameters that these settings switch off, each with the remedy for who sends it."""
         gone = self.parameters().keys() - self.parameters(settings).keys()
         return {name: mark.remedy for name in gone for mark in _marks(self.parameters()[name])}
 
@@ -86,20 +97,16 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, Parameter]:
     return signature(function, eval_str=True).parameters
 
 
-def _required(report: type[BaseModel]) -> dict[str, Any]:
-    return {name: one.annotation for name, one in report.model_fields.items() if one.is_required()}
-
-
 _EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, bool: False}
 
 
 @dataclass(frozen=True)
 class OnlyWith:
-    """Metadata of a parameter that is there only where the operator has allowed it.
+    """Mark of a parameter that exists only where the operator has allowed it.
 
     Attributes:
-        setting: Attribute of the settings that says so.
-        remedy: What a caller is told who sends it all the same.
+        setting: Attribute of the settings that allows it.
+        remedy: Remedy for a caller who sends it all the same.
     """
 
     setting: str
@@ -108,10 +115,6 @@ class OnlyWith:
 
 def _marks(parameter: Parameter) -> list[OnlyWith]:
     return [mark for mark in get_args(parameter.annotation)[1:] if isinstance(mark, OnlyWith)]
-
-
-def _is_off(parameter: Parameter, settings: Settings) -> bool:
-    return any(not getattr(settings, mark.setting) for mark in _marks(parameter))
 
 
 @dataclass(frozen=True)
@@ -148,24 +151,24 @@ class Toolset:
         return iter(self.tools)
 
 
-def says(description: str) -> FieldInfo:
-    """The description of a parameter, with its default, which some clients drop where it stands alone."""
+def describe(description: str) -> FieldInfo:
+    """Describe a parameter; the text names its default, since some clients drop it from the schema."""
     return Field(description=description)
 
 
 Files = Annotated[
     list[str],
-    says("Paths of text files and images here, put before the prompt. Default []."),
+    describe("Paths of text files and images here, put before the prompt. Default []."),
     OnlyWith("takes_files", "Send their content; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
 ]
 WaitS = Annotated[
     float,
-    says("Seconds until a handle comes (0: never). Default: by client."),
+    describe("Seconds until a handle comes (0: never). Default: by client."),
 ]
 
 
 def slim_output(schema: dict[str, Any]) -> dict[str, Any]:
-    """As `slim`, for the schema of a result: without definitions and words, which clients do not show.
+    """Return the schema of a result without definitions, descriptions and titles, which clients do not show.
 
     >>> slim_output({"$defs": {"R": {"type": "string"}}, "items": {"$ref": "#/$defs/R"}})
     {'items': {'type': 'string'}}

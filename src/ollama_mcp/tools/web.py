@@ -10,10 +10,10 @@ from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
 from ollama_mcp.services.web_search import WebPages, WebText
-from ollama_mcp.tools.calls import answered
+from ollama_mcp.tools.calls import run_job
 from ollama_mcp.tools.client_profiles import PageSize
 from ollama_mcp.tools.results import fits, page_of, render, text_page, text_result
-from ollama_mcp.tools.toolset import Toolset, WaitS, says
+from ollama_mcp.tools.toolset import Toolset, WaitS, describe
 
 web: Toolset = Toolset("web")
 
@@ -22,7 +22,7 @@ _READS_THE_WORLD = ToolAnnotations(read_only_hint=True, open_world_hint=True)
 
 @render.register
 def pages_report(found: WebPages) -> CallToolResult:
-    """Each page with title and address first, and its text between marks."""
+    """Return each page with title and address first, and its text between marks."""
     return text_result(_text(found))
 
 
@@ -57,8 +57,8 @@ def _block(place: int, page: WebText, mark: str) -> str:
 @web.tool("Search the web", pages_report, hints=_READS_THE_WORLD, example={"query": "Ollama release notes"})
 async def ollama_web_search(
     app: App,
-    query: Annotated[str, says("What to look for.")],
-    max_results: Annotated[int, says("1 to 10. Default 5.")] = 5,
+    query: Annotated[str, describe("What to look for.")],
+    max_results: Annotated[int, describe("1 to 10. Default 5.")] = 5,
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> WebPages:
@@ -70,7 +70,7 @@ async def ollama_web_search(
         Forbidden: There is no OLLAMA_API_KEY, or the service does not take it.
         OllamaError: As for `ollama_chat`.
     """
-    return await answered(app, partial(app.web.search, query, max_results), ctx, wait_s, unit="pages")
+    return await run_job(app, partial(app.web.search, query, max_results), ctx, wait_s, unit="pages")
 
 
 @web.tool(
@@ -78,7 +78,7 @@ async def ollama_web_search(
 )
 async def ollama_web_fetch(
     app: App,
-    url: Annotated[str, says("Address of a public page.")],
+    url: Annotated[str, describe("Address of a public page.")],
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> WebPages:
@@ -90,4 +90,4 @@ async def ollama_web_fetch(
         Forbidden: It is an address of a private network, or there is no OLLAMA_API_KEY.
         OllamaError: As for `ollama_chat`.
     """
-    return await answered(app, partial(app.web.fetch, url), ctx, wait_s, unit="pages")
+    return await run_job(app, partial(app.web.fetch, url), ctx, wait_s, unit="pages")

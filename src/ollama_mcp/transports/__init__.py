@@ -1,1 +1,1 @@
-"""How the server meets its clients: the standard streams and HTTP."""
+"""Transports: stdio and HTTP."""

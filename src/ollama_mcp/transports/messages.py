@@ -1,4 +1,4 @@
-"""What strangers write, looked at before it becomes objects: whether it would be too many, and mended."""
+"""Checks and repairs of messages before they become objects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 def has_too_many_parts(line: bytes) -> bool:
-    """Whether a message would become so many objects that they hold many times its size."""
+    """Return whether a message would become so many objects that they hold many times its size."""
     if line.count(b"\\ud") + line.count(b"\\uD") > _PARTS:  # mending so many would hold the others up
         return True
     if len(line) <= _PARTS or _marks(line, 0, len(line)) + line.count(b'"') // 2 <= _PARTS:

@@ -1,4 +1,4 @@
-"""What both ends of the wire share: threads that block on a descriptor, and a loop to tell.
+"""Shared parts of both ends of stdio: threads that block on a descriptor, and a loop to tell.
 
 Threads, because no event loop can wait for every kind of stdin (a file, /dev/null, a Windows pipe),
 and daemons, because a read or a write that never returns must not keep the process. Each message
@@ -56,7 +56,7 @@ def write_some(fd: int, data: memoryview) -> int:
 
 
 class Stream:
-    """What is common to both streams: they close, and are context managers."""
+    """Base of both streams: they close, and are context managers."""
 
     async def aclose(self) -> None:
         """Close this end."""

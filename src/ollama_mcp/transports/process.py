@@ -1,4 +1,4 @@
-"""What belongs to the process and not to a connection: its signals, and its end."""
+"""The process: its signals, and its end."""
 
 from __future__ import annotations
 

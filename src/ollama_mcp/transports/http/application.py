@@ -169,7 +169,7 @@ def _as_the_host_has_it(host: MCPServer[Any], endpoint: Endpoint) -> Endpoint | 
 
 
 def _metadata(access: Access) -> list[BaseRoute]:
-    """Where a client learns which issuer's token it needs (RFC 9728)."""
+    """Return the routes that tell a client which issuer's token it needs (RFC 9728)."""
     auth = access.auth
     if auth is None or auth.resource_server_url is None:
         return []
@@ -196,7 +196,7 @@ def _as_served(app: ASGIApp) -> ASGIApp:
 
 
 def _for_pages(app: ASGIApp, origins: Iterable[Origin]) -> ASGIApp:
-    """What a browser must be told so that pages of these origins can call (CORS)."""
+    """Add the CORS headers that let pages of these origins call."""
     named = [str(origin) for origin in origins]
     if not named:
         return app

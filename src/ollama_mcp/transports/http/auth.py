@@ -90,7 +90,7 @@ def _made(named: str, make: Callable[[], object]) -> object:
 
 
 def auth_settings_of(verifier: TokenVerifier) -> AuthSettings | None:
-    """What a verifier says of its issuer, as the SDK's AuthSettings in its attribute `auth_settings`.
+    """Return the verifier's `auth_settings`, the SDK's AuthSettings of its issuer; None without.
 
     Raises:
         ValueError: The attribute is something else.
@@ -105,7 +105,7 @@ def auth_settings_of(verifier: TokenVerifier) -> AuthSettings | None:
 
 @dataclass(frozen=True)
 class Access:
-    """What is let in.
+    """Access rules: names, origins, authentication, and bounds.
 
     Attributes:
         names: By which names the server may be called, and from which pages.
@@ -124,7 +124,7 @@ class Access:
     insecure: bool = False
 
     def told(self, http: Http) -> str:
-        """Who may call, for people."""
+        """Describe for people who may call."""
         if http.verifier:
             return f"those whom {http.verifier} knows"
         owners = list(dict.fromkeys(name or "one without a name" for name, _ in http.tokens))
@@ -134,7 +134,7 @@ class Access:
 
 
 def access_of(settings: Settings) -> Access:
-    """What an operator's settings let in.
+    """Return the access rules of an operator's settings.
 
     Raises:
         ValueError: They are contrary to one another, or the verifier cannot be made.
@@ -271,7 +271,7 @@ class _TooMany(AuthenticationError):
 
 
 class _Bearer(BearerAuthBackend):
-    """Whose the token in the one Authorization header is; a verifier that fails is nobody's word."""
+    """Authentication by the token in the one Authorization header; a verifier that fails lets nobody in."""
 
     def __init__(self, verifier: TokenVerifier, resource: AnyHttpUrl | None, limit: RateLimit) -> None:
         super().__init__(verifier, resource_server_url=resource)

@@ -24,7 +24,7 @@ _FAREWELL_S = 0.05
 
 
 class _Exchange:
-    """One request and what has been answered of it."""
+    """A request and what has been answered of it."""
 
     def __init__(self, scope: Scope, send: Send, traffic: OpenRequests) -> None:
         self.is_call = scope["method"] == "POST"
@@ -73,15 +73,15 @@ class OpenRequests:
 
     @property
     def calls(self) -> int:
-        """Those of them that are calls."""
+        """Number of open requests that are calls."""
         return sum(exchange.is_call for exchange in self._exchanges)
 
     def begin(self, exchange: _Exchange) -> None:
-        """One more."""
+        """Count a request."""
         self._exchanges.add(exchange)
 
     def end(self, exchange: _Exchange) -> None:
-        """One less."""
+        """Stop counting a request."""
         self._exchanges.discard(exchange)
 
     async def settle(self, within_s: float, running: Callable[[], int]) -> bool:
@@ -173,7 +173,7 @@ class HostOriginMiddleware:
         return None
 
     def _is_open_to(self, scope: Scope) -> bool:
-        """Nobody else than this machine, unless tokens are checked or the operator wants it so."""
+        """Return whether the caller is this machine, tokens are checked, or the operator wants it open."""
         access = self._access
         return access.verifier is not None or access.insecure or is_loopback(_local(scope)[0])
 
@@ -190,7 +190,7 @@ class HostOriginMiddleware:
 
 
 def _strange(header: str, flag: str, values: list[str]) -> str:
-    """What to do about a name that is not known, where there is one name."""
+    """Say what to do about a name that is not known, where there is one name."""
     if len(values) != 1:
         return f"there has to be one {header} header"
     shown = values[0][:100]
@@ -206,7 +206,7 @@ def _scheme(scope: Scope) -> str:
 
 
 def _local(scope: Scope) -> tuple[str, int]:
-    """Where the connection came to; a port that no header has, where the ASGI server does not say."""
+    """Return the address and port of the connection; port 0 where the ASGI server does not say."""
     address, port = scope.get("server") or ("", None)
     return address, port or 0
 

@@ -17,7 +17,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class Sample:
-    """One number, and of what it is."""
+    """A number with its labels."""
 
     value: float
     labels: tuple[tuple[str, str], ...] = ()
@@ -42,14 +42,14 @@ class Metric:
     samples: tuple[Sample, ...]
 
     def lines(self) -> Iterator[str]:
-        """It in the format."""
+        """Yield the metric in the text format."""
         yield f"# HELP {self.name} {self.says}"
         yield f"# TYPE {self.name} {self.kind}"
         yield from (sample.written(self.name) for sample in self.samples)
 
 
 def exposition(app: App, traffic: OpenRequests) -> str:
-    """All of it, as a scraper reads it."""
+    """Return all metrics, as a scraper reads them."""
     metrics = [*_of_http(traffic), *_of_calls(app), *_of_lines(app), *_of_replies(app)]
     return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"
 

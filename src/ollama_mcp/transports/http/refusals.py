@@ -1,4 +1,4 @@
-"""What is refused over HTTP: told to the client in words that it can show, and to the operator's log."""
+"""Refusals over HTTP, told to the client in a form that it can show, and to the operator's log."""
 
 from __future__ import annotations
 

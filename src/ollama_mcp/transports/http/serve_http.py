@@ -139,7 +139,7 @@ def run_http(
 
 
 def _connections(wanted: int) -> int:
-    """As many as the system has descriptors for: it gives a process 1,024, and more to those who ask."""
+    """Return as many connections as the system has descriptors for: 1,024 a process, and more on request."""
     if sys.platform == "win32":
         return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -44,7 +44,7 @@ EDGE = 512
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """What is left of a line over the limit."""
+    """Rest of a line over the limit."""
 
     head: bytes
     tail: bytes

@@ -51,11 +51,11 @@ class PriorityInbox:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether many wait."""
+        """True if many messages wait."""
         return len(self._turns) > _CROWD
 
     def add(self, line: Line) -> None:
-        """One more waits."""
+        """Queue a message."""
         lane = self._passing if self.is_crowded and self._may_pass(line) else self._turns
         lane.append(line)
 
@@ -69,7 +69,7 @@ class PriorityInbox:
         return line
 
     def clear(self) -> None:
-        """Nobody waits any more."""
+        """Drop all that waits."""
         self._turns.clear()
         self._passing.clear()
 
@@ -103,7 +103,7 @@ _READ_AHEAD = 4 * 1024 * 1024
 
 
 class Inbox(Incoming):
-    """What the client writes, as the SDK's read stream.
+    """Messages of the client, as the SDK's read stream.
 
     Args:
         outbox: Where the answers go.

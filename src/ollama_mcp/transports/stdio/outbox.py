@@ -31,7 +31,7 @@ def _is_progress(message: JSONRPCMessage) -> bool:
 
 
 class Outbox(Stream):
-    """What we write, as the SDK's write stream; it also knows which requests still want an answer."""
+    """Messages to the client, as the SDK's write stream; knows which requests still want an answer."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -160,7 +160,7 @@ class Outbox(Stream):
         moved.set()
 
     def hurry(self) -> None:
-        """From now on `send` fails where it would wait."""
+        """Make `send` fail from now on where it would wait."""
         self._hurried = True
         self._wake()
 

@@ -102,7 +102,7 @@ class Session(Incoming):
         self._settled = self._settled or request.method != "server/discover"
 
     async def aclose(self) -> None:
-        """Nothing: the inbox lives longer than a session."""
+        """Do nothing: the inbox and the outbox live longer than a session."""
 
 
 class ResponseStream(Stream):
@@ -113,7 +113,7 @@ class ResponseStream(Stream):
         self.send = outbox.send
 
     async def aclose(self) -> None:
-        """Nothing, as above."""
+        """Do nothing: the inbox and the outbox live longer than a session."""
 
 
 _logger = logging.getLogger(__name__)
