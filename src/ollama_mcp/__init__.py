@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.models import ollama_show_model as ollama_show_model
     from ollama_mcp.tools.models import ollama_status as ollama_status
     from ollama_mcp.tools.models import ollama_unload_model as ollama_unload_model
+    from ollama_mcp.tools.rag import ollama_rag_query as ollama_rag_query
     from ollama_mcp.tools.web import ollama_web_fetch as ollama_web_fetch
     from ollama_mcp.tools.web import ollama_web_search as ollama_web_search
 
@@ -83,6 +84,7 @@ _ROOMS = {
     "ollama_map_files": "tools.files",
     "ollama_pull_model": "tools.manage",
     "ollama_push_model": "tools.manage",
+    "ollama_rag_query": "tools.rag",
     "ollama_rank": "tools.embeddings",
     "ollama_show_model": "tools.models",
     "ollama_status": "tools.models",
@@ -120,6 +122,7 @@ __all__ = [
     "ollama_map_files",
     "ollama_pull_model",
     "ollama_push_model",
+    "ollama_rag_query",
     "ollama_rank",
     "ollama_show_model",
     "ollama_status",

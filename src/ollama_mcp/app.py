@@ -19,8 +19,10 @@ from ollama_mcp.services.compare import Comparer
 from ollama_mcp.services.embedding import Embedder, Ranker
 from ollama_mcp.services.files.batch import Mapper
 from ollama_mcp.services.generation import Generator
+from ollama_mcp.services.grounded_answer import GroundedAnswers
 from ollama_mcp.services.installed_names import InstalledNames
 from ollama_mcp.services.model_manager import ModelManager, Warmer
+from ollama_mcp.services.retrieval import Retriever
 from ollama_mcp.services.schema_check import SchemaValidator
 from ollama_mcp.services.server_status import StatusProbe
 from ollama_mcp.services.transfers import Transfers
@@ -51,6 +53,7 @@ class App:
     status_probe: StatusProbe
     schema_validator: SchemaValidator
     web: Web
+    grounded: GroundedAnswers
     calls: CallStats = field(default_factory=CallStats)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
@@ -110,6 +113,7 @@ class App:
             status_probe=StatusProbe(backend, jobs),
             schema_validator=schema_validator,
             web=Web(client),
+            grounded=GroundedAnswers(backend, generator, Retriever(embedder)),
         )
 
     @property

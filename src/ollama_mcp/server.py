@@ -13,6 +13,7 @@ from mcp.server.mcpserver import MCPServer
 from ollama_mcp import __version__
 from ollama_mcp.app import App
 from ollama_mcp.errors import Forbidden
+from ollama_mcp.sources import READ_ONLY
 from ollama_mcp.tools import BYPASSES_QUEUE, TOOLSETS
 from ollama_mcp.tools.binding import publish
 from ollama_mcp.tools.offering import add_offers, refuse_taken, tools_of
@@ -67,7 +68,7 @@ def create_server(app: App, *, log_level: str = "WARNING") -> MCPServer[Any]:
         log_level=log_level,  # pyright: ignore[reportArgumentType] - settings allow only the SDK's levels
         cache_hints={method: CacheHint(ttl_ms=_DAY_MS) for method in _LISTS},
     )
-    register(host, app)
+    register(host, app, context_tools=(READ_ONLY,))
     add_offers(host, app, tools_of(host, app))
     complete(host, app)
     check_requests(host)
@@ -84,6 +85,7 @@ def register(
     tools: Iterable[str] | None = None,
     prefix: str = "",
     read_only: bool = False,
+    context_tools: Iterable[str] = (),
 ) -> None:
     """Add our tools to a server, which may have others.
 
@@ -98,6 +100,9 @@ def register(
         tools: Names of single tools, instead of or beside toolsets.
         prefix: Put before each tool's name: at most 64 letters, digits, `_`, `-` and `.`.
         read_only: Whether to leave out what changes something, as OLLAMA_MCP_READ_ONLY does.
+        context_tools: Names or patterns (`search_*`) of the server's other tools that ollama_rag_query may
+            call for context; "read-only" is every one whose hints say that it only reads, and not from the
+            open world. None by default: a hint is no permission.
 
     Raises:
         ValueError: A toolset or tool is unknown, one of OLLAMA_MCP_RATE too, the prefix cannot be part of
@@ -119,7 +124,8 @@ def register(
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     refuse_taken(registry.keys() & chosen.keys(), "register")
     names = {tool.name: name for name, tool in chosen.items()}
-    registry.update({name: publish(tool, app, name, names) for name, tool in chosen.items()})
+    patterns = (context_tools,) if isinstance(context_tools, str) else tuple(context_tools)
+    registry.update({name: publish(tool, app, name, names, patterns) for name, tool in chosen.items()})
 
 
 def offer(host: MCPServer[Any], app: App, *, prefix: str = "") -> None:

@@ -12,7 +12,7 @@ from mcp.client import Client
 from mcp_types import ElicitResult
 
 from ollama_mcp import App, create_server
-from ollama_mcp.settings import load
+from ollama_mcp.settings import Settings, load
 from ollama_mcp.testing import FakeOllama, Model
 from ollama_mcp.tools import TOOLSETS
 
@@ -31,7 +31,7 @@ TOOLS = {tool.name: (tool.toolset, changes(tool)) for toolset in TOOLSETS.values
 """Name: (its toolset, whether it changes something)."""
 WITH_EACH = {"ollama_continue", "ollama_cancel"}
 """Any call may go on after its answer."""
-BY_DEFAULT = {"chat", "embeddings", "models"}
+BY_DEFAULT = set(Settings().toolsets)
 
 
 @pytest.fixture

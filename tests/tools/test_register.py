@@ -21,7 +21,7 @@ CHAT = [tool.name for tool in TOOLSETS["chat"]]
 HANDLES = ["ollama_continue", "ollama_cancel"]
 EMBEDDINGS = [tool.name for tool in TOOLSETS["embeddings"]]
 MODELS = [tool.name for tool in TOOLSETS["models"]]
-OURS = [tool.name for name in ("chat", "embeddings", "models") for tool in TOOLSETS[name]]
+OURS = [tool.name for name in ("chat", "embeddings", "models", "rag") for tool in TOOLSETS[name]]
 Talk = Callable[[MCPServer], AbstractAsyncContextManager[Client]]
 
 

@@ -152,6 +152,8 @@ class Part:
         self._written: list[str] = []
         self._settled: list[str] = []
         self._tail = ""
+        self.changed: asyncio.Event = asyncio.Event()
+        """Set once the state has changed without a unit; then another one stands here."""
 
     # --- for the one who works ------------------------------------------------------------------
 
@@ -178,6 +180,12 @@ class Part:
             self.begun.set()
         if self._whole:
             self._whole.advance(state, units)
+
+    def show(self, described: list[str] | None) -> None:
+        """Show a phase in the status line, such as "ranking 40 passages"; None: state and count again."""
+        self.tell = None if described is None else lambda: list(described)
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
     async def find_out(self, is_loaded: Callable[[str], Awaitable[bool | None]]) -> None:
         """Tell a model that is loading from one that reads: nothing comes from either."""

@@ -74,9 +74,9 @@ class ProgressReporter:
         while not self._job.finished:
             await self._look()
             if not self._job.finished:
-                before = self._job.count
+                before, changed = self._job.count, self._job.changed
                 await self._report()
-                await self._wait(before)
+                await self._wait(before, changed)
 
     async def settle(self) -> None:
         """Wait until the result may follow the last report."""
@@ -116,12 +116,17 @@ class ProgressReporter:
         text, self._mark = self._job.text_since(self._mark)
         return text
 
-    async def _wait(self, count: int) -> None:
+    async def _wait(self, count: int, changed: asyncio.Event) -> None:
         """Until the next report: at once for the first token, else when there is news, else a heartbeat."""
         job = self._job
         if count == 0 and job.count == 0:
-            with anyio.move_on_after(HEARTBEAT_S if job.queue_entry is None else _IN_LINE_S):
-                await job.begun.wait()
+            patience = HEARTBEAT_S if job.queue_entry is None else _IN_LINE_S
+            tasks = [asyncio.ensure_future(event.wait()) for event in (job.begun, changed)]
+            try:
+                await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
             return
         for _ in range(round(HEARTBEAT_S / SPACING_S)):
             await anyio.sleep(SPACING_S)

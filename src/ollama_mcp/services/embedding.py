@@ -21,7 +21,7 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.jobs.answers import EmbeddingStats, Form, Vectors
-from ollama_mcp.jobs.job import Job, JobState
+from ollama_mcp.jobs.job import Job, JobState, Part
 from ollama_mcp.ollama.api_models import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 from ollama_mcp.ollama.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.ollama.options import Options
@@ -108,7 +108,7 @@ def build_embed(
 class _Run:
     spec: EmbedSpec
     choice: Choice
-    job: Job[Vectors]
+    job: Part
     options: Options | None = None
     grown: bool = False
     legacy: bool = False
@@ -138,7 +138,7 @@ class Embedder:
         self._model_queue = backend.model_queue
         self._settings = backend.settings
 
-    async def run(self, spec: EmbedSpec, job: Job[Vectors]) -> Vectors:
+    async def run(self, spec: EmbedSpec, job: Part) -> Vectors:
         """Embed all texts; `job` counts them. A text that the model cannot embed has an empty vector.
 
         Raises:
@@ -196,7 +196,7 @@ class Embedder:
             raise error
         await self._batch(run, [run.spec.texts[known]], known)
 
-    async def _begin(self, spec: EmbedSpec, job: Job[Vectors]) -> _Run:
+    async def _begin(self, spec: EmbedSpec, job: Part) -> _Run:
         choice = await self._catalog.resolve(
             spec.model, ["embedding"], default=self._settings.embedding_model
         )

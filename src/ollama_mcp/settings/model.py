@@ -325,8 +325,8 @@ class Settings:
         read_bool, False,
         "1 allows cloud models. Their prompts leave the machine.", PERMISSIONS)
     toolsets: tuple[str, ...] = setting(
-        read_names, ("chat", "embeddings", "models"),
-        "Toolsets to serve: chat, embeddings, models, manage, files, web; or all.", PERMISSIONS)
+        read_names, ("chat", "embeddings", "models", "rag"),
+        "Toolsets to serve: chat, embeddings, models, rag, manage, files, web; or all.", PERMISSIONS)
     tools: tuple[str, ...] = setting(
         read_names, (),
         "Single tools to serve as well, e.g. ollama_pull_model.", PERMISSIONS)

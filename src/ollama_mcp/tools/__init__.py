@@ -7,11 +7,12 @@ from ollama_mcp.tools.embeddings import embeddings
 from ollama_mcp.tools.files import files
 from ollama_mcp.tools.manage import manage
 from ollama_mcp.tools.models import models
+from ollama_mcp.tools.rag import rag
 from ollama_mcp.tools.toolset import Toolset
 from ollama_mcp.tools.web import web
 
 TOOLSETS: dict[str, Toolset] = {
-    toolset.name: toolset for toolset in (chat, embeddings, models, manage, files, web)
+    toolset.name: toolset for toolset in (chat, embeddings, models, rag, manage, files, web)
 }
 """Every toolset by its name, in the order in which clients see them."""
 

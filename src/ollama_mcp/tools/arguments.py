@@ -167,7 +167,7 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
         return lambda value: _choice(value, get_args(kind))
     if origin is list:
         return lambda value: _list(value, get_args(kind)[0])
-    return {str: _text, bool: _boolean, int: _integer, float: _number, dict: _object}[origin]
+    return {str: _text, bool: _boolean, int: _integer, float: _number, dict: _object, Any: _item}[origin]
 
 
 def _text(value: Any) -> str:
@@ -176,6 +176,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _item(value: Any) -> Any:
+    """Return a text or an object, of a list that has either."""
+    if not isinstance(value, str | dict):
+        raise TypeError
+    return cast("Any", value)
 
 
 def _boolean(value: Any) -> bool:
@@ -228,7 +235,7 @@ def _list(value: Any, item: Any) -> list[Any]:
 
 
 def _single(value: Any, item: Any) -> Any:
-    wanted: Any = str if item is str else dict
+    wanted: Any = {str: str, Any: str | dict}.get(item, dict)
     if not isinstance(value, wanted):
         raise TypeError
     return value
@@ -252,6 +259,8 @@ def _shown(value: Any) -> str:
 
 _FORMS = {
     "messages": '{"role": "user", "content": "…"}',
+    "context_tools": '{"tool": "search", "arguments": {"q": "$query"}}',
+    "documents": '{"text": "…", "title": "…"}',
     "tools": '{"type": "function", "function": {"name", "description", "parameters"}}',
 }
 """What the objects look like, by the argument that takes them."""
@@ -262,7 +271,7 @@ def _wanted(name: str, kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in get_args(kind))
     if get_origin(kind) is list:
-        items = "strings" if get_args(kind)[0] is str else "objects"
+        items = {str: "strings", Any: "strings or objects"}.get(get_args(kind)[0], "objects")
         return f"a list of {items}" + (f" such as {form}" if form else "")
     plain = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}.get(
         kind, "an object"

@@ -15,9 +15,10 @@ from mcp_types import ListRootsRequest, ListRootsResult
 from pydantic import ValidationError
 
 from ollama_mcp.app import App
-from ollama_mcp.errors import Forbidden
+from ollama_mcp.errors import Forbidden, InvalidArgument
 from ollama_mcp.services.files.read import attached, read_files
 from ollama_mcp.services.specs import ChatSpec
+from ollama_mcp.sources import Passage
 
 _PATIENCE_S = 2.0
 _MOST = 20
@@ -36,6 +37,21 @@ async def with_files(
         return spec
     limits = app.settings.limits
     return attached(spec, await read_files(files, await allowed_folders(app, ctx), limits), limits)
+
+
+async def passages_of_files(app: App, files: Sequence[str], ctx: Context[Any, Any] | None) -> list[Passage]:
+    """Return the texts of files as passages.
+
+    Raises:
+        InvalidArgument: A file is an image.
+        OllamaError: As of `allowed_folders` and `read_files`.
+    """
+    if not files:
+        return []
+    contents = await read_files(files, await allowed_folders(app, ctx), app.settings.limits)
+    if images := [content.name for content in contents if content.image]:
+        raise InvalidArgument(f"{images[0]} is an image", "Name files of text.")
+    return [Passage(content.text, "files", content.name) for content in contents]
 
 
 async def allowed_folders(app: App, ctx: Context[Any, Any] | None) -> tuple[Path, ...]:

@@ -21,7 +21,7 @@ from ollama_mcp.jobs.call_stats import CallStats
 from ollama_mcp.jobs.job import InputRequired, StillRunning
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
-from ollama_mcp.tools.caller import call_profile, caller_id
+from ollama_mcp.tools.caller import CONTEXT_TOOLS, call_profile, caller_id
 from ollama_mcp.tools.calls import resumable_error, still_running_result
 from ollama_mcp.tools.elicitation import input_required
 from ollama_mcp.tools.results import code_of, error_result, page_of, with_notes
@@ -69,7 +69,9 @@ class PublishedTool(SDKTool):
             return error_result(internal(self.name))
 
 
-def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> PublishedTool:
+def publish(
+    tool: Tool, app: App, name: str, names: Mapping[str, str], context_tools: tuple[str, ...] = ()
+) -> PublishedTool:
     """Return the tool that a host lists as `name`; its schemas have nothing that only costs tokens.
 
     Args:
@@ -77,8 +79,9 @@ def publish(tool: Tool, app: App, name: str, names: Mapping[str, str]) -> Publis
         app: App that it works with.
         name: Its name on that host.
         names: The tools of ours that the host gets: our names, and theirs there.
+        context_tools: Patterns of the host's tools that may be called for context.
     """
-    bound = bind(tool, app, names)
+    bound = bind(tool, app, names, context_tools)
     key = f"{tool.name} {' '.join(tool.parameters(app.settings))}"
     if key not in _declared:  # the SDK takes 5 ms for one
         _declared[key] = _declare(tool, bound)
@@ -115,7 +118,9 @@ def _declare(tool: Tool, bound: Callable[..., Awaitable[Result]]) -> SDKTool:
     return made.model_copy(update={"parameters": slim(made.parameters), "fn": _declare})  # not the App's
 
 
-def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callable[..., Awaitable[Result]]:
+def bind(
+    tool: Tool, app: App, names: Mapping[str, str] | None = None, context_tools: tuple[str, ...] = ()
+) -> Callable[..., Awaitable[Result]]:
     """Return the tool as a method of the App: its schema has no `app`, and it never raises.
 
     The host's lifespan is not read, so the same tool works on our server and on anybody's.
@@ -126,6 +131,7 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
 
     @functools.wraps(tool.function)
     async def guarded(app: App, /, **arguments: Any) -> Result:
+        patterns = CONTEXT_TOOLS.set(context_tools)
         before = ARGUMENTS.set(takes)  # for the work that begins here, too, which has a copy
         try:
             if not tool.bypasses_queue:  # asking for what is there already must not be too often
@@ -143,6 +149,7 @@ def bind(tool: Tool, app: App, names: Mapping[str, str] | None = None) -> Callab
             return error_result(internal(tool.name))
         finally:
             ARGUMENTS.reset(before)
+            CONTEXT_TOOLS.reset(patterns)
 
     parameters = list(tool.parameters(app.settings).values())
     guarded.__signature__ = inspect.Signature(parameters, return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]

@@ -86,6 +86,9 @@ def caller_id() -> str:
     return json.dumps(principal_components(token)) if token is not None else ""
 
 
+CONTEXT_TOOLS: ContextVar[tuple[str, ...]] = ContextVar("CONTEXT_TOOLS", default=())
+"""Patterns of the tools that may be called for context on the server of this call; set by its binding."""
+
 WITHOUT_TOKEN: ContextVar[bool] = ContextVar("WITHOUT_TOKEN", default=False)
 """True for a request over HTTP to a server that checks no tokens; set by that transport."""
 
