@@ -263,7 +263,7 @@ MAY_BLOCK = (
     # Once, before anything is served; tests do it within their event loop.
     ("ollama_mcp/settings/loading.py", {"load"}),
     ("ollama_mcp/testing/recorder.py", {"__init__"}),
-    ("ollama_mcp/testing/cassette.py", {"__init__"}),
+    ("ollama_mcp/testing/recordings.py", {"__init__"}),
     # The name that is to be served is looked up before anything is.
     ("ollama_mcp/transports/http/serve_http.py", {"resolved"}),
     # One who records writes each exchange in one go, also when its client leaves, which would end an await.
@@ -276,7 +276,7 @@ MAY_BLOCK = (
     # A fake in a thread is waited for when it begins and when it ends.
     ("ollama_mcp/testing/listener.py", {"in_thread", "_loop_in_thread"}),
     # A test that reads or writes a recording waits for it.
-    ("ollama_mcp/testing/replay.py", {"load", "save"}),
+    ("ollama_mcp/testing/recordings.py", {"load", "save"}),
     # A test changes a file in the moment in which it is told how much of it was sent.
     ("tests/model_management/test_files.py", {"tell"}),
     # Log lines go to stderr, here to a file of pytest's.

@@ -34,9 +34,9 @@ from ollama_mcp.ollama.endpoints import (
     TAGS,
     VERSION,
 )
+from ollama_mcp.ollama_server.http_messages import chunk, head_bytes
 from ollama_mcp.settings import Settings
 from ollama_mcp.testing import Exchange, Script, Wait
-from ollama_mcp.testing.framing import chunk, head_bytes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("stack", "in_time")]
 ASK = ChatRequest(model="llama3.2:3b", messages=[Message(role="user", content="hi")])

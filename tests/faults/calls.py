@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ollama_mcp.testing.framing import LAST_CHUNK, chunk, head_bytes
+from ollama_mcp.ollama_server.http_messages import LAST_CHUNK, chunk, head_bytes
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 JSON = {"Content-Type": "application/json; charset=utf-8"}

@@ -10,8 +10,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from ollama_mcp.ollama_server.http_messages import LAST_CHUNK, chunk, head_bytes, whole_bytes
 from ollama_mcp.testing import Script, Wait
-from ollama_mcp.testing.framing import LAST_CHUNK, chunk, head_bytes, whole_bytes
 
 from .calls import BOUNDARIES, ENDPOINTS, JSON, NDJSON, Endpoint
 

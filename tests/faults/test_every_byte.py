@@ -15,9 +15,9 @@ from ollama_mcp.client import OllamaClient
 from ollama_mcp.ollama.api_models import ChatRequest, EmbedRequest, Message, PullRequest
 from ollama_mcp.ollama.endpoints import CHAT, EMBED, PULL, Call, Stream
 from ollama_mcp.ollama.hosts import parse_host
+from ollama_mcp.ollama_server.http_messages import read_answer
 from ollama_mcp.settings import Backend
 from ollama_mcp.testing import Exchange, FakeOllama, Script
-from ollama_mcp.testing.framing import read_answer
 
 pytestmark = pytest.mark.anyio
 RECORDINGS = Path(__file__).parent.parent / "recordings"

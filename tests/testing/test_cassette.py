@@ -10,8 +10,8 @@ from urllib.request import urlopen
 import anyio
 import pytest
 
+from ollama_mcp.ollama_server.http_messages import read_answer
 from ollama_mcp.testing import Exchange, FakeOllama, Recorder, Script
-from ollama_mcp.testing.framing import read_answer
 
 pytestmark = pytest.mark.anyio
 RECORDINGS = Path(__file__).parent.parent / "recordings"

@@ -7,7 +7,7 @@ import ollama
 import pytest
 
 from ollama_mcp.testing import FakeOllama, Model
-from ollama_mcp.testing.limits import words
+from ollama_mcp.testing.scripted_backend import words
 
 pytestmark = pytest.mark.anyio
 LONG = "word " * 100

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_mcp.testing import FakeOllama, go, models
-from ollama_mcp.testing.endpoints import ROUTES, respond
-from ollama_mcp.testing.framing import Request
-from ollama_mcp.testing.sample import sample
+from ollama_mcp.ollama_server import go_values as go
+from ollama_mcp.ollama_server import installed_models as models
+from ollama_mcp.ollama_server.http_messages import Request
+from ollama_mcp.testing import FakeOllama
+from ollama_mcp.testing.fake_endpoints import ROUTES, respond
+from ollama_mcp.testing.scripted_backend import sample
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_keep_alive_is_seconds_or_a_duration(given, seconds):
     ],
 )
 def test_a_keep_alive_that_is_none_is_refused_in_gos_words(given, text):
-    with pytest.raises(go.GoError) as caught:
+    with pytest.raises(go.Refusal) as caught:
         go.keep_alive(given)
     assert str(caught.value) == text
 
@@ -58,7 +60,7 @@ def test_a_keep_alive_that_is_none_is_refused_in_gos_words(given, text):
     ],
 )
 def test_a_body_that_is_not_json_is_refused(body, text):
-    with pytest.raises(go.GoError) as caught:
+    with pytest.raises(go.Refusal) as caught:
         go.load(body)
     assert str(caught.value).startswith(text[:19])
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from ollama_mcp.testing import FakeOllama, Model, Script
-from ollama_mcp.testing.embedding import vector
+from ollama_mcp.testing.scripted_backend import vector
 
 pytest_plugins = ["pytester"]
 

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ollama_mcp.ollama_server.http_messages import BadFraming, chunk, read_answer
 from ollama_mcp.testing import Exchange, FakeOllama, Recorder, Script, recorder
 from ollama_mcp.testing.__main__ import main
-from ollama_mcp.testing.framing import BadFraming, chunk, read_answer
 
 pytestmark = pytest.mark.anyio
 RECORDINGS = sorted((Path(__file__).parent.parent / "recordings").glob("*.json"))

@@ -9,8 +9,8 @@ from urllib.parse import quote, quote_plus
 import anyio
 import pytest
 
+from ollama_mcp.ollama_server.http_messages import read_answer
 from ollama_mcp.testing import Exchange, FakeOllama, Recorder, Script
-from ollama_mcp.testing.framing import read_answer
 
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a9c"

@@ -6,9 +6,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ollama_mcp.ollama_server.http_messages import Request
 from ollama_mcp.testing import Exchange, FakeOllama, Model
-from ollama_mcp.testing.endpoints import respond
-from ollama_mcp.testing.framing import Request
+from ollama_mcp.testing.fake_endpoints import respond
 
 pytestmark = pytest.mark.anyio
 RECORDINGS = sorted((Path(__file__).parent.parent / "recordings").glob("*.json"))

@@ -8,7 +8,7 @@ import ollama
 import pytest
 
 from ollama_mcp.testing import FakeOllama, Request, Script, Wait
-from ollama_mcp.testing.endpoints import respond
+from ollama_mcp.testing.fake_endpoints import respond
 
 
 @pytest.mark.parametrize(

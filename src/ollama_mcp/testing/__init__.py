@@ -14,26 +14,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ollama_mcp.testing.answers import Wait as Wait
-    from ollama_mcp.testing.embedding import vector as vector
+    from ollama_mcp.ollama_server.http_messages import Request as Request
+    from ollama_mcp.ollama_server.installed_models import Model as Model
     from ollama_mcp.testing.fake import FakeOllama as FakeOllama
-    from ollama_mcp.testing.framing import Request as Request
-    from ollama_mcp.testing.models import Model as Model
     from ollama_mcp.testing.recorder import Recorder as Recorder
-    from ollama_mcp.testing.replay import Exchange as Exchange
+    from ollama_mcp.testing.recordings import Exchange as Exchange
+    from ollama_mcp.testing.scripted_backend import vector as vector
     from ollama_mcp.testing.scripts import Rule as Rule
     from ollama_mcp.testing.scripts import Script as Script
+    from ollama_mcp.testing.scripts import Wait as Wait
 
 _HOMES = {
-    "Exchange": "replay",
-    "FakeOllama": "fake",
-    "Model": "models",
-    "Recorder": "recorder",
-    "Request": "framing",
-    "Rule": "scripts",
-    "Script": "scripts",
-    "Wait": "answers",
-    "vector": "embedding",
+    "Exchange": "testing.recordings",
+    "FakeOllama": "testing.fake",
+    "Model": "ollama_server.installed_models",
+    "Recorder": "testing.recorder",
+    "Request": "ollama_server.http_messages",
+    "Rule": "testing.scripts",
+    "Script": "testing.scripts",
+    "Wait": "testing.scripts",
+    "vector": "testing.scripted_backend",
 }
 __all__ = ["Exchange", "FakeOllama", "Model", "Recorder", "Request", "Rule", "Script", "Wait", "vector"]
 
@@ -41,7 +41,7 @@ __all__ = ["Exchange", "FakeOllama", "Model", "Recorder", "Request", "Rule", "Sc
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"ollama_mcp.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -13,9 +13,9 @@ import signal
 import sys
 
 from ollama_mcp.errors import OllamaError
+from ollama_mcp.ollama_server.installed_models import Model
 from ollama_mcp.testing.fake import FakeOllama
 from ollama_mcp.testing.listener import Listener
-from ollama_mcp.testing.models import Model
 from ollama_mcp.testing.scripts import Script
 
 

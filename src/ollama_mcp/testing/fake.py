@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from ollama_mcp.testing.answers import How, Step
-from ollama_mcp.testing.cassette import Cassette
-from ollama_mcp.testing.endpoints import ROUTES, respond
-from ollama_mcp.testing.framing import Request
+from ollama_mcp.ollama_server.api_answers import JSON
+from ollama_mcp.ollama_server.http_connections import Connection
+from ollama_mcp.ollama_server.http_messages import Request
+from ollama_mcp.ollama_server.installed_models import Model
+from ollama_mcp.testing.fake_endpoints import ROUTES, respond
+from ollama_mcp.testing.faults import StepPlayer
 from ollama_mcp.testing.listener import Listener
-from ollama_mcp.testing.models import Model
-from ollama_mcp.testing.replay import Exchange
-from ollama_mcp.testing.scripts import MODEL_RUNS, Rule, Script, Scripted
-from ollama_mcp.testing.world import World
+from ollama_mcp.testing.recordings import Cassette, Exchange
+from ollama_mcp.testing.scripted_backend import World
+from ollama_mcp.testing.scripts import MODEL_RUNS, How, Rule, Script, Scripted
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
@@ -65,6 +66,7 @@ class FakeOllama(World, Listener):
         parallel: int | None = None,
     ) -> None:
         self.strict = True
+        self._player = StepPlayer()
         World.__init__(self, models, version=version, window=window, parallel=parallel)
         Listener.__init__(self, host, port)
 
@@ -107,9 +109,7 @@ class FakeOllama(World, Listener):
 
     def busy(self, times: int | None = 1) -> Rule:
         """Answer the next requests that would run a model with the 503 of a full queue."""
-        script = Script(
-            status=503, body={"error": BUSY}, headers={"Content-Type": "application/json; charset=utf-8"}
-        )
+        script = Script(status=503, body={"error": BUSY}, headers={"Content-Type": JSON})
         return self.script(script, path=MODEL_RUNS, times=times)
 
     def replay(self, exchange: Exchange | str | Path, as_recorded_timing: bool = False) -> Exchange:
@@ -150,11 +150,11 @@ class FakeOllama(World, Listener):
 
     def release(self) -> None:
         """Let go of all answers that `Script(hold_after_tokens=...)` holds, now and from now on."""
-        self._in_loop(lambda server: server.released.set())
+        self._in_loop(lambda _: self._player.released.set())
 
     def drop_connections(self, how: How = "reset") -> None:
         """Break off every open connection, as when the server dies; it goes on listening."""
-        self._in_loop(lambda server: server.drop(how))
+        self._in_loop(lambda server: server.drop(reset=how == "reset"))
 
     # What it was asked.
 
@@ -184,8 +184,13 @@ class FakeOllama(World, Listener):
                 f"nobody asked for what was scripted: {'; '.join(unused)}; there was {seen or 'no request'}"
             )
 
-    def _respond(self, request: Request, *, close: bool) -> Iterator[Step]:
-        return respond(self, request, close=close)
+    async def start(self) -> None:
+        """Listen, as every `Listener`; what was released holds again."""
+        self._player = StepPlayer()
+        await super().start()
+
+    async def _respond(self, request: Request, connection: Connection) -> bool:
+        return await self._player.play(respond(self, request, close=request.wants_close), connection)
 
 
 def _check_path(path: str) -> None:

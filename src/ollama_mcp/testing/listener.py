@@ -1,23 +1,22 @@
-"""What listens on a socket of its own: its life, and what it has seen of its clients."""
+"""A listener on a socket of its own: its life, and what it has seen of its clients."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from ollama_mcp.testing.answers import Step
-from ollama_mcp.testing.framing import Request
-from ollama_mcp.testing.log import Log
-from ollama_mcp.testing.server import Server
+from ollama_mcp.ollama_server.http_connections import Connection, Server
+from ollama_mcp.ollama_server.http_messages import Request
+from ollama_mcp.testing.request_log import RequestLog
 
 
 class Listener:
-    """Listens, answers by `_respond`, and remembers what it was asked.
+    """A server in an event loop of the caller's or of its own, which remembers what it was asked.
 
     Attributes:
         host: The address to listen on, from the next start on.
@@ -30,11 +29,12 @@ class Listener:
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self._log = Log()
+        self._log = RequestLog()
         self._server: Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def _respond(self, request: Request, *, close: bool) -> Iterator[Step] | AsyncGenerator[Step]:
+    async def _respond(self, request: Request, connection: Connection) -> bool:
+        """Answer a request; return whether the connection goes on."""
         raise NotImplementedError
 
     # Its life.

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-from ollama_mcp.testing import go
-from ollama_mcp.testing.answers import (
-    Answer,
-    Element,
-    End,
-    Hold,
-    How,
-    Partial,
-    Step,
-    Stream,
-    Verbatim,
-    Wait,
-    Whole,
-    is_last,
-    line,
-)
-from ollama_mcp.testing.framing import Request
-from ollama_mcp.testing.models import short_name
+from ollama_mcp.ollama_server.go_values import as_object
+from ollama_mcp.ollama_server.http_messages import Request
+from ollama_mcp.ollama_server.installed_models import short_name
 
 GENERATION = frozenset({"/api/chat", "/api/generate"})
 MODEL_RUNS = GENERATION | {"/api/embed", "/api/embeddings"}
 """The endpoints that run a model, which are those that can be busy."""
+
+How: TypeAlias = Literal["close", "reset", "silence"]
+"""How a connection ends early: orderly, with a TCP reset, or not at all (open, but never a byte again)."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A pause between the bytes of `Script(raw=...)`.
+
+    Attributes:
+        seconds: How long nothing is sent.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Nothing until `FakeOllama.release()`."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Nothing until fewer than `limit` answers of the same key are going on; None is no limit."""
+
+    key: str
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class End:
+    """The connection ends here, in whatever the client was reading."""
+
+    how: How
+
+
+Pause: TypeAlias = Wait | Hold | Turn
+Step: TypeAlias = bytes | Pause | End
+"""Bytes to send, a pause, or the end of the connection."""
 
 
 Ending: TypeAlias = Literal["close", "reset", "silence", "error"]
@@ -136,7 +159,7 @@ class Script:
 
 
 def _plain_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A call as `tool_calls` has it; in Ollama's own form it is inside of `function`."""
+    """Return a call as `tool_calls` has it; in Ollama's own form it is inside of `function`."""
     inner: Any = call.get("function", call)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):  # pyright: ignore[reportUnknownMemberType]
         raise TypeError(f'a tool call is {{"name": ..., "arguments": {{...}}}}, not {dict(call)!r}')
@@ -151,7 +174,7 @@ Scripted: TypeAlias = Script | str | Callable[[Request], "Script | str"]
 
 
 def as_script(scripted: Script | str) -> Script:
-    """A text is an answer of a token a word."""
+    """Return a script; a text is an answer of a token a word."""
     if isinstance(scripted, str):
         return Script(tokens=re.findall(r"\S+\s*|\s+", scripted))
     return scripted
@@ -183,7 +206,7 @@ class Rule:
         return self.times is not None and self.used >= self.times
 
     def matches(self, request: Request) -> bool:
-        """Whether it is for this request."""
+        """Return whether it is for this request."""
         return (
             not self.spent
             and (self.paths is None or request.path in self.paths)
@@ -192,15 +215,15 @@ class Rule:
         )
 
     def take(self, request: Request) -> Script:
-        """The next script; the last one stays when there is no next."""
+        """Return the next script; the last one stays when there is no next."""
         scripted = self.scripts[min(self.used, len(self.scripts) - 1)]
         self.used += 1
         return as_script(scripted if isinstance(scripted, Script | str) else scripted(request))
 
 
 def _model_of(request: Request) -> str:
-    body = go.as_object(request.json)
-    return short_name(str(body.get("model") or body.get("name") or ""))
+    body = as_object(request.json)
+    return short_name(str(body.get("model") or body.get("name") or "").lower())
 
 
 class ScriptBook:
@@ -223,13 +246,13 @@ class ScriptBook:
         for script in scripts:
             if not isinstance(script, Script) and not callable(script):
                 raise TypeError(f"{script!r} is no Script, nor a text to answer with")
-        wanted = short_name(model) if model else None
+        wanted = short_name(model.lower()) if model else None
         rule = Rule(scripts, paths or _meant(scripts), method, wanted, times)
         self._rules.append(rule)
         return rule
 
     def take(self, request: Request) -> Script:
-        """The script for a request; an empty one if no rule matches."""
+        """Return the script for a request; an empty one if no rule matches."""
         for rule in reversed(tuple(self._rules)):
             if rule.matches(request):
                 return rule.take(request)
@@ -249,138 +272,3 @@ def _meant(scripts: Sequence[Scripted]) -> Collection[str] | None:
     # Tokens for every path would answer the client's look at /api/tags with a chat.
     known = [script for script in scripts if isinstance(script, Script)]
     return GENERATION if any(script.generates for script in known) else None
-
-
-def content(script: Script) -> Answer | None:
-    """The answer that the script itself brings, if it does not leave it to the endpoint."""
-    if script.raw is not None:
-        pieces = [script.raw] if isinstance(script.raw, bytes) else script.raw
-        return Verbatim(chain(pieces, [End(script.end)]))
-    if script.status is not None or script.body is not None:
-        return _body(script)
-    if script.lines is not None:
-        return Stream(iter([line(text) for text in script.lines]))
-    return None
-
-
-def _body(script: Script) -> Whole:
-    body = script.body
-    if body is None or isinstance(body, bytes):
-        return Whole(body or b"", script.status or 200, {})
-    if isinstance(body, str):
-        return Whole(body.encode(), script.status or 200, {"Content-Type": "text/plain; charset=utf-8"})
-    return Whole(go.dump(body), script.status or 200)
-
-
-def edit(script: Script, answer: Answer) -> Answer:
-    """Lay the script's headers, timing and record faults over an answer."""
-    if isinstance(answer, Stream):
-        records = _broken(script, _paced(script, answer.records))
-        return Stream(records, answer.fold, _replaced(answer.headers, script.headers), answer.status)
-    if isinstance(answer, Whole):
-        headers = _replaced(answer.headers, script.headers)
-        return Whole(answer.body, answer.status, headers, answer.chunked)
-    return answer
-
-
-def _replaced(headers: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    names = {name.lower() for name in given}
-    return {name: value for name, value in headers.items() if name.lower() not in names} | dict(given)
-
-
-def timed(script: Script, answer: Answer, steps: Iterator[Step]) -> Iterator[Step]:
-    """Lay the faults of bytes over the steps, and what comes first over those of no stream."""
-    if not isinstance(answer, Stream):
-        steps = chain(_before(script), steps)
-    if script.cut_after_bytes is None or script.cut_after_tokens is not None or script.how == "error":
-        return steps
-    return _cut_bytes(steps, script.cut_after_bytes, script.end)
-
-
-def _before(script: Script) -> Iterator[Step]:
-    yield Wait(script.delay_first)
-    if script.hold_after_tokens == 0:
-        yield Hold()
-
-
-def _cut_bytes(steps: Iterator[Step], left: int, how: How) -> Iterator[Step]:
-    for step in steps:
-        if not isinstance(step, bytes):
-            yield step
-            continue
-        if len(step) >= left:
-            yield step[:left]
-            yield End(how)
-            return
-        yield step
-        left -= len(step)
-
-
-def _paced(script: Script, records: Iterator[Element]) -> Iterator[Element]:
-    begun = False
-    for record in records:
-        if isinstance(record, dict | bytes):
-            if not begun:
-                yield Wait(script.delay_first)
-            elif not is_last(record):
-                yield Wait(script.delay)
-            begun = True
-        yield record
-
-
-def _broken(script: Script, records: Iterator[Element]) -> Iterator[Element]:
-    if script.hold_after_tokens is not None:
-        records = _held(records, script.hold_after_tokens)
-    if script.missing_done:
-        records = (record for record in records if not is_last(record))
-    if script.cut_after_tokens is not None:
-        records = _cut_tokens(records, script.cut_after_tokens, script)
-    elif script.cut_after_bytes is not None and script.how == "error":
-        records = _cut_lines(records, script.cut_after_bytes, script)
-    return _blanked(records) if script.blank_lines else records
-
-
-def _held(records: Iterator[Element], tokens: int) -> Iterator[Element]:
-    for record in records:
-        if isinstance(record, dict | bytes):
-            if tokens == 0:
-                yield Hold()
-            tokens -= 1
-        yield record
-
-
-def _cut_tokens(records: Iterator[Element], tokens: int, script: Script) -> Iterator[Element]:
-    for record in records:
-        if isinstance(record, dict | bytes):
-            if tokens == 0:
-                yield from _fault(record, script)
-                return
-            tokens -= 1
-        yield record
-
-
-def _fault(record: dict[str, Any] | bytes, script: Script) -> Iterator[Element]:
-    if script.how == "error":
-        yield {"error": script.error}
-        return
-    if script.cut_after_bytes:
-        yield Partial(line(record), script.cut_after_bytes)
-    yield End(script.how)
-
-
-def _cut_lines(records: Iterator[Element], left: int, script: Script) -> Iterator[Element]:
-    # An error record needs a boundary: it follows the last record that is whole.
-    for record in records:
-        if isinstance(record, dict | bytes):
-            left -= len(line(record))
-            if left < 0:
-                yield {"error": script.error}
-                return
-        yield record
-
-
-def _blanked(records: Iterator[Element]) -> Iterator[Element]:
-    for record in records:
-        yield record
-        if isinstance(record, dict | bytes):
-            yield b"\n"

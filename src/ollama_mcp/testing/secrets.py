@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl
 
-from ollama_mcp.testing import go
-from ollama_mcp.testing.framing import Request
+from ollama_mcp.ollama_server.go_values import as_object
+from ollama_mcp.ollama_server.http_messages import Request
 
 _WORDS = ("auth", "cookie", "token", "key", "secret", "session", "passw", "credential", "signature", "jwt")
 _SHORTEST = 4
@@ -111,10 +111,10 @@ class Secrets:
 
 def _texts(line: bytes) -> Iterator[tuple[str, str]]:
     try:
-        record = go.as_object(json.loads(line))
+        record = as_object(json.loads(line))
     except (ValueError, RecursionError):
         return
-    for holder in (record, go.as_object(record.get("message"))):
+    for holder in (record, as_object(record.get("message"))):
         yield from ((name, text) for name, text in holder.items() if isinstance(text, str))
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as far as a server of NDJSON needs it: a request's bytes in, an answer's bytes out."""
+"""HTTP/1.1 as far as a server of NDJSON needs it: requests read, answers written and taken apart."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ HEAD_LIMIT = 1 << 20
 _DIGITS = {10: re.compile(r"[0-9]+"), 16: re.compile(r"[0-9A-Fa-f]+")}
 _LONGEST_NUMBER = 100
 _STATUS_LINE = re.compile(r"HTTP/1\.[0-9] ([2-9][0-9]{2})(?: |$)")  # an interim answer (1xx) is none
+_STATUSES = frozenset(HTTPStatus)
 _CHUNKED_FROM = 2048  # Go gives a Content-Length to what a handler wrote in one go, up to this size
 
 
 class BadFraming(Exception):
-    """What came is not HTTP; Go answers 400 in plain text and closes."""
+    """Bytes that are not HTTP; Go answers 400 in plain text and closes."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ def _number(text: str, base: int) -> int:
 def head_bytes(
     status: int, headers: Mapping[str, str], *, close: bool, length: int | None = None, chunked: bool = False
 ) -> bytes:
-    """A status line and headers, in the order in which Go writes them; those that are given win."""
+    """Return a status line and headers, in the order in which Go writes them; those that are given win."""
+    reason = HTTPStatus(status).phrase if status in _STATUSES else f"status code {status}"
     own = {
         "Date": formatdate(usegmt=True),
         "Content-Length": None if length is None else str(length),
@@ -166,27 +168,20 @@ def head_bytes(
     given = {name.lower() for name in headers}
     ours = {name: value for name, value in own.items() if value and name.lower() not in given}
     lines = [f"{name}: {value}" for name, value in {**headers, **ours}.items()]
-    return "\r\n".join([f"HTTP/1.1 {status} {_reason(status)}", *lines, "", ""]).encode("latin-1")
-
-
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "status code " + str(status)
+    return "\r\n".join([f"HTTP/1.1 {status} {reason}", *lines, "", ""]).encode("latin-1")
 
 
 def whole_bytes(
     status: int, headers: Mapping[str, str], body: bytes, *, close: bool, chunked: bool = False
 ) -> bytes:
-    """An answer in one piece: with its length or, like Go, in one chunk where it is long or `chunked`."""
+    """Return an answer in one piece: with its length or, as Go, in a chunk where it is long or `chunked`."""
     if chunked or len(body) > _CHUNKED_FROM:
         return head_bytes(status, headers, close=close, chunked=True) + chunk(body) + LAST_CHUNK
     return head_bytes(status, headers, close=close, length=len(body)) + body
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a chunked body; empty data makes none, since that would end the body."""
+    """Return one chunk of a chunked body; empty data makes none, since that would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
@@ -241,7 +236,7 @@ def _spans(wire: bytes, start: int, headers: Mapping[str, str]) -> tuple[tuple[t
 
 
 def _chunks(wire: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """The chunks that came, the last one perhaps cut."""
+    """Yield the chunks that came, the last one perhaps cut."""
     while (end := wire.find(b"\r\n", at)) >= 0 and (size := _size(wire[at:end])):
         at = end + 2 + size
         yield end + 2, min(at, len(wire))

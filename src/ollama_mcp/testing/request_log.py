@@ -1,4 +1,4 @@
-"""What the fake has seen, and how to wait for more of it without polling."""
+"""The log of requests, and how to wait for more of them without polling."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
-from ollama_mcp.testing.framing import Request
+from ollama_mcp.ollama_server.http_connections import ClientLeft, ConnectionLog
+from ollama_mcp.ollama_server.http_messages import Request
 
 
-class ClientLeft(Exception):
-    """The client closed the connection before its answer was complete."""
-
-
-class Log:
+class RequestLog(ConnectionLog):
     """Counters and the request log. The server's thread writes, any thread reads."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[Request] = []
-        self.connections: int = 0
         self.open_connections: int = 0
         self.in_flight: int = 0
         self.max_in_flight: int = 0
@@ -61,10 +58,10 @@ class Log:
 
     def connected(self) -> int:
         """Count a new connection and return its number."""
-        self.connections += 1
+        number = super().connected()
         self.open_connections += 1
         self.notify()
-        return self.connections
+        return number
 
     def closed(self) -> None:
         """Count a connection as gone."""
