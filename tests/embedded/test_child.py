@@ -29,14 +29,17 @@ print(json.dumps(sorted((heavy - {"anyio"}) & set(sys.modules))))
 def test_the_child_never_imports_mcp_or_the_client():
     script = """
 import sys
-import ollama_mcp.embedded.server, ollama_mcp.embedded.__main__
+import ollama_mcp.embedded.engine, ollama_mcp.embedded.__main__
 print([name for name in sys.modules if name in ("mcp", "httpx") or name.startswith("ollama_mcp.")])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     names = done.stdout
     assert "'mcp'" not in names
     assert "'httpx'" not in names
-    assert all(part.startswith("embedded") for part in names.replace("'", "").split("ollama_mcp.")[1:])
+    parts = {
+        part.strip("], \n").partition(".")[0] for part in names.replace("'", "").split("ollama_mcp.")[1:]
+    }
+    assert parts == {"embedded", "ollama_server", "ollama", "errors"}
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -2,8 +2,7 @@ import struct
 
 import pytest
 
-from ollama_mcp.embedded.errors import ModelFileError
-from ollama_mcp.embedded.gguf_header import read_header
+from ollama_mcp.embedded.gguf_header import ModelFileError, read_header
 
 
 def text(value: str) -> bytes:

@@ -165,12 +165,6 @@ def test_keywords_that_cannot_be_enforced_are_ignored_as_in_ollama(official):
     assert isinstance(value, list)
 
 
-def test_logprobs(official):
-    answer = official.chat(CHAT, HI, logprobs=True, top_logprobs=2, options={**QUIET, "num_predict": 3})
-    assert len(answer.logprobs) == answer.eval_count
-    assert all(len(item.top_logprobs) == 2 and item.logprob <= 0 for item in answer.logprobs)
-
-
 @pytest.mark.parametrize("texts", ["one text", ["a", "b", "", "c d"]])
 def test_embed(official, texts):
     answer = official.embed(EMBED, texts)
@@ -191,12 +185,6 @@ def test_fewer_dimensions(official):
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_old_embeddings(official):
-    assert official.embeddings(EMBED, "x").embedding == pytest.approx(
-        official.embed(EMBED, "x").embeddings[0], abs=1e-6
-    )
-
-
 @pytest.mark.parametrize("call", ["pull", "push", "delete"])
 def test_what_changes_models_says_that_it_cannot(official, call):
     with pytest.raises(ollama.ResponseError, match=f"cannot {call}") as caught:
@@ -204,8 +192,12 @@ def test_what_changes_models_says_that_it_cannot(official, call):
     assert caught.value.status_code == 501
 
 
-def test_create_and_copy_say_that_they_cannot(official):
-    for call in (lambda: official.create("x", from_=CHAT), lambda: official.copy(CHAT, "x")):
+def test_create_copy_and_the_old_embeddings_say_that_they_cannot(official):
+    for call in (
+        lambda: official.create("x", from_=CHAT),
+        lambda: official.copy(CHAT, "x"),
+        lambda: official.embeddings(EMBED, "x"),
+    ):
         with pytest.raises(ollama.ResponseError) as caught:
             call()
         assert caught.value.status_code == 501
@@ -223,9 +215,11 @@ def test_a_name_without_a_tag_means_latest_which_is_not_there(official):
         official.chat("smollm2", HI)
 
 
-def test_a_template_of_ones_own_is_refused_in_words(official):
-    with pytest.raises(ollama.ResponseError, match="does not support template"):
-        official.generate(CHAT, "x", template="{{ .Prompt }}")
+@pytest.mark.parametrize("more", [{"template": "{{ .Prompt }}"}, {"logprobs": True}])
+def test_a_field_that_the_engine_has_not_is_refused_in_words(official, more):
+    with pytest.raises(ollama.ResponseError, match=f"does not support {next(iter(more))}") as caught:
+        official.generate(CHAT, "x", **more)
+    assert caught.value.status_code == 400
 
 
 def test_keep_alive_sets_when_the_model_goes(official):

@@ -43,7 +43,6 @@ SAME_BYTES = [
     "embed-long-in-batch-refused",
     "embed-missing-model",
     "embed-type",
-    "embeddings-legacy-missing",
     "generate-embedding-model",
     "generate-missing-model",
     "generate-raw-system",
@@ -65,7 +64,6 @@ SAME_SHAPE = [
     "chat-json",
     "chat-schema",
     "chat-schema-cut",
-    "chat-logprobs",
     "load-chat",
     "generate-stream",
     "generate-whole",
@@ -165,12 +163,6 @@ def test_vectors_are_those_of_the_real_model(engine, recording, name):
     for one, other in zip(mine["embeddings"], real["embeddings"], strict=True):
         assert cosine(one, one) == pytest.approx(1, abs=1e-5)
         assert cosine(one, other) > 0.999
-
-
-def test_the_old_embeddings_are_those_of_the_real_model(engine, recording):
-    recorded = recording("embeddings-legacy")
-    mine, real = send(engine, recorded).json(), json.loads(recorded["response"]["body"])
-    assert cosine(mine["embedding"], real["embedding"]) > 0.999
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable, Weights, llama, locate
-from ollama_mcp.embedded.options import MOST_TOKENS
+from ollama_mcp.embedded.completion_request import MOST_TOKENS
 
 pytestmark = pytest.mark.engine
 

@@ -4,10 +4,12 @@ For the first five minutes, for demos and for end-to-end tests; never a silent s
 missing Ollama. Nothing here is imported before it is used (PEP 562), so ``import
 ollama_mcp.embedded`` is cheap and works without the extra ``embedded``.
 
-Rooms: ``weights`` (where the models are), ``convert`` (MiniLM to GGUF), ``gguf_header`` (what a
-model file says of itself), ``llama`` (the one seam to xllamacpp), ``host`` (one loaded model, its
-slot and its time to live), ``prompts``, ``names``, ``gowords`` and ``requests`` (Ollama's rules and
-words), ``server`` (the endpoints), ``__main__`` (the child process), ``child`` (who starts it).
+    weights, convert        where the models are, and MiniLM as a GGUF
+    child, __main__         starting the engine as a child process, and that process
+    engine, model_slot      the models behind ``ollama_server``; one model's slot and time to live
+    completion_request      llama.cpp's request out of Ollama's
+    llama                   the one seam to xllamacpp
+    gguf_header, gguf_models  a model file's header, and the model that it makes
 """
 
 from __future__ import annotations
@@ -17,22 +19,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ollama_mcp.embedded.child import EmbeddedEngine
-    from ollama_mcp.embedded.errors import EmbeddedUnavailable
     from ollama_mcp.embedded.weights import Weights, fetch, locate
 
 __all__ = ["EmbeddedEngine", "EmbeddedUnavailable", "Weights", "fetch", "locate"]
 
-_HOMES = {
-    "EmbeddedEngine": "child",
-    "EmbeddedUnavailable": "errors",
-    "Weights": "weights",
-    "fetch": "weights",
-    "locate": "weights",
-}
+_HOMES = {"EmbeddedEngine": "child", "Weights": "weights", "fetch": "weights", "locate": "weights"}
+
+
+class EmbeddedUnavailable(Exception):
+    """The embedded engine cannot run here.
+
+    Attributes:
+        cause: What is missing or broken, one sentence.
+        remedy: What to do about it, for a person to read.
+    """
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause} {remedy}")
+        self.cause = cause
+        self.remedy = remedy
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name's room when the name is first used."""
+    """Import the module of a public name when the name is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -12,40 +12,36 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
-import time
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ollama_mcp.embedded.errors import ModelFileError
+from ollama_mcp.embedded.gguf_header import ModelFileError
+from ollama_mcp.ollama_server.http_connections import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ollama_mcp.embedded.catalog import Model
+    from ollama_mcp.embedded.gguf_models import GgufModel
 
 LOOPBACK = "127.0.0.1"
-# What open streams may take to end, in seconds.
-GRACE = 0.3
-# When it ends by force, in seconds.
-LAST_RESORT = 3
 
 
 def main() -> None:
     """Serve until stdin ends."""
-    _hold_signals()
+    # Some versions of xllamacpp install llama.cpp's own handlers with each model. Signals that are
+    # blocked in every thread reach no handler at all; one thread of ours takes them instead.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     logging.basicConfig(stream=sys.stderr, format="embedded: %(message)s", level=logging.WARNING)
     arguments = _parser().parse_args()
     try:
-        models = _models(arguments)
-        listening = _listen(arguments.port)
+        asyncio.run(_serve(_models(arguments), arguments))
     except (ModelFileError, OSError, ImportError) as error:
         print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201  # the protocol
         raise SystemExit(2) from None
-    asyncio.run(_serve(models, arguments.threads, listening))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _models(arguments: argparse.Namespace) -> list[Model]:
+def _models(arguments: argparse.Namespace) -> list[GgufModel]:
     import_module("xllamacpp")  # a missing extra is told before anything listens
 
-    from ollama_mcp.embedded.catalog import describe  # noqa: PLC0415
+    from ollama_mcp.embedded.gguf_models import describe  # noqa: PLC0415
     from ollama_mcp.embedded.weights import CHAT  # noqa: PLC0415
 
     models = [describe(arguments.model, embedding=False, known_digest=CHAT.sha256)]
@@ -69,57 +65,24 @@ def _models(arguments: argparse.Namespace) -> list[Model]:
     return models
 
 
-def _listen(port: int) -> socket.socket:
-    # The protocol is named because asyncio turns Nagle's algorithm off only where it sees TCP; without
-    # that every answer takes 40 ms longer.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    if os.name == "posix":  # elsewhere it would let us take a port that somebody listens on
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((LOOPBACK, port))
-    listening.listen(128)
-    return listening
-
-
-async def _serve(models: list[Model], threads: int | None, listening: socket.socket) -> None:
-    import uvicorn  # noqa: PLC0415  # heavy, and wrong files are told before
-
+async def _serve(models: list[GgufModel], arguments: argparse.Namespace) -> None:
+    from ollama_mcp.embedded.engine import Engine  # noqa: PLC0415
     from ollama_mcp.embedded.llama import default_threads  # noqa: PLC0415
-    from ollama_mcp.embedded.server import Engine, build_app  # noqa: PLC0415
 
-    app = build_app(Engine(models, threads or default_threads()))
-    grace: int = GRACE  # pyright: ignore[reportAssignmentType]  # it goes to wait_for, which takes fractions
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_level="warning", lifespan="off", access_log=False, timeout_graceful_shutdown=grace
-        )
-    )
-    _watch_for_the_end(lambda: setattr(server, "should_exit", True))
-    print(json.dumps({"port": listening.getsockname()[1]}), flush=True)  # noqa: T201  # the protocol
-    await server.serve(sockets=[listening])
-    # No destructor runs: a model in the middle of a batch must not delay the end.
-    os._exit(0)
-
-
-def _hold_signals() -> None:
-    # Some versions of xllamacpp install llama.cpp's own handlers with each model. Signals that are
-    # blocked in every thread reach no handler at all; one thread of ours takes them instead.
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-
-
-def _watch_for_the_end(end: Callable[[], None]) -> None:
-    _in_background(sys.stdin.buffer.read, end)
+    engine = Engine(models, arguments.threads or default_threads())
+    port = await Server(engine.respond, engine.activity).listen(LOOPBACK, arguments.port)
+    print(json.dumps({"port": port}), flush=True)  # noqa: T201  # the protocol
+    _end_after(sys.stdin.buffer.read)
     if hasattr(signal, "sigwait"):
-        _in_background(lambda: signal.sigwait({signal.SIGTERM, signal.SIGINT}), end)
+        _end_after(lambda: signal.sigwait({signal.SIGTERM, signal.SIGINT}))
+    await asyncio.Event().wait()
 
 
-def _in_background(wait: Callable[[], object], end: Callable[[], None]) -> None:
+def _end_after(wait: Callable[[], object]) -> None:
     def run() -> None:
         wait()
-        end()
-        # Whatever holds the server up, it does not outlive its parent.
-        time.sleep(LAST_RESORT)
-        os._exit(1)
+        # At once, streams and all. No destructor runs: a model in the middle of a batch must not delay it.
+        os._exit(0)
 
     threading.Thread(target=run, daemon=True).start()
 

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 import anyio
 import anyio.to_thread
 
-from ollama_mcp.embedded.errors import EmbeddedUnavailable
+from ollama_mcp.embedded import EmbeddedUnavailable
 
 if TYPE_CHECKING:
     from types import TracebackType

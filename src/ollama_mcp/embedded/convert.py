@@ -10,7 +10,7 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any
 
-from ollama_mcp.embedded.errors import EmbeddedUnavailable
+from ollama_mcp.embedded import EmbeddedUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path

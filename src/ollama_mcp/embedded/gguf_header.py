@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself, read without numpy, and whether the file is whole.
+"""The header of a GGUF file, read without numpy, and whether the file is whole.
 
 llama.cpp answers a missing, a corrupt and a truncated model with one and the same error, so all
 three are told apart here, before it is asked.
@@ -10,8 +10,6 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
-
-from ollama_mcp.embedded.errors import ModelFileError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +33,10 @@ _SCALARS = {
     12: "<d",
 }
 _STRING, _ARRAY = 8, 9
+
+
+class ModelFileError(Exception):
+    """A file is not a whole GGUF model. The message says what is wrong with it."""
 
 
 class TensorType(NamedTuple):

@@ -7,18 +7,23 @@ loopback and behind a random key that nobody else knows.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
+import threading
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ollama_mcp.embedded.errors import Refused
+from ollama_mcp.ollama_server.go_values import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from pathlib import Path
+
+_T = TypeVar("_T")
 
 # One batch is as long as a cancelled prompt still runs. 16 tokens: 0.1 s on one slow core, and the
 # whole prompt takes 18 % longer than with 128, where one batch is 0.75 s.
@@ -84,11 +89,11 @@ class Llama:
         """Return one normalised vector for each list of tokens.
 
         Raises:
-            Refused: 500 in llama.cpp's words.
+            Refusal: 500 in llama.cpp's words.
         """
         answer = cast("Json", self._server.handle_embeddings({"input": inputs}))
         if "data" not in answer:
-            raise Refused(500, str(answer["error"]["message"]))
+            raise Refusal(500, str(answer["error"]["message"]))
         return [item["embedding"] for item in answer["data"]]
 
     def tokens(self, text: str, *, special: bool = False) -> list[int]:
@@ -117,7 +122,7 @@ class Llama:
         finally:
             connection.close()
         if response.status != 200:
-            raise Refused(500, str(answer["error"]["message"]))
+            raise Refusal(500, str(answer["error"]["message"]))
         return answer
 
 
@@ -150,3 +155,55 @@ def _close_port(params: Any, key: str) -> None:
     params.api_keys = [key]
     params.cors_origins = ""
     params.ui = False
+
+
+# --- calls from the event loop -------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def completion(llama: Llama, body: Json) -> AsyncGenerator[AsyncIterator[Json]]:
+    """Run a completion in a thread; leaving the block stops it and waits for its end.
+
+    The thread looks whether to stop at each chunk, one batch of the prompt at most.
+
+    Args:
+        llama: The loaded model; the caller holds its slot.
+        body: llama.cpp's request, with ``stream``.
+    """
+    loop, queue, stop = asyncio.get_running_loop(), asyncio.Queue[Json | None](), threading.Event()
+
+    def put(chunk: Json) -> bool:
+        loop.call_soon_threadsafe(queue.put_nowait, chunk)
+        return stop.is_set()
+
+    def run() -> None:
+        try:
+            llama.complete(body, put)
+        finally:
+            loop.call_soon_threadsafe(queue.put_nowait, None)
+
+    async def chunks() -> AsyncIterator[Json]:
+        while (chunk := await queue.get()) is not None:
+            yield chunk
+
+    work = loop.run_in_executor(None, run)
+    try:
+        yield chunks()
+    finally:
+        stop.set()
+        await work
+
+
+async def in_thread(work: Callable[[threading.Event], _T]) -> _T:
+    """Run blocking work in a thread; when cancelled, ask it to stop and wait until it did.
+
+    Args:
+        work: Looks at the event between its steps, if it has any.
+    """
+    stop = threading.Event()
+    future = asyncio.get_running_loop().run_in_executor(None, work, stop)
+    try:
+        return await asyncio.shield(future)
+    finally:
+        stop.set()
+        await asyncio.wait([future])

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ollama_mcp.embedded.catalog import sha256
+from ollama_mcp.embedded import EmbeddedUnavailable
 from ollama_mcp.embedded.convert import convert
-from ollama_mcp.embedded.errors import EmbeddedUnavailable, ModelFileError
-from ollama_mcp.embedded.gguf_header import read_header
+from ollama_mcp.embedded.gguf_header import ModelFileError, read_header
+from ollama_mcp.embedded.gguf_models import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
