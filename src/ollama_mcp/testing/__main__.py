@@ -83,7 +83,7 @@ def _script(tokens: int | None, rate: float) -> Script:
 
 
 def fake(options: argparse.Namespace) -> FakeOllama:
-    """The fake that the command line asks for."""
+    """Return the fake that the command line asks for."""
     models = [Model(name) for name in options.model] if options.model else None
     settings = {name: getattr(options, name) for name in ("host", "port", "version", "parallel")}
     made = FakeOllama(models, **settings)
@@ -94,7 +94,7 @@ def fake(options: argparse.Namespace) -> FakeOllama:
 
 
 def recorder(options: argparse.Namespace) -> Listener:
-    """The recorder that the command line asks for."""
+    """Return the recorder that the command line asks for."""
     # The fake needs only the standard library.
     from ollama_mcp.settings import SettingsError, load  # noqa: PLC0415
     from ollama_mcp.testing.recorder import Recorder  # noqa: PLC0415

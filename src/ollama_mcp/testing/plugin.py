@@ -102,7 +102,7 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def _folder_of(test: pytest.Item) -> str:
-    """A name that every file system takes, for each test its own, whatever pytest's rootdir is."""
+    """Return a name that every file system takes, for each test its own, whatever pytest's rootdir is."""
     name = f"{test.path.parent.name}/{test.path.name}::{test.nodeid.partition('::')[2]}"
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
     return f"{plain[-80:]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -178,7 +178,7 @@ def _no_upstream(upstream: Host) -> bytes:
 
 
 def _request_bytes(request: Request, upstream: Host) -> bytes:
-    """The request as Ollama gets it: it shall close, which ends the answer whatever its framing."""
+    """Return the request as Ollama gets it: it shall close, which ends the answer whatever its framing."""
     query = f"?{request.query}" if request.query else ""
     headers = {name: value for name, value in request.headers.items() if name not in _OURS} | _PLAIN
     if upstream.username or upstream.password:
@@ -210,7 +210,7 @@ def _userinfo(upstream: Host) -> set[str]:
 
 
 def _cleaned(pieces: list[tuple[float, bytes]], secrets: Secrets) -> tuple[tuple[float, bytes], ...]:
-    """The pieces without secrets, which may lie across two of them.
+    """Return the pieces without secrets, which may lie across two of them.
 
     Raises:
         BadFraming: It is no HTTP.
@@ -231,7 +231,7 @@ def _cleaned(pieces: list[tuple[float, bytes]], secrets: Secrets) -> tuple[tuple
 
 
 def _with_clean_head(pieces: list[tuple[float, bytes]]) -> tuple[tuple[float, bytes], ...]:
-    """The head becomes one piece, at the time when it was whole."""
+    """Make the head one piece, at the time when it was whole."""
     begun = b""
     for place, (at, piece) in enumerate(pieces):
         begun += piece

@@ -139,11 +139,11 @@ class Exchange:
         return b"".join(piece for _, piece in self.pieces)
 
     def body(self) -> bytes:
-        """The answer's body, without framing."""
+        """Return the answer's body, without framing."""
         return self.text
 
     def script(self, *, as_recorded_timing: bool = False) -> Script:
-        """The script that plays it back: where the client had left, it waits for that again."""
+        """Return the script that plays it back: where the client had left, it waits for that again."""
         steps = tuple(self._timed()) if as_recorded_timing else tuple(piece for _, piece in self.pieces)
         return Script(raw=steps, how="silence" if self.end == "client closed" else "close")
 

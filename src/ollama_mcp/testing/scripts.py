@@ -16,7 +16,7 @@ MODEL_RUNS = GENERATION | {"/api/embed", "/api/embeddings"}
 """The endpoints that run a model, which are those that can be busy."""
 
 How: TypeAlias = Literal["close", "reset", "silence"]
-"""How a connection ends early: orderly, with a TCP reset, or not at all (open, but never a byte again)."""
+"""Early ends of a connection: orderly, with a TCP reset, or not at all (open, but never a byte again)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ Step: TypeAlias = bytes | Pause | End
 
 
 Ending: TypeAlias = Literal["close", "reset", "silence", "error"]
-"""How a script breaks off."""
+"""Ways in which a script breaks off."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Script:
 
     @property
     def end(self) -> How:
-        """How the connection ends, where an error record cannot be sent."""
+        """The end of the connection, where an error record cannot be sent."""
         return "close" if self.how == "error" else self.how
 
 

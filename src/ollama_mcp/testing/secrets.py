@@ -1,4 +1,4 @@
-"""What a recording must not hold: which headers are secret, and how texts are struck out."""
+"""Secrets in recordings: which headers are secret, and how texts are struck out."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SHORTEST_PART = 8
 
 
 def is_secret(header: str) -> bool:
-    """Whether a header's name says that its value is nobody's business."""
+    """Return whether a header's name says that its value is nobody's business."""
     return any(word in header.lower() for word in _WORDS)
 
 
 def credentials(request: Request) -> set[str]:
-    """What the client proved itself with.
+    """Return what the client proved itself with.
 
     The values of secret headers and what stands in them behind a scheme, the user's name and password
     of Basic, and the parts of cookies and of the query that are long enough to be a secret.
@@ -58,12 +58,12 @@ def _parts(value: str) -> Iterator[str]:
 
 
 def _is_long(part: str) -> bool:
-    """A number is a time or a count, and stands elsewhere too."""
+    # A number is a time or a count, and stands elsewhere too.
     return len(part) >= _SHORTEST_PART and not part.isdecimal()
 
 
 def _as_utf8(header: str) -> str:
-    """A header was read as Latin-1; what it holds may be UTF-8."""
+    # A header was read as Latin-1; what it holds may be UTF-8.
     return header.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
@@ -80,15 +80,15 @@ class Secrets:
         self._any = re.compile(b"|".join(map(_any_spelling, longest_first))) if chosen else None
 
     def struck(self, data: bytes) -> bytes:
-        """As long as before, so that lengths and chunks stay right."""
+        """Return the data without secrets, as long as before, so that lengths and chunks stay right."""
         return self._any.sub(lambda found: b"*" * len(found[0]), data) if self._any else data
 
     def struck_text(self, text: str) -> str:
-        """The same for a text."""
+        """Return a text without secrets."""
         return self.struck(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
     def struck_spans(self, data: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
-        """Also where a secret lies across spans, as in the chunks of a body."""
+        """Return the data without secrets, also where one lies across spans, as in the chunks of a body."""
         spans, at = tuple(spans), 0
         body = self.struck(b"".join(data[one:other] for one, other in spans))
         clean = bytearray(data)
@@ -98,7 +98,7 @@ class Secrets:
         return self.struck(bytes(clean))
 
     def are_told(self, body: bytes) -> bool:
-        """Whether one comes up where the tokens of an answer are put together."""
+        """Return whether one comes up where the tokens of an answer are put together."""
         told: defaultdict[str, list[str]] = defaultdict(list)
         for line in body.split(b"\n"):
             for name, text in _texts(line):
@@ -119,7 +119,7 @@ def _texts(line: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _any_spelling(secret: str) -> bytes:
-    """A pattern for a text as it is, in JSON (also in JSON within JSON) and in a URL."""
+    """Return a pattern for a text as it is, in JSON (also in JSON within JSON) and in a URL."""
     return b"".join(_any_form(character) for character in secret)
 
 
