@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_mcp.ollama_server.api_calls import Call, check_format, check_options, read_body
+from ollama_mcp.ollama.options import Options
+from ollama_mcp.ollama_server.api_calls import OPTION_TYPES, Call, check_format, check_options, read_body
 from ollama_mcp.ollama_server.go_values import Refusal
 from ollama_mcp.ollama_server.http_messages import Request
 from ollama_mcp.ollama_server.installed_models import Model
@@ -95,6 +96,10 @@ def test_an_option_of_a_wrong_type_is_status_500(options, words):
     with pytest.raises(Refusal) as caught:
         check_options(PLAIN, options)
     assert (caught.value.status, caught.value.text) == (500, words)
+
+
+def test_the_server_knows_the_options_that_the_client_sends():
+    assert set(OPTION_TYPES) == set(Options.model_fields)
 
 
 def test_unknown_and_null_options_are_ignored():

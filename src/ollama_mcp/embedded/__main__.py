@@ -42,6 +42,8 @@ def main() -> None:
     except (ModelFileError, OSError, ImportError) as error:
         print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201  # the protocol
         raise SystemExit(2) from None
+    except KeyboardInterrupt:  # where no thread of ours can take the signal
+        os._exit(0)
 
 
 def _parser() -> argparse.ArgumentParser:

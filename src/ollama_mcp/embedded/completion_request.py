@@ -77,7 +77,7 @@ class CompletionWriter:
         }
 
     def _grammar(self, wanted: Any) -> Json:
-        if not wanted:
+        if wanted in (None, ""):
             return {}
         schema: Json = {"type": "object"} if wanted == "json" else wanted
         grammar = f"%llguidance {{}}\nstart: %json {json.dumps(schema | {'x-guidance': _GUIDANCE})}"

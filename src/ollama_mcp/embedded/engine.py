@@ -11,7 +11,7 @@ from ollama_mcp.embedded.completion_request import CompletionWriter
 from ollama_mcp.embedded.llama import completion, in_thread
 from ollama_mcp.embedded.model_slot import ModelSlot
 from ollama_mcp.ollama_server import routes
-from ollama_mcp.ollama_server.api_answers import Answer, Record, RecordFramer, Whole, whole
+from ollama_mcp.ollama_server.api_answers import Answer, Record, RecordFramer, Whole, is_last, whole
 from ollama_mcp.ollama_server.api_calls import TOO_LONG, runner_error
 from ollama_mcp.ollama_server.go_values import Refusal, as_int
 from ollama_mcp.ollama_server.http_connections import ClientLeft, Connection, ConnectionLog, Dropped, Final
@@ -180,7 +180,8 @@ class Engine:
         async with aclosing(records):
             try:
                 while (record := await connection.unless_left(_next(records))) is not None:
-                    await connection.send(framer.record(record))
+                    data = framer.record(record)
+                    await connection.send(Final(data) if is_last(record) else data)
                 await connection.send(Final(framer.end()))
             except Refusal as refusal:
                 await connection.send(Final(framer.refuse(refusal)))

@@ -27,7 +27,7 @@ _OPTION_KINDS = {
     "boolean": "use_mmap",
     "array": "stop",
 }
-_OPTION_TYPES = {name: kind for kind, names in _OPTION_KINDS.items() for name in names.split()}
+OPTION_TYPES = {name: kind for kind, names in _OPTION_KINDS.items() for name in names.split()}
 _JSON_KINDS = {"float32": "number", "integer": "number", "boolean": "bool", "array": "array"}
 _THINK_LEVELS = ("high", "medium", "low", "max")
 _NO_IMAGES = {
@@ -235,7 +235,7 @@ def check_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
     merged = {name: value for name, value in (dict(model.parameters) | given).items() if value is not None}
     for name, value in merged.items():
-        kind = _OPTION_TYPES.get(name)
+        kind = OPTION_TYPES.get(name)
         if kind and kind_of(value) != _JSON_KINDS[kind]:
             raise Refusal(500, f'option "{name}" must be of type {kind}')
     if not all(isinstance(text, str) for text in as_list(merged.get("stop"))):
