@@ -21,6 +21,7 @@ from anyio._backends._asyncio import AsyncIOBackend
 from hypothesis import HealthCheck, settings
 from mcp.server.mcpserver.prompts import Prompt
 
+from ollama_mcp.ollama_server.http_connections import ClientLeft
 from ollama_mcp.testing import FakeOllama
 
 # No machine is too slow for an example, and the first one waits for tables that hypothesis makes once.
@@ -129,17 +130,15 @@ class Watched(FakeOllama):
         self.asked_at: dict[str, float] = {}
         self.left_at: dict[str, float] = {}
 
-    def _respond(self, request: Any, *, close: bool) -> Iterator[Any]:
-        steps = super()._respond(request, close=close)
+    async def _respond(self, request: Any, connection: Any) -> bool:
         if request.path != "/api/chat":
-            yield from steps
-            return
+            return await super()._respond(request, connection)
         prompt = request.json["messages"][-1]["content"]
         self.asked_at[prompt] = time.monotonic()
         self._log.notify()
         try:
-            yield from steps
-        except GeneratorExit:  # the connection's task gave up, in the step in which the client left
+            return await super()._respond(request, connection)
+        except ClientLeft:
             self.left_at[prompt] = time.monotonic()
             self._log.notify()
             raise

@@ -99,9 +99,9 @@ def asked(port: int, lines: list[str | bytes], body: bytes = b"", **where: str) 
 class Unkept(FakeOllama):
     """Closes each connection after its answer: a server that outlives a test shall keep none of its."""
 
-    def _respond(self, request: Any, *, close: bool) -> Any:
+    async def _respond(self, request: Any, connection: Any) -> bool:
         request.headers["connection"] = "close"
-        return super()._respond(request, close=True)
+        return await super()._respond(request, connection)
 
 
 @pytest.fixture(scope="module")
