@@ -289,3 +289,16 @@ async def test_what_sources_say_stays_between_marks_that_nobody_can_guess(app, f
         assert not any(word in outside for word in ("PWNED", "evil.example", "write_notes", "system prompt"))
         assert "\u202e" not in prompt
         assert "\u200b" not in prompt
+
+
+async def test_passages_that_have_more_tokens_than_assumed_are_packed_anew(app, fake):
+    """A model counts the tokens of a table, in whose prompt fewer passages then stand."""
+    documents = [f"{PARKING} {n} " + "OLLAMA_MCP_X " * 70 for n in range(60)]
+    error = {"type": "exceed_context_size_error", "message": "exceeds the available context size",
+             "n_prompt_tokens": 20_000, "n_ctx": 4096}  # fmt: skip
+    too_long = Script(status=400, body={"error": json.dumps({"error": error})})
+    fake.script(too_long, "Behind the museum [1].", path="/api/chat")
+    answer = await ollama_rag_query(app, QUESTION, documents=documents, options={"num_ctx": 4096})
+    sizes = [len(request.json["messages"][0]["content"]) for request in fake.asked("/api/chat")]
+    assert sizes[-1] < sizes[0] / 3
+    assert 1 <= answer.context_count < 10

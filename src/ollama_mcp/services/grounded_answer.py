@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.errors import ContextOverflow, InvalidArgument
 from ollama_mcp.jobs.answers import Answer, Stats
 from ollama_mcp.jobs.job import Job, Part
 from ollama_mcp.ollama.api_models import ChatRequest
@@ -21,13 +21,16 @@ from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.clamp import clamp_limits
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.retrieval import Retriever, split_passages
-from ollama_mcp.services.specs import ChatSpec
+from ollama_mcp.services.specs import ChatSpec, prompt_bytes
 from ollama_mcp.services.untrusted import mark_for
 from ollama_mcp.sources import Passage, SourceReport, ToolSource, ToolUse, gather
 
-PACKED_WINDOW = 8192
-"""Tokens of the context window that are filled at most. On Cranfield a relevant passage is among them for
-94 % of questions, for 88 % at 4,096; a larger window takes memory and time."""
+PACKED_WINDOW = 4096
+"""Tokens of the context window that are filled, unless the caller's num_ctx says otherwise.
+
+On Cranfield a relevant passage is among them for 88 % of questions, for 94 % at 8,192; but a laptop without a
+GPU reads 8,000 tokens for minutes.
+"""
 _ANSWER_ROOM = 1024
 """Tokens kept for the answer."""
 _OVERHEAD = 200
@@ -117,6 +120,8 @@ class GroundedAnswers:
         self._settings = backend.settings
         self._generator = generator
         self._retriever = retriever
+        self._per_token: dict[str, float] = {}
+        """Characters of a token by model, as far as prompts have shown."""
 
     async def run(
         self,
@@ -162,10 +167,33 @@ class GroundedAnswers:
         limits = clamp_limits(self._settings, choice.model.name, choice.model.max_context)
         asked_for = request.options.num_ctx if request.options else None
         window = min(asked_for or PACKED_WINDOW, limits.window)
-        passages = pack(ranked.passages[: spec.top or None], window, spec.query)
         job.show(None)
-        answer = await self._generator.answer(_with_passages(spec, choice.model.name, passages), job)
+        nearest = ranked.passages[: spec.top or None]
+        answer, passages = await self._answer(spec, choice.model.name, nearest, window, job)
         return _grounded(answer, passages, reports, is_json=spec.chat.schema is not None)
+
+    async def _answer(
+        self, spec: GroundedSpec, model: str, nearest: Sequence[Passage], window: int, job: Part
+    ) -> tuple[Answer, list[Passage]]:
+        """Ask the model with the passages that fit; with fewer, if it counts more tokens than assumed."""
+        passages = pack(nearest, window, spec.query, self._per_token.get(model, _PER_TOKEN))
+        chat = _with_passages(spec, model, passages)
+        size = prompt_bytes(chat.request)
+        try:
+            answer = await self._generator.answer(chat, job)
+        except ContextOverflow as error:
+            tokens = error.details.get("tokens")
+            if not tokens or len(passages) == 1:
+                raise
+            # Tables and code have fewer characters a token than prose; now the model has counted them.
+            self._per_token[model] = 0.95 * size / tokens
+            fewer = pack(nearest, window, spec.query, self._per_token[model])
+            if len(fewer) >= len(passages):
+                raise
+            return await self._generator.answer(_with_passages(spec, model, fewer), job), fewer
+        if answer.stats.prompt_tokens:
+            self._per_token[model] = 0.95 * size / answer.stats.prompt_tokens
+        return answer, passages
 
 
 def _visible(passage: Passage) -> Passage:
@@ -174,15 +202,18 @@ def _visible(passage: Passage) -> Passage:
     return replace(passage, text=strip_invisible(passage.text)[0], title=title[:200], uri=uri[:500])
 
 
-def pack(passages: Sequence[Passage], window: int, query: str) -> list[Passage]:
+def pack(
+    passages: Sequence[Passage], window: int, query: str, per_token: float = _PER_TOKEN
+) -> list[Passage]:
     """Return the first passages that fit into a context window with the question and an answer; at least one.
 
     Args:
         passages: The nearest first.
         window: Tokens of the context window.
         query: The question.
+        per_token: Characters of a token.
     """
-    room = int((window - _ANSWER_ROOM - _OVERHEAD) * _PER_TOKEN) - len(query)
+    room = int((window - _ANSWER_ROOM - _OVERHEAD) * per_token) - len(query)
     packed: list[Passage] = []
     for passage in passages:
         cost = len(passage.text) + len(passage.title) + len(passage.uri) + _DELIMITERS
