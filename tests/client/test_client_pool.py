@@ -40,11 +40,11 @@ async def test_one_after_another_gets_the_same_pool(lane):
     [("", True), ("[::1]", True), ("localhost/ollama", True), ("gpu", False), ("https://localhost", False)],
 )
 def test_the_extra_speed_is_for_plain_http_on_this_machine(host, is_swift):
-    assert bool(pool_module._swift(Backend(host=parse_host(host), swift=True))) is is_swift
+    assert bool(pool_module._aiohttp_mount(Backend(host=parse_host(host), swift=True))) is is_swift
 
 
 def test_a_library_takes_httpx_unless_it_is_told_otherwise():
-    assert pool_module._swift(Backend()) is None
+    assert pool_module._aiohttp_mount(Backend()) is None
 
 
 async def test_two_at_once_never_share_one(lane):

@@ -1,4 +1,4 @@
-"""The connections of one event loop, and the line in front of them."""
+"""The connections of one event loop, and the queue in front of them."""
 
 from __future__ import annotations
 
@@ -22,33 +22,38 @@ from ollama_mcp.settings import Backend
 from ollama_mcp.settings.proxies import proxy_for
 
 TimeoutKind = Literal["first_byte", "idle", "transfer"]
-"""Which of the backend's clocks runs until the first byte of an answer."""
+"""The backend's timeout that runs until the first byte of an answer."""
 Between = Literal["idle", "composing", "transfer"]
-"""Which runs between two parts of it; `composing` has the time of the first byte."""
+"""The one that runs from part to part; `composing` is the longer of `idle` and `first_byte`."""
 
 _LOOKUPS = 8
-_KEPT_S = 30.0
-"""How long a connection that nobody uses is kept."""
-_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEPT_S)
+"""Lookups (tags, ps, show) in flight at once."""
+_KEEPALIVE_S = 30.0
+"""Seconds for which an idle connection is kept."""
+_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEPALIVE_S)
 
 
 class ConnectionPool:
-    """What all requests of an event loop share. Opens a connection when one is needed and none is free.
+    """The connections that all requests of an event loop share, opened when none is free.
 
-    Each connection is a pool of its own. A pool of many is looked through, each connection against
-    each, whenever a request starts or ends, and requests that start together are given the same idle
-    connection and try again: a third of a call's CPU with 32 in flight, nearly all of it with 250.
+    Each connection is an httpx client of its own. httpx looks through a pool of many, each connection
+    against each, whenever a request starts or ends, and gives requests that start together the same idle
+    connection, so that they try again: a third of a call's CPU with 32 in flight, nearly all of it with 250.
 
-    At most `max_connections` calls are in flight, and the others wait in line; lookups (tags, ps,
-    show) have places of their own, so that they pass a queue of generations.
+    At most `max_connections` calls are in flight, and the others wait; lookups (tags, ps, show) have a
+    limit of their own, so that they pass a queue of generations.
+
+        pool = ConnectionPool(backend)
+        async with pool.pool("first_byte", backend.host) as http:
+            response = await http.get(url)
 
     Attributes:
-        health: What the last tries told of a server, by its address: Ollama's cloud may be another.
+        health: Whether a server could be reached last, by its address: Ollama's cloud may be another.
 
     Args:
         backend: The server.
-        transport: Takes the place of the network.
-        shared: The caller's own pool, used for everything and never closed.
+        transport: An httpx transport instead of the network.
+        shared: The caller's own httpx client, used for everything and never closed.
     """
 
     def __init__(
@@ -62,15 +67,25 @@ class ConnectionPool:
         self._shared = shared or (httpx.AsyncClient(transport=transport) if transport else None)
         self.health: defaultdict[str, Health] = defaultdict(Health)
         calls = asyncio.Semaphore(backend.max_connections)
-        self._lines = {"first_byte": calls, "transfer": calls, "idle": asyncio.Semaphore(_LOOKUPS)}
-        self._trust: ssl.SSLContext | None = None
+        self._limits = {"first_byte": calls, "transfer": calls, "idle": asyncio.Semaphore(_LOOKUPS)}
+        self._ssl_context: ssl.SSLContext | None = None
         self._pools: set[httpx.AsyncClient] = set()
         self._free: defaultdict[str, deque[tuple[float, httpx.AsyncClient]]] = defaultdict(deque)
+        """By address: when each was given back, and the client; the newest is last."""
 
     @asynccontextmanager
     async def pool(self, timeout: TimeoutKind, host: Host) -> AsyncGenerator[httpx.AsyncClient]:
-        """Wait in line for a pool of that server, and have it for one exchange."""
-        async with self._lines[timeout]:
+        """Wait for an httpx client to that server, and have it for one exchange.
+
+        Args:
+            timeout: The kind of the request: lookups are those with `idle`.
+            host: The server.
+
+        Raises:
+            StorageError: The file of authorities cannot be used.
+            Unreachable: The proxy of the environment cannot be used.
+        """
+        async with self._limits[timeout]:
             if self._shared is not None:
                 yield self._shared
                 return
@@ -86,15 +101,12 @@ class ConnectionPool:
             finally:
                 if is_sound and not pool.is_closed:
                     free.append((time.monotonic(), pool))
-                else:  # what was broken off leaves nothing behind
+                else:  # an exchange that was broken off may leave half an answer on the connection
                     await self._drop(pool)
-            await self._drop_unused()
-
-    async def _drop_unused(self) -> None:
-        """The newest is taken first, so that the oldest of a burst are at the other end."""
-        for free in self._free.values():
-            while free and free[0][0] < time.monotonic() - _KEPT_S:
-                await self._drop(free.popleft()[1])
+            # The newest is taken first, so that the oldest of a burst are at the other end.
+            for free in self._free.values():
+                while free and free[0][0] < time.monotonic() - _KEEPALIVE_S:
+                    await self._drop(free.popleft()[1])
 
     async def _drop(self, pool: httpx.AsyncClient) -> None:
         self._pools.discard(pool)
@@ -102,25 +114,18 @@ class ConnectionPool:
             await pool.aclose()
 
     def _open(self, host: Host) -> httpx.AsyncClient:
-        """Open a pool for one connection; an `http://` address loads no authorities (30 to 60 ms).
-
-        Raises:
-            StorageError: The file of authorities cannot be used.
-            Unreachable: The proxy of the environment cannot be used.
-        """
-        is_loose = self._backend.insecure_tls and host == self._backend.host and not host.is_ollama_cloud
-        if not is_loose:
-            self._trust = self._trust or _trust(self._backend)
+        """Make an httpx client for one connection."""
         proxy = proxy_for(host)
+        verify = self._verify(host)
         if proxy is not None and not proxy.is_address:
             raise unusable_proxy(proxy.variable, host.url, host.hostname)
         try:
             pool = httpx.AsyncClient(
-                verify=_any_certificate() if is_loose or self._trust is None else self._trust,
+                verify=verify,
                 trust_env=False,
                 proxy=proxy.url if proxy else None,
                 limits=_ONE,
-                mounts=_swift(self._backend),
+                mounts=_aiohttp_mount(self._backend),
             )
         except (ImportError, ValueError, httpx.InvalidURL):
             if proxy is None:
@@ -129,8 +134,29 @@ class ConnectionPool:
         self._pools.add(pool)
         return pool
 
+    def _verify(self, host: Host) -> ssl.SSLContext:
+        """Return what checks the certificate of a server, made once."""
+        backend = self._backend
+        # OLLAMA_MCP_INSECURE_TLS is the operator's word on the server alone, never on Ollama's cloud.
+        if backend.insecure_tls and host == backend.host and not host.is_ollama_cloud:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return context
+        if self._ssl_context is None and backend.host.scheme != "https" and not backend.api_key:
+            self._ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used: authorities take 60 ms
+        elif self._ssl_context is None:
+            try:
+                self._ssl_context = ssl.create_default_context(cafile=backend.ca_file or None)
+            except (OSError, ValueError):
+                raise StorageError(
+                    "the file of authorities for https cannot be read, or is not PEM",
+                    "Set OLLAMA_MCP_CA_FILE to a PEM file with certificates.",
+                ) from None
+        return self._ssl_context
+
     async def aclose(self) -> None:
-        """Close the connections, also under those who use them."""
+        """Close the connections, also under requests that use them."""
         pools = [*self._pools, *([self._shared] if self._shared and not self._theirs else [])]
         self._pools.clear()
         self._free.clear()
@@ -138,31 +164,11 @@ class ConnectionPool:
             await pool.aclose()
 
 
-def _swift(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
-    """A faster transport for the server, where one is wanted and there is one."""
+def _aiohttp_mount(backend: Backend) -> dict[str, httpx.AsyncBaseTransport] | None:
+    """Return aiohttp's transport for a plain HTTP server of this machine, with the extra `speed`."""
     is_here = backend.host.is_loopback and backend.host.scheme == "http"
     if not backend.swift or not is_here or find_spec("aiohttp") is None:
         return None
     from ollama_mcp.client.aiohttp_transport import AiohttpTransport  # noqa: PLC0415 - an extra, and slow to import
 
-    return {backend.host.url: AiohttpTransport(_KEPT_S)}
-
-
-def _any_certificate() -> ssl.SSLContext:
-    """For a server whose certificate the operator does not want to check (OLLAMA_MCP_INSECURE_TLS)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _trust(backend: Backend) -> ssl.SSLContext:
-    if backend.host.scheme != "https" and not backend.api_key:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used
-    try:
-        return ssl.create_default_context(cafile=backend.ca_file or None)
-    except (OSError, ValueError):
-        raise StorageError(
-            "the file of authorities for https cannot be read, or is not PEM",
-            "Set OLLAMA_MCP_CA_FILE to a PEM file with certificates.",
-        ) from None
+    return {backend.host.url: AiohttpTransport(_KEEPALIVE_S)}

@@ -1,9 +1,10 @@
-"""Trying again, and what is remembered of a server that is down.
+"""Retries, and the memory of a server that is down.
 
-A request is sent again at most twice (a setting), only when nothing can have come of it: the connection was
-refused, or Ollama said before the first byte that it is busy (503, 429). Never what changes the
-server's models. A server that is known to be down is not waited for by every call: each tries once,
-and where trying takes the connect clock, one probes and the others are told at once.
+A request is sent again at most twice (a setting), only where the first one can have done nothing: the
+connection was refused, or Ollama said before the first byte that it is busy (503, 429). A request that
+changes the server's models is never sent again. A server that is known to be down does not make every
+call wait: each tries once, and where a try takes all of the connect timeout, one call probes and the
+others fail at once.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from contextlib import contextmanager
 from ollama_mcp.errors import OllamaError, Timeout, Unreachable
 
 _WAITS_S = (0.2, 0.6)
-"""Before the second and the third try; each is stretched by chance, so that callers spread."""
+"""Seconds before the second and the third try; each is stretched by chance, so that callers spread."""
 _LONGEST_WAIT_S = 5.0
-"""A server that wants more patience than this gets it from the caller, who is told how much."""
+"""A server that asks for a longer wait is not waited for: the caller gets the error, with the wait."""
 _BUSY = frozenset({429, 503})
 
 
 def wait_before_next(error: OllamaError, tries: int) -> float | None:
-    """Seconds to wait before trying again; None where that is not right.
+    """Return the seconds to wait before the next try; None where there should be none.
 
     Args:
-        error: How the last try ended, before the first byte.
-        tries: How many there were.
+        error: The failure of the last try, before the first byte.
+        tries: How many tries there were, from 1.
     """
     is_refused = isinstance(error, Unreachable) and error.retryable
     if not is_refused and error.upstream_status not in _BUSY:
@@ -38,7 +39,11 @@ def wait_before_next(error: OllamaError, tries: int) -> float | None:
 
 
 class Health:
-    """What the last tries on one event loop told of the server."""
+    """The reachability of one server, as the last tries on an event loop found it.
+
+    with health.trying():
+        answer = await send(request)
+    """
 
     def __init__(self) -> None:
         self._down: OllamaError | None = None
@@ -51,12 +56,12 @@ class Health:
 
     @contextmanager
     def trying(self) -> Generator[None]:
-        """Around one try to reach the server: remembers how it ended.
+        """Remember how the try ends that is made inside.
 
         Raises:
-            OllamaError: It is down, and somebody else is finding out whether it still is.
+            OllamaError: The server is down, and another call is finding out whether it still is.
         """
-        if self._down is not None and _is_slow(self._down):
+        if self._down is not None and _took_connect_timeout(self._down):
             if self._is_probing:
                 raise Timeout(self._down.cause, self._down.remedy, **self._down.details)
             self._is_probing = True
@@ -64,12 +69,12 @@ class Health:
             yield
             self._down = None
         except OllamaError as error:
-            self._down = error if _is_slow(error) or isinstance(error, Unreachable) else None
+            is_down = isinstance(error, Unreachable) or _took_connect_timeout(error)
+            self._down = error if is_down else None
             raise
         finally:
             self._is_probing = False
 
 
-def _is_slow(error: OllamaError) -> bool:
-    """Whether it took the connect clock to find out."""
+def _took_connect_timeout(error: OllamaError) -> bool:
     return isinstance(error, Timeout) and error.details.get("clock") == "connect"
