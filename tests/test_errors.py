@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ollama_mcp
 from ollama_mcp import errors
-from ollama_mcp.client import failures
+from ollama_mcp.client import error_answers, failures
 from ollama_mcp.errors import OllamaError
 
 CODES = [
@@ -174,7 +174,7 @@ ASKED = st.builds(
     ASKED,
 )
 def test_any_failing_answer_becomes_an_error_of_the_contract(status, body, retry_after, asked):
-    error = failures.from_status(status, body, retry_after, asked)
+    error = error_answers.from_status(status, body, retry_after, asked)
     check_contract(error)
     assert error.upstream_status == status
     assert error.retry_after_s is None or 0 <= error.retry_after_s < 1e6
@@ -186,13 +186,13 @@ def test_any_failing_answer_becomes_an_error_of_the_contract(status, body, retry
     st.booleans(),
 )
 def test_any_error_line_becomes_an_error_of_the_contract(said, asked, tells):
-    check_contract(failures.from_line(said, asked, tells_in_stream=tells))
+    check_contract(error_answers.from_line(said, asked, tells_in_stream=tells))
 
 
 @given(st.text(max_size=500), st.lists(st.text(max_size=300), max_size=3))
 def test_errors_that_name_models_keep_the_shape(model, others):
-    check_contract(failures.model_not_found(model, others))
-    check_contract(failures.lacks(model, "vision", others))
+    check_contract(error_answers.model_not_found(model, others))
+    check_contract(error_answers.lacks(model, "vision", others))
 
 
 def _sources() -> list[Path]:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_mcp.client.failures import ErrorContext, from_line, from_status, scrub
+from ollama_mcp.client.error_answers import from_line, from_status, scrub
+from ollama_mcp.client.failures import ErrorContext
 
 RECORDINGS = sorted((Path(__file__).parent.parent / "recordings").glob("*.json"))
 ASKED = ErrorContext("http://127.0.0.1:11434", "m")

@@ -9,7 +9,8 @@ import pytest
 from mcp.client import Client
 
 from ollama_mcp import App, OllamaClient, create_server
-from ollama_mcp.client.failures import ErrorContext, plain_words, unreachable
+from ollama_mcp.client.error_answers import plain_words
+from ollama_mcp.client.failures import ErrorContext, unreachable
 from ollama_mcp.errors import InvalidArgument, NotOllama, OllamaError
 from ollama_mcp.ollama.endpoints import TAGS
 from ollama_mcp.ollama.model_names import check_name

@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 from urllib.parse import quote
 
 import anyio
 
-from ollama_mcp.client import failures
-from ollama_mcp.client.retry import Health, wait_before_next
+from ollama_mcp.client import error_answers, failures
+from ollama_mcp.client.retry import wait_before_next
 from ollama_mcp.errors import BadUpstream, Forbidden, OllamaError, Truncated
 from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.ollama import api_models as api
-from ollama_mcp.ollama import endpoints
 from ollama_mcp.ollama.base_models import Line, Request, Response, Upload
 from ollama_mcp.ollama.endpoints import Call, Stream
 from ollama_mcp.ollama.hosts import Host, parse_host
@@ -46,25 +45,32 @@ ResponseT = TypeVar("ResponseT", bound=Response)
 LineT = TypeVar("LineT", bound=Line)
 
 _CLOUD = parse_host("https://ollama.com")
+"""Ollama's web service, which answers the endpoints with `cloud=True`."""
 _DRAIN_S = 0.1
+"""Seconds to read on behind a complete answer, so that its connection can be used again."""
 _GREETING_LIMIT = 200
+"""Bytes of the greeting at `/` that are read: Ollama's own has 17."""
 
 
 class OllamaClient:
-    """Calls one Ollama server through connections that are shared per event loop.
+    """A client of one Ollama server; its connections are shared by the tasks of an event loop.
 
-    Opens nothing until the first call. Runs on asyncio.
+    It opens nothing until the first call, and runs on asyncio.
+
+        client = OllamaClient("http://gpu-box:11434")
+        version = (await client.call(VERSION)).version
+        await client.aclose()
 
     Args:
-        backend: The server: settings of a `Backend`, or an address as in OLLAMA_HOST. Without it the
-            settings are those of the environment, OLLAMA_HOST first.
+        backend: The server: a `Backend` of the settings, or an address as in OLLAMA_HOST. Without it the
+            environment is read, OLLAMA_HOST first.
         transport: An httpx transport instead of the network (a test double, another HTTP stack).
-        http: A pool of the caller's own; it is used as it is, and not closed here.
+        http: An httpx client of the caller's, used as it is and never closed here.
 
     Raises:
-        InvalidArgument: The address is none.
-        SettingsError: The environment, where it is asked, has a bad setting.
-        TypeError: `backend` is of another kind.
+        InvalidArgument: The address cannot be parsed.
+        SettingsError: The environment, where it is read, has a bad setting.
+        TypeError: `backend` is neither an address nor a `Backend`.
     """
 
     def __init__(
@@ -74,10 +80,16 @@ class OllamaClient:
         transport: httpx.AsyncBaseTransport | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self.backend: Backend = _backend(backend)
+        if backend is None:
+            backend = load_from_environment().backend
+        elif isinstance(backend, str):
+            backend = Backend(host=parse_host(backend))
+        elif not isinstance(backend, cast("type[object]", Backend)):
+            raise TypeError(f"OllamaClient takes an address or a Backend, not a {type(backend).__name__}")
+        self.backend: Backend = backend
         self._transport = transport
         self._http = http
-        self._pools: PerLoop[ConnectionPool] = PerLoop(self._new_lane)
+        self._pools: PerLoop[ConnectionPool] = PerLoop(self._new_pool)
 
     @property
     def address(self) -> str:
@@ -99,24 +111,44 @@ class OllamaClient:
         """Make one request and read its whole answer.
 
         Args:
-            endpoint: A row of `endpoints`. Of one that answers in a stream the chunks are put together:
+            endpoint: A row of `endpoints`. The chunks of one that answers in a stream are put together:
                 `(await client.call(CHAT, request)).message.content` is all of the text.
-            body: Its request.
-            path: What the endpoint's path leaves open (`digest`).
+            body: The request.
+            path: Values for the fields of the endpoint's path (`digest`).
+
+        Returns:
+            The answer, parsed.
 
         Raises:
-            OllamaError: One of the tree in `errors`; nothing else.
-            TypeError: Its request is another one.
+            OllamaError: Any failure of the call, and no other exception.
+            TypeError: The body is not the request of this endpoint.
         """
         if isinstance(endpoint, Stream):
             async with self.stream(endpoint, body) as chunks:
                 lines: list[Any] = [line async for line in chunks]
             return api.whole(lines) if issubclass(endpoint.response, api.Chunk) else lines[-1]
         _check_row(endpoint, Call, body)
-        timeout = _timeout_of(endpoint, body)
-        async with self._exchange(endpoint, body, path, timeout) as answer:
-            data = await _read(answer)
-        return self._parse(endpoint.response, data, answer, self._error_context(body, endpoint))
+        context = self._error_context(endpoint, body)
+        data = bytearray()
+        async with self._exchange(endpoint, body, path, context) as answer:
+            async for chunk in answer.chunks():
+                if len(data) + len(chunk) > STREAM_LIMIT:
+                    raise BadUpstream(
+                        f"Ollama's answer is longer than {STREAM_LIMIT} bytes", "Ask for less at once."
+                    )
+                data += chunk
+        response: type[Response] = endpoint.response
+        if response is api.Greeting:
+            text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
+            if "ollama" not in text.lower():
+                raise failures.not_ollama(context, answer.status)
+            return cast("ResponseT", api.Greeting(text=text))
+        _refuse_page(answer, context)
+        if response is api.Done:
+            return endpoint.response()
+        return self._record(
+            endpoint.response, self._object(data), context, is_first=True, tells_in_stream=True
+        )
 
     @asynccontextmanager
     async def stream(
@@ -126,14 +158,19 @@ class OllamaClient:
 
         Leaving the context before the end closes the connection, which stops the model.
 
+        Args:
+            endpoint: A row of `endpoints` that answers in a stream.
+            body: The request.
+
         Raises:
-            OllamaError: One of the tree in `errors`; nothing else. An answer that ends without
+            OllamaError: Any failure of the call, and no other exception. An answer that ends without
                 `done` is `Truncated`.
-            TypeError: The endpoint does not answer in a stream, or its request is another one.
+            TypeError: The endpoint does not answer in a stream, or the body is not its request.
         """
         _check_row(endpoint, Stream, body)
-        async with self._exchange(endpoint, body, {}, "first_byte") as answer:
-            yield self._lines(endpoint, answer, self._error_context(body, endpoint))
+        context = self._error_context(endpoint, body)
+        async with self._exchange(endpoint, body, {}, context) as answer:
+            yield self._lines(endpoint, answer, context)
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; a later call opens new ones."""
@@ -147,7 +184,31 @@ class OllamaClient:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    # --- one exchange ---------------------------------------------------------------------------
+    def _new_pool(self) -> ConnectionPool:
+        from ollama_mcp.client.pool import ConnectionPool  # noqa: PLC0415 - imports httpx, at the first call
+
+        return ConnectionPool(self.backend, self._transport, self._http)
+
+    def _error_context(
+        self, endpoint: Call[Any, Any] | Stream[Any, Any], body: object
+    ) -> failures.ErrorContext:
+        """Gather what the text of a failure can name; once for each exchange, as it reads the environment."""
+        model = str(getattr(body, "model", "") or getattr(body, "source", ""))
+        if isinstance(endpoint, Call) and endpoint.cloud:
+            return failures.ErrorContext(_CLOUD.url, model, in_cloud=True)
+        backend = self.backend
+        # With a transport or a pool of the caller's, the proxies are the caller's, too.
+        is_ours = self._transport is None and self._http is None
+        proxy = proxy_for(backend.host) if is_ours else None
+        return failures.ErrorContext(
+            self.address,
+            model,
+            setting=backend.setting,
+            proxy=proxy.variable if proxy else "",
+            keeps_key=bool(backend.api_key) and not backend.takes_key(backend.host),
+            beside=backend.beside,
+            inside=backend.inside,
+        )
 
     @asynccontextmanager
     async def _exchange(
@@ -155,56 +216,72 @@ class OllamaClient:
         endpoint: Call[Any, Any] | Stream[Any, Any],
         body: Request | Upload | bytes | None,
         path: Mapping[str, str],
-        timeout: TimeoutKind,
+        context: failures.ErrorContext,
     ) -> AsyncGenerator[Answer]:
-        from ollama_mcp.client.exchange import exchange, new_request  # noqa: PLC0415 - it imports httpx
+        """Send a request, again where that can help, and hand out the answer that began."""
+        from ollama_mcp.client.exchange import exchange  # noqa: PLC0415 - it imports httpx
 
-        context = self._error_context(body, endpoint)
         host = _CLOUD if context.in_cloud else self.backend.host
-        url = host.url + endpoint.path.format(
-            **{name: quote(value, safe=":") for name, value in path.items()}
-        )
-        content = _content(body)
+        fields = {name: quote(value, safe=":") for name, value in path.items()} if path else {}
+        url = host.url + endpoint.path.format(**fields)
         headers = self._headers(host, body)
+        content = body.to_json() if isinstance(body, Request) else body
+        content = content.chunks if isinstance(content, Upload) else content
+        timeout: TimeoutKind
+        between: Between = "idle"
+        if isinstance(endpoint, Stream):
+            timeout, between = "first_byte", endpoint.timeout
+            # Ollama is silent while a model composes a tool call, or JSON that has to fit a format: that
+            # may take as long as the first byte.
+            if between == "idle" and (getattr(body, "tools", None) or getattr(body, "format", None)):
+                between = "composing"
+        elif isinstance(body, Upload):
+            timeout = "transfer"
+        else:
+            timeout = "first_byte" if endpoint.loads_model else "idle"
         pools = self._pools.here()
-        between = _between(endpoint, body)
 
         @asynccontextmanager
         async def attempt() -> AsyncGenerator[Answer]:
-            async with pools.pool(timeout, host) as pool:
-                request = new_request(pool, self.backend, timeout, endpoint.method, url, content, headers)
-                async with exchange(pool, self.backend, timeout, request, context, between) as answer:
-                    await self._check_status(answer, context)
-                    yield answer
+            async with (
+                pools.pool(timeout, host) as pool,
+                exchange(
+                    pool, self.backend, endpoint.method, url, content, headers, timeout, between, context
+                ) as answer,
+            ):
+                if not 200 <= answer.status < 300:
+                    said = self._without_secrets(await answer.error_body())
+                    raise error_answers.from_status(
+                        answer.status, said, answer.retry_after, context, answer.location
+                    )
+                yield answer
 
+        health = pools.health[host.url]
+        most_tries = 1 if endpoint.once or health.is_down else 1 + self.backend.retries
+        tries = 1
         async with AsyncExitStack() as stack:
-            most = 1 if endpoint.once else 1 + self.backend.retries
-            yield await _reached(stack, attempt, pools.health[host.url], most)
-
-    async def _check_status(self, answer: Answer, context: failures.ErrorContext) -> None:
-        if not 200 <= answer.status < 300:
-            body = self._without_secrets(await answer.error_body())
-            raise failures.from_status(answer.status, body, answer.retry_after, context, answer.location)
-
-    def _without_secrets(self, body: bytes) -> bytes:
-        """A failing answer without them; in JSON they may be written with escapes."""
-        try:
-            return json.dumps(self._hidden(parse_object(body)), ensure_ascii=False).encode(errors="replace")
-        except BadUpstream:
-            said: str = self._hidden(body.decode("utf-8", "surrogateescape"))
-            return said.encode("utf-8", "surrogateescape")
-
-    def _new_lane(self) -> ConnectionPool:
-        from ollama_mcp.client.pool import ConnectionPool  # noqa: PLC0415 - imports httpx, at the first call
-
-        return ConnectionPool(self.backend, self._transport, self._http)
+            while True:
+                try:
+                    with health.trying():
+                        answer = await stack.enter_async_context(attempt())
+                    break
+                except OllamaError as error:
+                    wait = wait_before_next(error, tries) if tries < most_tries else None
+                    if wait is None:
+                        raise
+                await anyio.sleep(wait)
+                tries += 1
+            yield answer
 
     def _headers(self, host: Host, body: object) -> dict[str, str]:
         backend = self.backend
         headers: dict[str, str] = {}
         if host is backend.host:
-            headers.update(_basic(host))
-            headers.update({name.lower(): value for name, value in backend.headers.items()})
+            if host.username or host.password:
+                basic = base64.b64encode(f"{host.username}:{host.password}".encode()).decode()
+                headers["authorization"] = f"Basic {basic}"
+            for name, value in backend.headers.items():
+                headers[name.lower()] = value
         if backend.takes_key(host):
             headers["authorization"] = f"Bearer {backend.api_key}"
         elif host is _CLOUD:
@@ -215,30 +292,79 @@ class OllamaClient:
             headers["content-type"] = "application/json"
         if isinstance(body, Upload):
             headers["content-length"] = str(body.size)
-        return headers | {"accept": "application/x-ndjson, application/json", "accept-encoding": "identity"}
+        headers["accept"] = "application/x-ndjson, application/json"
+        headers["accept-encoding"] = "identity"  # a compressed answer could be a bomb
+        return headers
 
-    def _error_context(
-        self, body: object, endpoint: Call[Any, Any] | Stream[Any, Any]
-    ) -> failures.ErrorContext:
-        model = getattr(body, "model", "") or getattr(body, "source", "")
-        in_cloud = isinstance(endpoint, Call) and endpoint.cloud
-        if in_cloud:
-            return failures.ErrorContext(_CLOUD.url, str(model), in_cloud=True)
-        backend = self.backend
-        is_ours = self._transport is None and self._http is None  # else the proxies are somebody else's
-        proxy = proxy_for(backend.host) if is_ours else None
-        return failures.ErrorContext(
-            self.address,
-            str(model),
-            setting=backend.setting,
-            proxy=proxy.variable if proxy else "",
-            keeps_key=bool(backend.api_key) and not backend.takes_key(backend.host),
-            beside=backend.beside,
-            inside=backend.inside,
+    async def _lines(
+        self, endpoint: Stream[RequestT, LineT], answer: Answer, context: failures.ErrorContext
+    ) -> AsyncIterator[LineT]:
+        """Yield the lines of an answer, up to and with the one that says that it is complete."""
+        _refuse_page(answer, context)
+        objects = read_objects(answer.chunks(), parse=self._object)
+        is_first = True
+        async for raw in objects:
+            line = self._record(
+                endpoint.response, raw, context, is_first=is_first, tells_in_stream=endpoint.tells_in_stream
+            )
+            is_first = False
+            answer.heard()
+            if line.is_last:
+                # Read the end mark, so that the connection can be used again. A server that keeps the
+                # stream open does not hold the answer back, and no later line unmakes it.
+                with anyio.move_on_after(_DRAIN_S), suppress(OllamaError):
+                    async for _ in objects:
+                        pass
+                yield line
+                return
+            yield line
+        raise Truncated(
+            "Ollama ended the answer before it was complete",
+            "Try again; if it stays so, the Ollama server's log says why the model stopped.",
         )
 
+    def _record(
+        self,
+        response: type[ResponseT],
+        raw: dict[str, Any],
+        context: failures.ErrorContext,
+        *,
+        is_first: bool,
+        tells_in_stream: bool,
+    ) -> ResponseT:
+        """Parse an object of an answer, or raise the error that it tells."""
+        told = raw.get("error")
+        if told is None:  # Ollama 0.11 writes one of its errors into the key: {"error …": "…"}
+            told = next((f"{key}: {value}" for key, value in raw.items() if key.startswith("error ")), None)
+        if told is not None:
+            raise error_answers.from_line(self._hidden(told), context, tells_in_stream=tells_in_stream)
+        # An object that says something, and nothing that Ollama says, comes from another service.
+        if is_first and raw and not raw.keys() & response.model_fields.keys():
+            raise failures.not_ollama(context)
+        try:
+            return response.parse(raw)
+        except ValueError as error:
+            raise BadUpstream(
+                f"in Ollama's answer {error}", "Check that no proxy changes its answers, or update Ollama."
+            ) from None
+
+    def _object(self, data: bytes | bytearray) -> dict[str, Any]:
+        try:
+            return parse_object(data)
+        except NotJson:  # secrets are hidden in the whole line: a cut could leave half of one
+            said = self._hidden(bytes(data).decode("utf-8", "surrogateescape"))
+            raise error_answers.not_json(said.encode("utf-8", "surrogateescape")) from None
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """Hide the secrets in the body of a failing answer, where JSON may have written them with escapes."""
+        try:
+            return json.dumps(self._hidden(parse_object(body)), ensure_ascii=False).encode(errors="replace")
+        except BadUpstream:
+            said: str = self._hidden(body.decode("utf-8", "surrogateescape"))
+            return said.encode("utf-8", "surrogateescape")
+
     def _hidden(self, said: Any) -> Any:
-        """What a server says, without the secrets that it was sent."""
+        """Copy a value that the server sent, with `***` for each secret that was sent to it."""
         if isinstance(said, dict):
             return {name: self._hidden(value) for name, value in cast("dict[str, Any]", said).items()}
         if isinstance(said, list):
@@ -248,63 +374,9 @@ class OllamaClient:
                 said = said.replace(secret, "***")
         return said
 
-    # --- reading --------------------------------------------------------------------------------
-
-    def _parse(
-        self, model: type[ResponseT], data: bytearray, answer: Answer, context: failures.ErrorContext
-    ) -> ResponseT:
-        if model is api.Greeting:
-            return cast("ResponseT", self._greeting(data, answer))
-        _check_kind(answer, context)
-        if model is api.Done:
-            return model()
-        raw = self._object(data)
-        if (said := _error_in(raw)) is not None:
-            raise failures.from_line(self._hidden(said), context, tells_in_stream=True)
-        _check_fields(model, raw, context)
-        return _parsed(model, raw)
-
-    def _object(self, data: bytes | bytearray) -> dict[str, Any]:
-        try:
-            return parse_object(data)
-        except NotJson:  # the whole line: a cut could leave half a secret
-            said = self._hidden(bytes(data).decode("utf-8", "surrogateescape"))
-            raise failures.not_json(said.encode("utf-8", "surrogateescape")) from None
-
-    def _greeting(self, data: bytearray, answer: Answer) -> api.Greeting:
-        text = data[:_GREETING_LIMIT].decode(errors="replace").strip()
-        if "ollama" not in text.lower():
-            raise failures.not_ollama(self._error_context(None, endpoints.ROOT), answer.status)
-        return api.Greeting(text=text)
-
-    async def _lines(
-        self, endpoint: Stream[RequestT, LineT], answer: Answer, context: failures.ErrorContext
-    ) -> AsyncIterator[LineT]:
-        _check_kind(answer, context)
-        objects = read_objects(answer.chunks(), parse=self._object)
-        is_first = True
-        async for raw in objects:
-            if (said := _error_in(raw)) is not None:
-                raise failures.from_line(
-                    self._hidden(said), context, tells_in_stream=endpoint.tells_in_stream
-                )
-            if is_first:
-                _check_fields(endpoint.response, raw, context)
-                is_first = False
-            answer.heard()
-            line = _parsed(endpoint.response, raw)
-            if line.is_last:
-                await _drain(objects)
-                yield line
-                return
-            yield line
-        raise Truncated(
-            "Ollama ended the answer before it was complete",
-            "Try again; if it stays so, the Ollama server's log says why the model stopped.",
-        )
-
 
 def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], body: object) -> None:
+    """Refuse an endpoint of another kind, and a body that is not its request."""
     if not isinstance(endpoint, Call | Stream):
         raise TypeError(
             f"an endpoint is a row of ollama_mcp.ollama.endpoints, not a {type(endpoint).__name__}"
@@ -314,115 +386,12 @@ def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], 
         verb, other = ("stream", "call") if kind is Call else ("call", "stream")
         raise TypeError(f"{row.path} is asked with {verb}(), not with {other}()")
     takes: Any = (bytes, Upload) if row.request is bytes else row.request
-    if not isinstance(body, Request if issubclass(row.request, Request) else takes):  # or one's own
+    # Any Request passes: a caller may have a subclass of its own for a field that we do not know.
+    if not isinstance(body, Request if issubclass(row.request, Request) else takes):
         raise TypeError(f"{row.path} takes a {row.request.__name__}, not a {type(body).__name__}")
 
 
-def _backend(given: object) -> Backend:
-    if given is None:
-        return load_from_environment().backend
-    if isinstance(given, str):
-        return Backend(host=parse_host(given))
-    if isinstance(given, Backend):
-        return given
-    raise TypeError(f"OllamaClient takes an address or a Backend, not a {type(given).__name__}")
-
-
-async def _reached(
-    stack: AsyncExitStack,
-    attempt: Callable[[], AbstractAsyncContextManager[Answer]],
-    health: Health,
-    most: int,
-) -> Answer:
-    """The answer of the first of at most so many attempts that gets one; `stack` leaves it."""
-    most = 1 if health.is_down else most
-    tries = 1
-    while True:
-        try:
-            with health.trying():
-                return await stack.enter_async_context(attempt())
-        except OllamaError as error:
-            wait = wait_before_next(error, tries) if tries < most else None
-            if wait is None:
-                raise
-        await anyio.sleep(wait)
-        tries += 1
-
-
-def _timeout_of(endpoint: Call[Any, Any], body: object) -> TimeoutKind:
-    if isinstance(body, Upload):
-        return "transfer"
-    return "first_byte" if endpoint.loads_model else "idle"
-
-
-def _between(endpoint: Call[Any, Any] | Stream[Any, Any], body: object) -> Between:
-    """Which clock runs between two lines of an answer.
-
-    Ollama is silent while a model composes a tool call or what has to fit a format: that may take as long
-    as the first byte.
-    """
-    if not isinstance(endpoint, Stream):
-        return "idle"
-    composes = getattr(body, "tools", None) or getattr(body, "format", None)
-    return "composing" if composes and endpoint.timeout == "idle" else endpoint.timeout
-
-
-def _content(body: Request | Upload | bytes | None) -> AsyncIterable[bytes] | bytes | None:
-    if isinstance(body, Request):
-        return body.to_json()
-    return body.chunks if isinstance(body, Upload) else body
-
-
-def _error_in(raw: dict[str, Any]) -> Any:
-    """What a record says that went wrong; Ollama 0.11 has that in a key of its own once."""
-    if raw.get("error") is not None:
-        return raw["error"]
-    return next((f"{key}: {value}" for key, value in raw.items() if key.startswith("error ")), None)
-
-
-def _check_kind(answer: Answer, context: failures.ErrorContext) -> None:
-    """A page or a plain text with status 200 is another service's."""
+def _refuse_page(answer: Answer, context: failures.ErrorContext) -> None:
+    """Raise for a page or a plain text with status 200: another service answers at the address."""
     if answer.content_type.startswith("text/"):
         raise failures.not_ollama(context, answer.status)
-
-
-def _check_fields(model: type[Response], raw: dict[str, Any], context: failures.ErrorContext) -> None:
-    """So is an object that has something to say, but nothing that Ollama says."""
-    if raw and not raw.keys() & model.model_fields.keys():
-        raise failures.not_ollama(context)
-
-
-def _basic(host: Host) -> dict[str, str]:
-    if not host.username and not host.password:
-        return {}
-    token = base64.b64encode(f"{host.username}:{host.password}".encode()).decode()
-    return {"authorization": f"Basic {token}"}
-
-
-def _parsed(model: type[ResponseT], raw: dict[str, Any]) -> ResponseT:
-    try:
-        return model.parse(raw)
-    except ValueError as error:
-        raise BadUpstream(
-            f"in Ollama's answer {error}", "Check that no proxy changes its answers, or update Ollama."
-        ) from None
-
-
-async def _read(answer: Answer) -> bytearray:
-    body = bytearray()
-    async for chunk in answer.chunks():
-        if len(body) + len(chunk) > STREAM_LIMIT:
-            raise BadUpstream(f"Ollama's answer is longer than {STREAM_LIMIT} bytes", "Ask for less at once.")
-        body += chunk
-    return body
-
-
-async def _drain(objects: AsyncIterator[dict[str, Any]]) -> None:
-    """Read what is left of a complete answer (the end mark), so that the connection can be used again.
-
-    A server that keeps the stream open must not hold the answer back; nor can what it still says
-    unmake an answer that is complete.
-    """
-    with anyio.move_on_after(_DRAIN_S), suppress(OllamaError):
-        async for _ in objects:
-            pass

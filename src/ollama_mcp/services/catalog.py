@@ -15,7 +15,8 @@ from functools import partial
 import anyio
 
 from ollama_mcp.client import OllamaClient
-from ollama_mcp.client.failures import WITHOUT, is_missing, lacks, model_is_broken, model_not_found
+from ollama_mcp.client.error_answers import WITHOUT, lacks, model_is_broken, model_not_found
+from ollama_mcp.client.failures import is_missing
 from ollama_mcp.errors import (
     BadUpstream,
     CallerError,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from ollama_mcp.client.failures import broken_call
+from ollama_mcp.client.error_answers import broken_call
 from ollama_mcp.ollama.api_models import ToolCall, ToolFunction
 
 # --- thinking ------------------------------------------------------------------------------------

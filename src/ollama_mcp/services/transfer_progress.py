@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_mcp.client.failures import scrub
+from ollama_mcp.client.error_answers import scrub
 from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.ollama.api_models import ProgressLine
 from ollama_mcp.services.units import format_bytes, format_duration, format_part
