@@ -7,7 +7,7 @@ into lines break a record there.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
 import pydantic_core
@@ -23,7 +23,7 @@ _REMEDY = "Check that OLLAMA_HOST is an Ollama server and that no proxy changes 
 
 
 class NotJson(BadUpstream):
-    """A line that is no JSON."""
+    """A line of an answer that is not JSON."""
 
 
 _UNIT = rb"[0-9a-fA-F]{2}"
@@ -47,25 +47,17 @@ def parse_object(data: bytes | bytearray) -> dict[str, Any]:
         BadUpstream: It is not JSON (NaN, a byte order mark, and 200 levels of nesting are not), or
             not an object.
     """
-    value = _parse(data)
+    try:
+        value = pydantic_core.from_json(data, allow_inf_nan=False)
+    except ValueError:
+        mended = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
+        try:
+            value = pydantic_core.from_json(mended, allow_inf_nan=False)
+        except ValueError:
+            raise NotJson("Ollama sent a line that is not JSON", _REMEDY) from None
     if not isinstance(value, dict):
         raise BadUpstream(f"Ollama sent {type(value).__name__} where an object belongs", _REMEDY)
     return cast("dict[str, Any]", value)
-
-
-def _parse(data: bytes | bytearray) -> Any:
-    try:
-        return pydantic_core.from_json(data, allow_inf_nan=False)
-    except ValueError:
-        repair_surrogates = _ESCAPE.sub(_mended, data)
-    try:
-        return pydantic_core.from_json(repair_surrogates, allow_inf_nan=False)
-    except ValueError:
-        raise NotJson("Ollama sent a line that is not JSON", _REMEDY) from None
-
-
-def _mended(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape[1] else escape[0]
 
 
 async def read_objects(
@@ -84,51 +76,27 @@ async def read_objects(
         parse: Reads a line.
 
     Raises:
-        BadUpstream: A line that is no object, or a limit is passed.
+        BadUpstream: A line is no object, or longer than a limit.
     """
-    lines = _Lines(line_limit, stream_limit)
+    begun = bytearray()  # a line that is not whole yet: one buffer, however small its pieces
+    total = 0
+    too_long = f"Ollama sent a line of more than {line_limit} bytes"
     async for chunk in chunks:
-        for line in lines.feed(chunk):
-            yield parse(line)
-    for line in lines.rest():
-        yield parse(line)
-
-
-class _Lines:
-    """Bytes in, whole lines out. A line that is not whole yet is one buffer, however small its pieces."""
-
-    def __init__(self, line_limit: int, stream_limit: int) -> None:
-        self._line_limit = line_limit
-        self._stream_limit = stream_limit
-        self._line = bytearray()
-        self._total = 0
-
-    def feed(self, chunk: bytes) -> Iterator[bytes | bytearray]:
-        self._total += len(chunk)
-        if self._total > self._stream_limit:
-            raise BadUpstream(f"Ollama's answer is longer than {self._stream_limit} bytes", _REMEDY)
+        total += len(chunk)
+        if total > stream_limit:
+            raise BadUpstream(f"Ollama's answer is longer than {stream_limit} bytes", _REMEDY)
         *ends, rest = chunk.split(b"\n")
         for end in ends:
-            line = self._whole(end)
+            if len(begun) + len(end) > line_limit:
+                raise BadUpstream(too_long, _REMEDY)
+            line: bytes | bytearray = end  # nearly always whole: Ollama sends a line at a time
+            if begun:
+                begun += end
+                line, begun = begun, bytearray()
             if line.strip():
-                yield line
-        if rest:
-            self._check(rest)
-            self._line += rest
-
-    def rest(self) -> Iterator[bytes | bytearray]:
-        line = self._whole(b"")
-        if line.strip():
-            yield line
-
-    def _whole(self, end: bytes) -> bytes | bytearray:
-        self._check(end)
-        if not self._line:  # nearly always: Ollama sends a line at a time
-            return end
-        line, self._line = self._line, bytearray()
-        line += end
-        return line
-
-    def _check(self, piece: bytes) -> None:
-        if len(self._line) + len(piece) > self._line_limit:
-            raise BadUpstream(f"Ollama sent a line of more than {self._line_limit} bytes", _REMEDY)
+                yield parse(line)
+        if len(begun) + len(rest) > line_limit:
+            raise BadUpstream(too_long, _REMEDY)
+        begun += rest
+    if begun.strip():
+        yield parse(begun)

@@ -1,10 +1,10 @@
-"""Asks: what a caller wants from a model, checked and put into Ollama's words before a model is chosen."""
+"""Specs of generations: a caller's arguments checked, and made Ollama's request before a model is chosen."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -30,17 +30,29 @@ from ollama_mcp.settings.limits import (
 
 GenerationRequest = ChatRequest | GenerateRequest
 
+_MOST_LOGPROBS = 20
+"""The most alternatives for a token that Ollama gives, by its own check."""
+_MOST_FIELDS = 100
+"""Of one message."""
+_MOST_NAMED = 20
+"""Fields of messages, which Ollama does not have, that are named one by one in notes."""
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+
 
 @dataclass(frozen=True)
 class ChatSpec:
-    """A generation that is asked for.
+    """A checked request for a generation, before a model is chosen.
+
+        spec = build_chat(prompt="Why is the sky blue?", options={"temperature": 0})
+        answer = await app.generator.run(spec, job)
 
     Attributes:
         endpoint: CHAT or GENERATE.
-        request: What goes to Ollama, before the defaults of the model that will be chosen.
+        request: The request to Ollama, without the defaults of the model that will be chosen.
         needs: Capabilities that the model must have.
-        schema: JSON Schema that the answer must fit, not checked yet; {} where any JSON does.
-        notes: What was dropped on the way.
+        schema: JSON Schema that the answer must fit, not checked yet; {} where any JSON does, None where
+            any text does.
+        notes: Notes for the caller: fields and options that were ignored.
     """
 
     endpoint: Stream[Any, Any]
@@ -55,16 +67,6 @@ class ChatSpec:
         return isinstance(self.request, GenerateRequest) and bool(self.request.raw)
 
 
-@dataclass
-class _Common:
-    """What chat and generate take alike."""
-
-    fields: dict[str, Any]
-    needs: list[str] = field(default_factory=lambda: ["completion"])
-    notes: list[str] = field(default_factory=list[str])
-    schema: Mapping[str, Any] | None = None
-
-
 def build_chat(
     *,
     model: str = "",
@@ -75,23 +77,27 @@ def build_chat(
     limits: Limits = DEFAULT_LIMITS,
     **common: Any,
 ) -> ChatSpec:
-    """Put a chat into Ollama's words; the parameters are those of the tool `ollama_chat`, and the limits.
+    """Check a chat and make its request; the parameters are those of the tool `ollama_chat`, and the limits.
 
     Raises:
-        InvalidArgument: Anything that Ollama would refuse, ignore or misread.
-        TooLarge: Anything over a limit.
+        InvalidArgument: Ollama would refuse, ignore or misread an argument.
+        TooLarge: An argument is over a limit.
     """
-    _check_kinds(str, model=model, prompt=prompt, system=system)
-    _check_kinds(Sequence, messages=messages, tools=tools)
-    for name, text in (("prompt", prompt), ("system", system)):
-        check_text(limits, name, text)
+    for name, text in (("model", model), ("prompt", prompt), ("system", system)):
+        check_kind(name, text, str)
+    check_kind("messages", messages, Sequence)
+    check_kind("tools", tools, Sequence)
+    check_text(limits, "prompt", prompt)
+    check_text(limits, "system", system)
     check_length(limits, "messages", messages)
     check_tools(limits, tools)
-    shared = _common(limits, **common)
-    strangers: dict[str, None] = {}
-    conversation = [_message(place, raw, strangers, limits) for place, raw in enumerate(messages)]
+    fields, needs, notes, schema = _common_fields(limits, **common)
+    ignored: dict[str, None] = {}
+    conversation = [_message(place, raw, ignored, limits) for place, raw in enumerate(messages)]
     check_messages(limits, conversation)
-    shared.notes += _ignored(list(strangers))
+    notes += [f'"{name}" in messages was ignored' for name in list(ignored)[:_MOST_NAMED]]
+    if len(ignored) > _MOST_NAMED:
+        notes.append(f"{len(ignored) - _MOST_NAMED} more fields in messages were ignored")
     if prompt:
         conversation.append(Message(role="user", content=prompt))
     if not conversation:
@@ -99,12 +105,12 @@ def build_chat(
     if system:
         conversation.insert(0, Message(role="system", content=system))
     if any(message.images for message in conversation):
-        shared.needs.append("vision")
+        needs.append("vision")
     if tools:
-        shared.needs.append("tools")
-        shared.fields["tools"] = [_tool(place, raw) for place, raw in enumerate(tools)]
-    request = ChatRequest(model=model.strip(), messages=conversation, **shared.fields)
-    return ChatSpec(CHAT, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
+        needs.append("tools")
+        fields["tools"] = [_tool(place, raw) for place, raw in enumerate(tools)]
+    request = ChatRequest(model=model.strip(), messages=conversation, **fields)
+    return ChatSpec(CHAT, request, tuple(needs), schema, tuple(notes))
 
 
 def build_generate(
@@ -119,18 +125,20 @@ def build_generate(
     limits: Limits = DEFAULT_LIMITS,
     **common: Any,
 ) -> ChatSpec:
-    """Put a completion into Ollama's words; the parameters are those of `ollama_generate`, and the limits.
+    """Check a completion and make its request; the parameters are those of `ollama_generate`, and the limits.
 
     Raises:
-        InvalidArgument: Anything that Ollama would refuse, ignore or misread.
-        TooLarge: Anything over a limit.
+        InvalidArgument: Ollama would refuse, ignore or misread an argument.
+        TooLarge: An argument is over a limit.
     """
-    _check_kinds(str, prompt=prompt, model=model, system=system, suffix=suffix, template=template)
-    _check_kinds(bool, raw=raw)
+    texts = {"prompt": prompt, "model": model, "system": system, "suffix": suffix, "template": template}
+    for name, text in texts.items():
+        check_kind(name, text, str)
+    check_kind("raw", raw, bool)
     check_kind("images", images, Sequence, str)
-    for name, text in (("prompt", prompt), ("system", system), ("suffix", suffix), ("template", template)):
-        check_text(limits, name, text)
-    shared = _common(limits, **common)
+    for name in ("prompt", "system", "suffix", "template"):
+        check_text(limits, name, texts[name])
+    fields, needs, notes, schema = _common_fields(limits, **common)
     if not prompt and not suffix:
         raise InvalidArgument("there is nothing to complete", 'Send "prompt".')
     if raw and (system or template):
@@ -138,11 +146,12 @@ def build_generate(
             "raw takes the prompt as it is", "Leave out system and template, or send raw=false."
         )
     if suffix:
-        shared.needs.append("insert")
+        needs.append("insert")
     if images:
-        shared.needs.append("vision")
-        shared.fields["images"] = _bare_images(images, limits)
-        check_images(limits, shared.fields["images"])
+        needs.append("vision")
+        check_length(limits, "images", images)
+        fields["images"] = [check_image(image) for image in images]
+        check_images(limits, fields["images"])
     request = GenerateRequest(
         model=model.strip(),
         prompt=prompt,
@@ -150,12 +159,12 @@ def build_generate(
         suffix=suffix or None,
         template=template or None,
         raw=raw or None,
-        **shared.fields,
+        **fields,
     )
-    return ChatSpec(GENERATE, request, tuple(shared.needs), shared.schema, tuple(shared.notes))
+    return ChatSpec(GENERATE, request, tuple(needs), schema, tuple(notes))
 
 
-def _common(
+def _common_fields(
     limits: Limits,
     *,
     options: Mapping[str, Any] | Options | None = None,
@@ -165,12 +174,18 @@ def _common(
     keep_alive: Any = None,
     truncate: bool = False,
     logprobs: int = 0,
-) -> _Common:
+) -> tuple[dict[str, Any], list[str], list[str], Mapping[str, Any] | None]:
+    """Check the arguments that chat and generate have in common.
+
+    Returns:
+        Fields of the request; capabilities that the model must have; notes; the schema of the answer.
+    """
     if isinstance(options, Options):
         options = options.model_dump(exclude_none=True)
-    _check_kinds(Mapping, options=options or {}, schema=schema or {})
-    _check_kinds(str, format=format)
-    _check_kinds(bool, truncate=truncate)
+    check_kind("options", options or {}, Mapping)
+    check_kind("schema", schema or {}, Mapping)
+    check_kind("format", format, str)
+    check_kind("truncate", truncate, bool)
     check_kind("logprobs", logprobs, int)
     if not 0 <= logprobs <= _MOST_LOGPROBS:
         raise InvalidArgument(
@@ -181,62 +196,33 @@ def _common(
     level = parse_think(think)
     if schema:
         check_schema_size(limits, schema)
-    shared = _Common(
-        {
-            "options": typed,
-            "format": dict(schema) if schema else _format(format),
-            "think": level,
-            "keep_alive": parse_keep_alive("" if keep_alive is None else keep_alive),
-            "truncate": truncate,
-            "logprobs": True if logprobs else None,
-            "top_logprobs": logprobs or None,
-        },
-        notes=notes,
-        schema=schema or ({} if format.strip() else None),
-    )
-    if level:
-        shared.needs.append("thinking")
-    return shared
-
-
-_MOST_LOGPROBS = 20
-"""What Ollama gives at most, by its own check."""
-
-
-def _check_kinds(kind: type[Any], **given: object) -> None:
-    for name, value in given.items():
-        check_kind(name, value, kind)
-
-
-def _format(value: str) -> str | None:
-    if value.strip().lower() not in {"", "json"}:
+    named_format = format.strip().lower()
+    if not schema and named_format not in {"", "json"}:
         raise InvalidArgument(
-            f"format {value[:40]!r} is unknown", 'Send format="json", or a JSON Schema object in "schema".'
+            f"format {format[:40]!r} is unknown", 'Send format="json", or a JSON Schema object in "schema".'
         )
-    return value.strip().lower() or None
+    fields: dict[str, Any] = {
+        "options": typed,
+        "format": dict(schema) if schema else named_format or None,
+        "think": level,
+        "keep_alive": parse_keep_alive("" if keep_alive is None else keep_alive),
+        "truncate": truncate,
+        "logprobs": True if logprobs else None,
+        "top_logprobs": logprobs or None,
+    }
+    needs = ["completion", "thinking"] if level else ["completion"]
+    return fields, needs, notes, schema or ({} if named_format else None)
 
 
-# --- messages and tools ------------------------------------------------------------------------
+def _message(place: int, raw: Any, ignored: dict[str, None], limits: Limits) -> Message:
+    """Read one message, also in the form of other APIs.
 
-
-def _ignored(strangers: Sequence[str]) -> list[str]:
-    notes = [f'"{name}" in messages was ignored' for name in strangers[:_MOST_NAMED]]
-    more = len(strangers) - len(notes)
-    return [*notes, f"{more} more fields in messages were ignored"] if more else notes
-
-
-_MOST_NAMED = 20
-_MOST_FIELDS = 100
-"""Of a message; those that Ollama does not have are told one by one."""
-
-
-def _bare_images(images: Sequence[str], limits: Limits) -> list[str]:
-    check_length(limits, "images", images)
-    return [check_image(image) for image in images]
-
-
-def _message(place: int, raw: Any, strangers: dict[str, None], limits: Limits) -> Message:
-    """One message; `strangers` collects the names of fields that Ollama does not have."""
+    Args:
+        place: Its index, for the texts of errors.
+        raw: The caller's.
+        ignored: Collects the names of fields that Ollama does not have.
+        limits: The operator's.
+    """
     if isinstance(raw, Message):
         raw = raw.model_dump(exclude_none=True)
     if not isinstance(raw, Mapping):
@@ -249,33 +235,36 @@ def _message(place: int, raw: Any, strangers: dict[str, None], limits: Limits) -
             f"Send {', '.join(Message.model_fields)}.",
         )
     given = {str(k): v for k, v in cast("Mapping[str, Any]", raw).items() if v is not None}
-    if "name" in given:
+    if "name" in given:  # OpenAI's name for it
         given.setdefault("tool_name", given.pop("name"))
     known = {name: value for name, value in given.items() if name in Message.model_fields}
-    strangers.update((name[:60], None) for name in sorted(given.keys() - known))
+    ignored.update((name[:60], None) for name in sorted(given.keys() - known))
     check_calls(limits, given.get("tool_calls", ()))
-    content, images = _content(given.get("content", ""), place)
-    images += _images(given.get("images", []), place)
-    known |= {"content": content, "images": _bare_images(images, limits) or None}
+    content, images = _text_and_images(given.get("content", ""), place)
+    listed: Any = given.get("images", [])
+    listed = [listed] if isinstance(listed, str) else listed
+    if not isinstance(listed, list) or not all(isinstance(image, str) for image in cast("list[Any]", listed)):
+        raise InvalidArgument(
+            f"messages[{place}].images is not a list of texts", 'Send "images" as a list of base64 strings.'
+        )
+    images += cast("list[str]", listed)
+    check_length(limits, "images", images)
+    known |= {"content": content, "images": [check_image(image) for image in images] or None}
     if "content" not in given and not images and not given.get("tool_calls"):
         raise InvalidArgument(f"messages[{place}] says nothing", 'Send its text as "content".')
     try:
         return Message.model_validate(known)
     except ValidationError as error:
-        raise _bad_message(place, error) from None
+        first = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(step) for step in first["loc"])
+    raise InvalidArgument(
+        f"messages[{place}].{path}: {first['msg'][:120]}",
+        'Send role "system", "user", "assistant" or "tool", and text in "content".',
+    )
 
 
-def _images(images: Any, place: int) -> list[str]:
-    found: list[Any] = [images] if isinstance(images, str) else images
-    if not isinstance(images, str | list) or not all(isinstance(image, str) for image in found):
-        raise InvalidArgument(
-            f"messages[{place}].images is not a list of texts", 'Send "images" as a list of base64 strings.'
-        )
-    return found
-
-
-def _content(content: Any, place: int) -> tuple[str, list[str]]:
-    """Text and images of a content, which other APIs write as a list of parts."""
+def _text_and_images(content: Any, place: int) -> tuple[str, list[str]]:
+    """Return text and images of a content, which OpenAI's and MCP's messages write as a list of parts."""
     if isinstance(content, str):
         return content, []
     if not isinstance(content, list):
@@ -283,54 +272,38 @@ def _content(content: Any, place: int) -> tuple[str, list[str]]:
     texts: list[str] = []
     images: list[str] = []
     for part in cast("list[Any]", content):
-        kind, value = _part(part)
-        {"text": texts, "image": images}.get(kind, texts).append(value)
+        match part:
+            case {"type": "text", "text": str(text)}:
+                texts.append(text)
+            case {"type": "image_url", "image_url": {"url": str(url)}} | {"type": "image", "data": str(url)}:
+                images.append(url)
+            case _:
+                raise InvalidArgument(
+                    "a part of a message's content is neither text nor image",
+                    'Send "content" as a string, and images in base64 in "images".',
+                )
     return "\n".join(texts), images
 
 
-def _part(part: Any) -> tuple[str, str]:
-    match part:
-        case {"type": "text", "text": str(text)}:
-            return "text", text
-        case {"type": "image_url", "image_url": {"url": str(url)}} | {"type": "image", "data": str(url)}:
-            return "image", url
-        case _:
-            raise InvalidArgument(
-                "a part of a message's content is neither text nor image",
-                'Send "content" as a string, and images in base64 in "images".',
-            )
-
-
-def _bad_message(place: int, error: ValidationError) -> InvalidArgument:
-    first = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(str(step) for step in first["loc"])
-    return InvalidArgument(
-        f"messages[{place}].{path}: {first['msg'][:120]}",
-        'Send role "system", "user", "assistant" or "tool", and text in "content".',
-    )
-
-
 def _tool(place: int, raw: Any) -> dict[str, Any]:
-    """One tool for the model, in the form {"type": "function", "function": {…}}; MCP's form is taken, too."""
+    """Return one tool for the model as {"type": "function", "function": {…}}; MCP's form is taken, too."""
     match raw:
         case {"function": {"name": str()} as function}:
             return {"type": "function", "function": function}
         case {"name": str()}:
-            return {"type": "function", "function": _function(cast("Mapping[str, Any]", raw))}
+            tool = cast("Mapping[str, Any]", raw)
+            schema = tool.get("parameters") or tool.get("inputSchema") or tool.get("input_schema")
+            function = {
+                "name": tool["name"],
+                "description": tool.get("description", ""),
+                "parameters": schema or _NO_PARAMETERS,
+            }
+            return {"type": "function", "function": function}
         case _:
             raise InvalidArgument(
                 f"tools[{place}] is not a tool",
                 'Send {"type": "function", "function": {"name", "description", "parameters"}}.',
             )
-
-
-def _function(raw: Mapping[str, Any]) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"type": "object", "properties": {}}
-    return {
-        "name": raw["name"],
-        "description": raw.get("description", ""),
-        "parameters": raw.get("parameters") or raw.get("inputSchema") or raw.get("input_schema") or nothing,
-    }
 
 
 # --- once the model is known -------------------------------------------------------------------
@@ -344,19 +317,21 @@ def with_defaults(
     can_think: bool,
     window: int | None,
 ) -> GenerationRequest:
-    """Fill in what the caller left open.
+    """Fill in the fields that the caller left open.
 
     Args:
-        request: What was asked.
+        request: The caller's.
         model: The model that was found or chosen.
         defaults: The operator's, for this model.
         can_think: Whether the model can; one that cannot gets no `think` at all.
-        window: The window that the model has grown to here; an own num_ctx goes before it.
+        window: The window, in tokens, that the model has grown to here; a num_ctx of the caller's goes
+            before it.
     """
-    base: dict[str, Any] = dict(defaults.options)
+    options: dict[str, Any] = dict(defaults.options)
     if window is not None:
-        base["num_ctx"] = max(window, base.get("num_ctx", 0))
-    options = {**base, **_given(request.options)}
+        options["num_ctx"] = max(window, options.get("num_ctx", 0))
+    if request.options:
+        options.update(request.options.model_dump(exclude_none=True))
     think = defaults.think if request.think is None else request.think
     update: dict[str, Any] = {
         "model": model,
@@ -364,31 +339,22 @@ def with_defaults(
         "think": think if can_think else None,
         "keep_alive": defaults.keep_alive if request.keep_alive is None else request.keep_alive,
     }
-    return request.model_copy(update=update | _system(request, defaults.system))
-
-
-def _given(options: Options | None) -> dict[str, Any]:
-    return options.model_dump(exclude_none=True) if options else {}
-
-
-def _system(request: GenerationRequest, system: str) -> dict[str, Any]:
-    if not system:
-        return {}
-    if isinstance(request, GenerateRequest):
-        return {} if request.system or request.raw else {"system": system}
-    if any(message.role == "system" for message in request.messages):
-        return {}
-    return {"messages": [Message(role="system", content=system), *request.messages]}
+    if not defaults.system:
+        pass
+    elif isinstance(request, GenerateRequest):
+        if not request.system and not request.raw:
+            update["system"] = defaults.system
+    elif not any(message.role == "system" for message in request.messages):
+        update["messages"] = [Message(role="system", content=defaults.system), *request.messages]
+    return request.model_copy(update=update)
 
 
 def prompt_bytes(request: GenerationRequest) -> int:
-    """Length of all the text that the model is to read."""
+    """Return the length, in bytes of UTF-8, of all the text that the model is to read."""
     if isinstance(request, GenerateRequest):
-        return _size([request.prompt, request.system or "", request.suffix or ""])
-    told = [message.content for message in request.messages]
-    calls = [call.model_dump_json() for message in request.messages for call in message.tool_calls or ()]
-    return _size([*told, *calls, *map(json.dumps, request.tools or ())])
-
-
-def _size(texts: Iterable[str]) -> int:
+        texts = [request.prompt, request.system or "", request.suffix or ""]
+    else:
+        texts = [message.content for message in request.messages]
+        texts += [call.model_dump_json() for message in request.messages for call in message.tool_calls or ()]
+        texts += map(json.dumps, request.tools or ())
     return sum(len(text.encode(errors="replace")) for text in texts)
