@@ -52,7 +52,6 @@ GROUPS = {
         ),
     ),
     "progress": ("jobs/progress", "jobs/test_progress"),
-    "growing": ("services/context_window_growth", "services/test_context_window services/test_embedding"),
     "context": ("services/context_window", "services/test_context_window services/test_embedding"),
     "generation": (
         "services/generation",
@@ -64,10 +63,10 @@ GROUPS = {
     "embedding": ("services/embedding", "services/test_vectors services/test_embedding"),
     "ranking": ("services/embedding", "services/test_ranking"),
     "comparing": ("services/compare", "services/test_compare"),
-    "judge": ("services/schema_check", "services/test_schema_validator services/test_schema"),
+    "schema_validator": ("services/schema", "services/test_schema_validator services/test_schema"),
     "schema": ("services/schema", "services/test_schema"),
     "thinking": ("services/model_output", "services/test_think_splitter"),
-    "lowered": ("services/clamp", "services/test_clamp"),
+    "clamp": ("services/clamp", "services/test_clamp"),
 }
 
 

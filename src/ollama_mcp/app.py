@@ -23,7 +23,7 @@ from ollama_mcp.services.grounded_answer import GroundedAnswers
 from ollama_mcp.services.installed_names import InstalledNames
 from ollama_mcp.services.model_manager import ModelManager, Warmer
 from ollama_mcp.services.retrieval import Retriever
-from ollama_mcp.services.schema_check import SchemaValidator
+from ollama_mcp.services.schema import SchemaValidator
 from ollama_mcp.services.server_status import StatusProbe
 from ollama_mcp.services.transfers import Transfers
 from ollama_mcp.services.web_search import Web

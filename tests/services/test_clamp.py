@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ollama_mcp.ollama.api_models import ChatRequest
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.ollama.parameters import keep_alive_seconds, parse_keep_alive
-from ollama_mcp.services.clamp import ClampLimits, clamp_limits, lowered
+from ollama_mcp.services.clamp import ClampLimits, clamp, clamp_limits
 from ollama_mcp.settings import ModelDefaults, Settings
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.testing import Model
@@ -128,7 +128,7 @@ def test_whatever_is_asked_nothing_is_above_its_ceiling_and_the_rest_is_as_it_wa
     request = ChatRequest(model="m", options=options, keep_alive=parse_keep_alive(keep_alive))
     most = clamp_limits(Settings(max_context=allowed, limits=Limits(keep_alive=longest)), "m", own)
     assert most.window == min(own or allowed, allowed)
-    found, notes = lowered(request, most)
+    found, notes = clamp(request, most)
     assert found.options
     assert (found.options.num_ctx or 0) <= most.window
     assert (found.options.num_predict or 0) <= max(most.window, found.options.num_ctx or 0)
@@ -136,13 +136,13 @@ def test_whatever_is_asked_nothing_is_above_its_ceiling_and_the_rest_is_as_it_wa
         assert keep_alive_seconds(found.keep_alive) <= keep_alive_seconds(most.keep_alive)
     assert found.options.temperature == 0.5
     assert len(notes) == (found != request) or found != request
-    again, none = lowered(found, most)
+    again, none = clamp(found, most)
     assert (again, none) == (found, [])
 
 
 def test_a_request_without_options_gets_none():
     request = ChatRequest(model="m")
-    assert lowered(request, ClampLimits(1, window_is_own=False, keep_alive=0)) == (request, [])
+    assert clamp(request, ClampLimits(1, window_is_own=False, keep_alive=0)) == (request, [])
     assert math.isinf(keep_alive_seconds(-1))
 
 
@@ -153,7 +153,7 @@ def test_a_request_without_options_gets_none():
 def test_each_note_says_from_what_to_what_and_whose_word_that_is(is_own, whose):
     options = Options(num_ctx=9999, num_predict=8888)
     request = ChatRequest(model="m", options=options, keep_alive=-1)
-    _, notes = lowered(request, ClampLimits(4096, window_is_own=is_own, keep_alive="1h"))
+    _, notes = clamp(request, ClampLimits(4096, window_is_own=is_own, keep_alive="1h"))
     assert notes == [
         f"num_ctx lowered from 9999 to 4096, {whose}",
         "num_predict lowered from 8888 to 4096, the window",
@@ -163,6 +163,6 @@ def test_each_note_says_from_what_to_what_and_whose_word_that_is(is_own, whose):
 
 def test_a_window_of_one_token_is_one():
     request = ChatRequest(model="m", options=Options(num_ctx=1, num_predict=2))
-    found, notes = lowered(request, ClampLimits(4096, window_is_own=True, keep_alive=-1))
+    found, notes = clamp(request, ClampLimits(4096, window_is_own=True, keep_alive=-1))
     assert found.options.num_predict == 1
     assert len(notes) == 1

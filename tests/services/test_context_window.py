@@ -8,10 +8,10 @@ import pytest
 from ollama_mcp.errors import ContextOverflow, StreamBroken, Upstream
 from ollama_mcp.services.context_window import (
     ContextWindows,
-    Need,
-    cut_window,
+    PromptSize,
     grown_window,
     overflow,
+    was_prompt_cut,
     window_limit,
 )
 from ollama_mcp.settings import ModelDefaults
@@ -316,7 +316,7 @@ async def test_a_window_beyond_the_models_own_is_counted_as_what_was_really_load
     ],
 )
 def test_the_fingerprints_of_a_cut(seen, window, keep, version, cut):
-    assert cut_window(seen, window, keep, version=version) is cut
+    assert was_prompt_cut(seen, window, keep, version=version) is cut
 
 
 # --- the numbers -------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_a_grown_window_always_is_larger_holds_the_prompt_and_keeps_the_limit():
         (None, 512, 4096, 8192),
         (2048, 8192, 10_000, 32768),
     ):
-        grown = grown_window(Need(tokens, size, answer, window), limit)
+        grown = grown_window(PromptSize(tokens, size, answer, window), limit)
         if grown is None:
             continue
         assert grown <= limit
@@ -356,14 +356,14 @@ def test_windows_never_shrink_and_are_forgotten_one_by_one():
 
 
 def test_an_overflow_says_both_counts_and_stays_within_the_length_of_an_error():
-    need = Need(tokens=28899, size=0, answer=None, window=4096)
+    need = PromptSize(tokens=28899, size=0, answer=None, window=4096)
     error = overflow("m" * 300, need, limit=8192, model_max=8192, given=True, may_cut=True, what="the prompt")
     assert error.details == {"tokens": 28899, "window": 4096, "model_max": 8192}
     assert len(str(error)) <= 400
 
 
 def test_an_overflow_names_the_setting_where_the_model_could_hold_more():
-    need = Need(tokens=50_000, size=0, answer=None, window=4096)
+    need = PromptSize(tokens=50_000, size=0, answer=None, window=4096)
     low, own = (
         str(overflow("m", need, limit=limit, model_max=model_max, given=False, may_cut=True, what="it"))
         for limit, model_max in ((32768, 131072), (8192, 8192))
@@ -401,16 +401,20 @@ SHORTER = "Send a shorter text, name a model with a larger window, or send trunc
 @pytest.mark.parametrize(
     ("need", "given", "remedy"),
     [
-        (Need(5000, 0, None, 4096), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
-        (Need(3000, 0, 3000, 4096), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
-        (Need(5000, 0, None, None), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
-        (Need(5000, 0, None, 8192), True, SHORTER),  # nothing larger could be sent
-        (Need(5000, 0, None, 4096), False, SHORTER),
-        (Need(8190, 0, 3, 4096), False, 'Send a "num_predict" of at most 2 in options, or a shorter prompt.'),
-        (Need(8190, 0, 2, 4096), False, SHORTER),  # that would fit
-        (Need(8192, 0, 1, 4096), False, SHORTER),  # there is no room for an answer
-        (Need(None, 9000, 3, 4096), False, SHORTER),
-        (Need(9000, 0, None, 4096), True, SHORTER),
+        (PromptSize(5000, 0, None, 4096), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
+        (PromptSize(3000, 0, 3000, 4096), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
+        (PromptSize(5000, 0, None, None), True, 'Send options={"num_ctx": 8192}, or leave num_ctx out.'),
+        (PromptSize(5000, 0, None, 8192), True, SHORTER),  # nothing larger could be sent
+        (PromptSize(5000, 0, None, 4096), False, SHORTER),
+        (
+            PromptSize(8190, 0, 3, 4096),
+            False,
+            'Send a "num_predict" of at most 2 in options, or a shorter prompt.',
+        ),
+        (PromptSize(8190, 0, 2, 4096), False, SHORTER),  # that would fit
+        (PromptSize(8192, 0, 1, 4096), False, SHORTER),  # there is no room for an answer
+        (PromptSize(None, 9000, 3, 4096), False, SHORTER),
+        (PromptSize(9000, 0, None, 4096), True, SHORTER),
     ],
 )
 def test_an_overflow_says_what_to_send_instead(need, given, remedy):
@@ -422,13 +426,13 @@ def test_an_overflow_says_what_to_send_instead(need, given, remedy):
     ("need", "model_max", "cause"),
     [
         (
-            Need(9000, 0, None, 4096),
+            PromptSize(9000, 0, None, 4096),
             8192,
             "it of 9000 tokens does not fit: m has a window of 4096 tokens, the model's maximum is 8192",
         ),
-        (Need(None, 9000, None, None), 0, "it does not fit: m has a window of 8192 tokens"),
+        (PromptSize(None, 9000, None, None), 0, "it does not fit: m has a window of 8192 tokens"),
         (
-            Need(None, 9000, None, None),
+            PromptSize(None, 9000, None, None),
             8193,
             (
                 "it does not fit: m has a window of 8192 tokens, the model's maximum is 8193, "
@@ -450,19 +454,19 @@ def test_an_overflow_says_every_number_that_is_known(need, model_max, cause):
 @pytest.mark.parametrize(
     ("need", "limit", "window"),
     [
-        (Need(3072, 0, None, 2048), 32768, 4096),  # 1024 are kept for an answer without limit
-        (Need(3073, 0, None, 2048), 32768, 8192),
-        (Need(4000, 0, 96, 2048), 32768, 4096),
-        (Need(4000, 0, 97, 2048), 32768, 8192),
-        (Need(None, 6144, None, None), 32768, 4096),  # two bytes a token, where nobody says
-        (Need(None, 6146, None, None), 32768, 8192),
-        (Need(None, 10, None, 4096), 32768, 8192),
-        (Need(1, 0, 1, None), 32768, 2),
-        (Need(10, 0, 1, 4096), 32768, 8192),  # it did not fit into 4096, whatever was counted
-        (Need(4095, 0, None, 2048), 4096, 4096),
-        (Need(4096, 0, None, 2048), 4096, None),  # no token is left for an answer
-        (Need(10, 0, 1, 4096), 4096, None),
-        (Need(10, 0, 1, 4095), 32768, 4096),
+        (PromptSize(3072, 0, None, 2048), 32768, 4096),  # 1024 are kept for an answer without limit
+        (PromptSize(3073, 0, None, 2048), 32768, 8192),
+        (PromptSize(4000, 0, 96, 2048), 32768, 4096),
+        (PromptSize(4000, 0, 97, 2048), 32768, 8192),
+        (PromptSize(None, 6144, None, None), 32768, 4096),  # two bytes a token, where nobody says
+        (PromptSize(None, 6146, None, None), 32768, 8192),
+        (PromptSize(None, 10, None, 4096), 32768, 8192),
+        (PromptSize(1, 0, 1, None), 32768, 2),
+        (PromptSize(10, 0, 1, 4096), 32768, 8192),  # it did not fit into 4096, whatever was counted
+        (PromptSize(4095, 0, None, 2048), 4096, 4096),
+        (PromptSize(4096, 0, None, 2048), 4096, None),  # no token is left for an answer
+        (PromptSize(10, 0, 1, 4096), 4096, None),
+        (PromptSize(10, 0, 1, 4095), 32768, 4096),
     ],
 )
 def test_a_window_grows_to_the_next_power_of_two_that_holds_both(need, limit, window):

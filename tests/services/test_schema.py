@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from referencing.exceptions import Unresolvable
 
 from ollama_mcp.errors import InvalidArgument, StreamBroken, Truncated, Upstream
-from ollama_mcp.services.schema import check_schema, repair_request, violations
-from ollama_mcp.services.schema_check import is_plain
+from ollama_mcp.services.schema import check_schema, is_plain, repair_request, violations
 from ollama_mcp.testing import Model, Script
 
 pytestmark = pytest.mark.anyio

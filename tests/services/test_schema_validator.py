@@ -9,8 +9,7 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.services.schema import violations
-from ollama_mcp.services.schema_check import SchemaValidator, is_plain
+from ollama_mcp.services.schema import SchemaValidator, is_plain, violations
 from ollama_mcp.testing import Script
 
 ENDLESS = {"type": "string", "pattern": "^(a+)+$"}

@@ -28,8 +28,7 @@ from ollama_mcp.ollama.options import Options
 from ollama_mcp.ollama.parameters import check_kind
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Choice
-from ollama_mcp.services.context_window import Need
-from ollama_mcp.services.context_window_growth import Attempt, WindowGrowth
+from ollama_mcp.services.context_window import Attempt, PromptSize, WindowGrowth
 from ollama_mcp.services.embedding_prefixes import Prefixes, prefixes_of
 from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits, check_texts
 
@@ -215,18 +214,18 @@ class Embedder:
     async def _batch(self, run: _Run, batch: Sequence[str], begin: int) -> EmbedResponse:
         attempt = Attempt(
             send=partial(self._send, run, batch),
-            need=partial(self._need, run, batch),
+            measure=partial(self._need, run, batch),
             grow=run.grow,
             window=run.options.num_ctx if run.options else None,
-            is_final=run.grown,
-            is_cut=run.spec.truncate,
+            has_grown=run.grown,
+            may_be_cut=run.spec.truncate,
             what=f"{run.spec.label(_longest(batch, begin))}, the longest text,",
         )
         return await self._growth.run(run.choice.model, run.job, attempt)
 
-    async def _need(self, run: _Run, batch: Sequence[str], error: ContextOverflow) -> Need:
+    async def _need(self, run: _Run, batch: Sequence[str], error: ContextOverflow) -> PromptSize:
         window = error.details.get("window") or (run.options.num_ctx if run.options else None)
-        return Need(
+        return PromptSize(
             tokens=error.details.get("tokens"),
             size=max(len(text.encode(errors="replace")) for text in batch),
             answer=1,

@@ -12,28 +12,24 @@ from ollama_mcp.jobs.answers import Answer, Stats
 from ollama_mcp.jobs.job import JobState, Part
 from ollama_mcp.ollama.api_models import ChatRequest, Chunk, Message, ToolCall
 from ollama_mcp.ollama.options import Options
-from ollama_mcp.services.answer_check import Ending, cut_json, does_not_fit, is_closed, no_answer
+from ollama_mcp.services.answer_check import Completion, cut_json, does_not_fit, is_closed, no_answer
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Choice
-from ollama_mcp.services.clamp import clamp_limits, lowered
-from ollama_mcp.services.context_window import (
-    Need,
-    cut_window,
-)
-from ollama_mcp.services.context_window_growth import Attempt, WindowGrowth
+from ollama_mcp.services.clamp import clamp, clamp_limits
+from ollama_mcp.services.context_window import Attempt, PromptSize, WindowGrowth, was_prompt_cut
 from ollama_mcp.services.model_output import ThinkSplitter, json_inside, printed_calls, without_thinking
-from ollama_mcp.services.schema import repair_request
-from ollama_mcp.services.schema_check import SchemaValidator
+from ollama_mcp.services.schema import SchemaValidator, repair_request
 from ollama_mcp.services.specs import ChatSpec, GenerationRequest, prompt_bytes, with_defaults
 
 _NS = 1e9
+"""Nanoseconds, in which Ollama counts, in a second."""
 _BLANK = " \t\r\n\f\v\u00a0\u200b\u2060\ufeff"
-"""Characters of which nobody sees anything."""
+"""Characters that cannot be seen: a text of nothing else is no answer."""
 
 
 @dataclass
-class _Draft:
-    """What one stream has brought so far; it is the answer unless the schema or an error says no."""
+class _Output:
+    """The output of one stream so far; the answer, unless the schema or an error says no."""
 
     splitter: ThinkSplitter | None
     texts: list[str] = field(default_factory=list[str])
@@ -58,20 +54,20 @@ class _Draft:
         self.calls.extend(chunk.calls)
         self.logprobs.extend(chunk.logprobs or ())
         text, leaked = self.splitter.feed(chunk.text) if self.splitter else (chunk.text, "")
-        self._add(text, chunk.thoughts + leaked)
+        if text:
+            self.texts.append(text)
+        if thoughts := chunk.thoughts + leaked:
+            self.thoughts.append(thoughts)
         return text + self.end() if chunk.is_last else text
 
     def end(self) -> str:
-        """Nothing more will come: add what was held back; returns the text of it."""
+        """Add what the splitter held back, as nothing more will come; returns the text of it."""
         text, leaked = self.splitter.rest() if self.splitter else ("", "")
-        self._add(text, leaked)
-        return text
-
-    def _add(self, text: str, thoughts: str) -> None:
         if text:
             self.texts.append(text)
-        if thoughts:
-            self.thoughts.append(thoughts)
+        if leaked:
+            self.thoughts.append(leaked)
+        return text
 
 
 @dataclass
@@ -83,45 +79,38 @@ class _Run:
     request: GenerationRequest
     job: Part
     window: int | None = None
-    """The loaded window, where it had to be asked for before the end."""
-    grown: bool = False
-    repaired: bool = False
-    ending: Ending | None = None
-    """How the last draft ended; None for one that has calls of tools."""
+    """The loaded window in tokens, where it had to be looked up before the end."""
+    has_grown: bool = False
+    is_repaired: bool = False
+    completion: Completion | None = None
+    """The end of the last output; None for one that has calls of tools."""
 
     @property
-    def model(self) -> str:
-        return self.choice.model.name
-
-    @property
-    def asked_window(self) -> int | None:
-        """The window that Ollama was asked to load, which is never larger than the model's own."""
-        own, asked = self.choice.model.max_context, _num_ctx(self.request)
-        return min(asked, own) if asked and own else asked
-
-    @property
-    def window_given(self) -> bool:
-        """Whether the caller chose the window; an operator's default may grow."""
-        return self.spec.request.options is not None and self.spec.request.options.num_ctx is not None
-
-    @property
-    def may_stop_thinking(self) -> bool:
-        """Whether the caller could still ask for an answer without thinking."""
-        return "thinking" in self.choice.model.capabilities and self.request.think is not False
+    def requested_window(self) -> int | None:
+        """The window, in tokens, that Ollama loads for the request, at most the model's own."""
+        own = self.choice.model.max_context
+        requested = self.request.options.num_ctx if self.request.options else None
+        return min(requested, own) if requested and own else requested
 
     @property
     def fills_gap(self) -> bool:
-        """Whether blanks alone can be a right answer: of a gap in a text, or behind a raw prompt."""
+        """Whether blanks alone can be a right answer: in a gap of a text, or behind a raw prompt."""
         return self.spec.is_raw or bool(getattr(self.request, "suffix", None))
 
     def grow(self, window: int) -> None:
-        """Ask for a larger window from now on."""
-        self.grown = True
-        self.request = _with_window(self.request, window)
+        """Ask for a larger window, in tokens, from now on."""
+        self.has_grown = True
+        options = (self.request.options or Options()).model_copy(update={"num_ctx": window})
+        self.request = self.request.model_copy(update={"options": options})
 
 
 class Generator:
-    """Runs Asks. Holds no state of its own but the windows that models have grown to."""
+    """Answers ChatSpecs with a model.
+
+    spec = build_chat(prompt="Why is the sky blue?")
+    job = app.jobs.start(partial(app.generator.run, spec))
+    print(await job.result())
+    """
 
     def __init__(self, backend: OllamaBackend, schema_validator: SchemaValidator) -> None:
         self._client = backend.client
@@ -133,37 +122,34 @@ class Generator:
         self._settings = backend.settings
 
     async def run(self, spec: ChatSpec, job: Part) -> Answer:
-        """Answer a ChatSpec; `job` shows how far it is.
+        """Check a ChatSpec and answer it.
+
+        Args:
+            spec: The request.
+            job: Shows the progress, and gets the notes.
 
         Raises:
+            InvalidArgument: Its schema is no JSON Schema.
             OllamaError: Any of the tree; what was written by then is in `partial_text`.
         """
         await self.check(spec)
         return await self.answer(spec, job)
-
-    async def answer(self, spec: ChatSpec, job: Part) -> Answer:
-        """As `run`, of a ChatSpec that was checked."""
-        job.notes.extend(spec.notes)
-        run = await self._begin(spec, job)
-        async with self._model_queue.admit(run.model, job.caller, job.queue):
-            job.enter()
-            async with self._catalog.explaining(run.model):
-                draft = await self._finished(run, await self._draft(run))
-            return await self._answer(run, draft)
 
     async def check(self, spec: ChatSpec) -> None:
         """Refuse a ChatSpec whose schema is none (`InvalidArgument`): once, of one that is answered often."""
         if spec.schema:
             await self._schema_validator.check(spec.schema)
 
-    async def _begin(self, spec: ChatSpec, job: Part) -> _Run:
+    async def answer(self, spec: ChatSpec, job: Part) -> Answer:
+        """Answer a ChatSpec that was checked; otherwise as `run`."""
         settings = self._settings
+        job.notes.extend(spec.notes)
         choice = await self._catalog.resolve(spec.request.model, spec.needs, default=settings.chat_model)
         model = choice.model
-        asked, notes = lowered(spec.request, clamp_limits(settings, model.name, model.max_context))
+        clamped, notes = clamp(spec.request, clamp_limits(settings, model.name, model.max_context))
         job.notes.extend(notes)
         request = with_defaults(
-            asked,
+            clamped,
             model.name,
             settings.defaults_for(model.name),
             can_think=model.may_think(spec.request.think),
@@ -172,263 +158,232 @@ class Generator:
         if not model.is_described:
             job.notes.append("the server has no /api/show: what the model can do was not checked")
         job.model = model.name
-        job.total = _limit(request)
+        job.total = _max_tokens(request)
         job.look = partial(job.find_out, self._catalog.is_loaded)
-        return _Run(spec, choice, request, job)
+        run = _Run(spec, choice, request, job)
+        async with self._model_queue.admit(model.name, job.caller, job.queue):
+            job.enter()
+            async with self._catalog.explaining(model.name):
+                output = await self._checked(run, await self._generate(run))
+            return await self._answer(run, output)
 
     # --- streaming, with a window that grows once -----------------------------------------------
 
-    async def _draft(self, run: _Run) -> _Draft:
+    async def _generate(self, run: _Run) -> _Output:
+        async def measure(error: ContextOverflow) -> PromptSize:
+            window = error.details.get("window") or run.requested_window
+            return PromptSize(
+                tokens=error.details.get("tokens"),
+                size=prompt_bytes(run.request),
+                answer=_max_tokens(run.request),
+                window=window or await self._catalog.window(run.choice.model.name),
+            )
+
+        callers = run.spec.request.options
         attempt = Attempt(
             send=partial(self._stream, run),
-            need=partial(self._need, run),
+            measure=measure,
             grow=run.grow,
-            window=_num_ctx(run.request),
-            is_final=run.grown,
-            is_given=run.window_given,
-            is_cut=bool(run.request.truncate),
+            window=run.request.options.num_ctx if run.request.options else None,
+            has_grown=run.has_grown,
+            is_given=callers is not None and callers.num_ctx is not None,  # an operator's default may grow
+            may_be_cut=bool(run.request.truncate),
         )
         return await self._growth.run(run.choice.model, run.job, attempt)
 
-    async def _need(self, run: _Run, error: ContextOverflow) -> Need:
-        window = error.details.get("window") or run.asked_window
-        return Need(
-            tokens=error.details.get("tokens"),
-            size=prompt_bytes(run.request),
-            answer=_limit(run.request),
-            window=window or await self._catalog.window(run.model),
-        )
-
-    async def _stream(self, run: _Run) -> _Draft:
-        draft = _Draft(_splitter(run))
-        run.job.restart()
-        certain = run.spec.schema is None
+    async def _stream(self, run: _Run) -> _Output:
+        model, job = run.choice.model, run.job
+        splitter = None
+        if not run.spec.is_raw:
+            splitter = ThinkSplitter(may_be_inside=model.opens_thinking and run.request.think is False)
+        output = _Output(splitter)
+        job.restart()
         try:
             async with self._client.stream(run.spec.endpoint, run.request) as chunks:
                 async for chunk in chunks:
-                    self._check_place(run, chunk)
-                    text = draft.take(chunk)
-                    _tell(run.job, chunk, text, certain=certain)
-                    if draft.chunks == 1 and _unloads(run.request):
-                        run.window = await self._catalog.window(run.model)  # nobody knows it afterwards
+                    if chunk.remote_host and not model.is_cloud:  # it looked local, and is the cloud's
+                        self._catalog.allow_cloud(model.name)
+                    text = output.take(chunk)
+                    thinks = bool(chunk.thoughts)
+                    if chunk.text or thinks or chunk.calls:
+                        job.advance(JobState.THINKING if thinks else JobState.WRITING)
+                        job.write(text, chunk.text or chunk.thoughts)
+                    if run.spec.schema is None:  # else it may yet be repaired
+                        job.settle(text)
+                    if output.chunks == 1 and _unloads(run.request):  # nobody knows it afterwards
+                        run.window = await self._catalog.window(model.name)
         except OllamaError as error:
-            draft.end()
-            error.partial_text = draft.text
+            output.end()
+            error.partial_text = output.text
             raise
-        return draft
-
-    def _check_place(self, run: _Run, chunk: Chunk) -> None:
-        """A model that looked local and answers from the cloud."""
-        if chunk.remote_host and not run.choice.model.is_cloud:
-            self._catalog.allow_cloud(run.model)
+        return output
 
     # --- is it an answer ------------------------------------------------------------------------
 
-    async def _finished(self, run: _Run, draft: _Draft) -> _Draft:
-        """The draft, or that of one more turn: there is an answer, and it is what was asked for.
+    async def _checked(self, run: _Run, output: _Output) -> _Output:
+        """Return the output, or that of one more turn, once it is an answer of the form that was asked for.
 
         Raises:
             Truncated: It was cut off before there was an answer, or in the middle of its JSON.
             BadUpstream: Nothing was generated.
             Upstream: It does not fit the schema.
         """
-        schema, run.ending = run.spec.schema, None
-        _read_tolerantly(run, draft)
-        if draft.calls:
-            return draft
-        ending = run.ending = await self._ending(run, draft)
-        if not draft.text.strip(_BLANK) and not (run.fills_gap and draft.text):
-            raise no_answer(ending)
-        if schema is None:
-            return draft
-        found = await self._schema_validator.violations(draft.text, schema)
-        if found and not run.spec.is_raw and await self._takes_json_inside(run, draft, is_cut=ending.is_cut):
-            found = []
-        if found and not ending.is_cut and not run.spec.is_raw and not run.repaired:
-            run.request = _asked_again(run.request, draft, repair_request(found, schema))
-            run.repaired = True
-            return await self._finished(run, await self._repaired(run, draft))
-        if ending.is_cut and (found or not is_closed(draft.text)):
-            raise cut_json(ending)
-        if found:
-            raise does_not_fit(ending, found, schema, repaired=run.repaired)
-        run.job.settle(draft.text)
-        return draft
+        schema, job = run.spec.schema, run.job
+        while True:
+            run.completion = None
+            _extract_thinking_and_calls(run, output)
+            if output.calls:
+                return output
+            completion = run.completion = await self._completion(run, output)
+            if not output.text.strip(_BLANK) and not (run.fills_gap and output.text):
+                raise no_answer(completion)
+            if schema is None:
+                return output
+            violations = await self._schema_validator.violations(output.text, schema)
+            if violations and not run.spec.is_raw:
+                # One JSON in a fence or between words, which is what was asked for, is the answer. In a
+                # text that was cut off, what stands between words may be a part of it.
+                inside = json_inside(output.text, in_fences_only=completion.is_cut, at_first=not schema)
+                fits = [not await self._schema_validator.violations(text, schema) for text in inside]
+                if sum(fits) == 1:
+                    output.texts, violations = [inside[fits.index(True)]], []
+                    job.notes.append("the JSON stood among other text, which was left out")
+            is_whole = not completion.is_cut or is_closed(output.text)
+            if not violations and is_whole:
+                job.settle(output.text)
+                return output
+            if completion.is_cut:
+                raise cut_json(completion)
+            if run.spec.is_raw or run.is_repaired:
+                raise does_not_fit(completion, violations, schema, repaired=run.is_repaired)
+            run.is_repaired = True
+            run.request = _with_complaint(run.request, output.text, repair_request(violations, schema))
+            try:
+                output = await self._generate(run)
+            except OllamaError as error:
+                error.partial_text = error.partial_text or output.text
+                raise
 
-    async def _takes_json_inside(self, run: _Run, draft: _Draft, *, is_cut: bool) -> bool:
-        """Whether there is one JSON in the text that is what was asked for, which then is the answer."""
-        schema = run.spec.schema or {}
-        inside = json_inside(draft.text, in_fences_only=is_cut, at_first=not schema)
-        fitting = [inner for inner in inside if not await self._schema_validator.violations(inner, schema)]
-        if len(fitting) != 1:
-            return False
-        draft.texts = fitting
-        run.job.notes.append("the JSON stood among other text, which was left out")
-        return True
-
-    async def _repaired(self, run: _Run, draft: _Draft) -> _Draft:
-        try:
-            return await self._draft(run)
-        except OllamaError as error:
-            error.partial_text = error.partial_text or draft.text
-            raise
-
-    async def _ending(self, run: _Run, draft: _Draft) -> Ending:
-        last, limit = draft.last, _limit(run.request)
-        has_run_out = limit is not None and last.eval_count >= limit  # of a server that gives no reason
+    async def _completion(self, run: _Run, output: _Output) -> Completion:
+        last, limit = output.last, _max_tokens(run.request)
+        # A server that gives no reason has stopped at the limit if it wrote that many tokens.
+        has_run_out = limit is not None and last.eval_count >= limit
         is_cut = last.done_reason == "length" or (not last.done_reason and has_run_out)
-        return Ending(
-            text=draft.text,
-            thinking=draft.thinking,
+        can_think = "thinking" in run.choice.model.capabilities
+        return Completion(
+            text=output.text,
+            thinking=output.thinking,
             reason="length" if is_cut else last.done_reason,
             prompt_tokens=last.prompt_eval_count,
             tokens=last.eval_count,
             limit=limit,
             window=await self._window(run) if is_cut else None,
-            may_stop_thinking=run.may_stop_thinking,
+            may_stop_thinking=can_think and run.request.think is not False,
         )
 
     async def _window(self, run: _Run) -> int | None:
-        return run.asked_window or run.window or await self._catalog.window(run.model)
+        return run.requested_window or run.window or await self._catalog.window(run.choice.model.name)
 
     # --- the answer and its numbers -------------------------------------------------------------
 
-    async def _answer(self, run: _Run, draft: _Draft) -> Answer:
+    async def _answer(self, run: _Run, output: _Output) -> Answer:
+        model, job, last = run.choice.model, run.job, output.last
         window = await self._window(run)
-        truncated = await self._truncated(run, draft, window)
-        if truncated:
-            run.job.notes.append(
-                f"Ollama cut the prompt to {truncated['seen']} tokens: the answer saw only a part of it"
-            )
+        seen, keep = last.prompt_eval_count, run.request.options.num_keep if run.request.options else None
+        truncated: dict[str, int] | None = None
+        if window and was_prompt_cut(seen, window, keep, version=None):
+            version: tuple[int, ...] | None = None
+            if not run.request.truncate:
+                try:
+                    version = await self._catalog.version()
+                except OllamaError:
+                    version = ()  # a note is not worth the answer
+            if was_prompt_cut(seen, window, keep, version=version):
+                truncated = {"seen": seen, "window": window}
+                job.notes.append(f"Ollama cut the prompt to {seen} tokens: the answer saw only a part of it")
         if _unloads(run.request):
-            self._windows.forget(run.model)
-        stats = _stats(run, draft, window, truncated)
-        is_prose = run.spec.schema is None and run.ending is not None  # nothing is put behind JSON
+            self._windows.forget(model.name)
+        prompt, written = last.prompt_eval_count or None, last.eval_count or None
+        speed = written / (last.eval_duration / _NS) if written and last.eval_duration else None
+        stats = Stats(
+            model=model.name,
+            chosen=run.choice.why,
+            done_reason=last.done_reason or "stop",
+            prompt_tokens=prompt,
+            output_tokens=written,
+            tokens_per_s=round(speed, 3) if speed is not None else None,
+            load_s=round(last.load_duration / _NS, 3) if last.load_duration else None,
+            first_token_s=round(job.first_at - job.started_at, 3) if job.first_at else None,
+            total_s=round(time.monotonic() - job.started_at, 3),
+            context_used=(prompt or 0) + (written or 0) or None,
+            context_window=window,
+            context_grown=run.has_grown,
+            truncated=truncated,
+            chunks=output.chunks,
+            thinking_chars=len(output.thinking),
+            repaired=run.is_repaired,
+            cloud=model.is_cloud or bool(last.remote_host),
+        )
+        cut = prompt_cut = ""
+        if run.spec.schema is None and run.completion is not None:  # nothing is put behind JSON, or calls
+            cut = run.completion.cut_line
+            if truncated:
+                prompt_cut = f"[the prompt was cut: the model saw only {seen} tokens of it]"
         return Answer(
-            draft.text,
+            output.text,
             stats=stats,
-            thinking=draft.thinking,
-            tool_calls=draft.calls,
-            logprobs=draft.logprobs,
-            notes=run.job.notes,
-            cut=run.ending.cut_line if is_prose and run.ending else "",
-            prompt_cut=_prompt_cut(truncated) if is_prose and truncated else "",
+            thinking=output.thinking,
+            tool_calls=output.calls,
+            logprobs=output.logprobs,
+            notes=job.notes,
+            cut=cut,
+            prompt_cut=prompt_cut,
         )
 
-    async def _truncated(self, run: _Run, draft: _Draft, window: int | None) -> dict[str, int] | None:
-        seen = draft.last.prompt_eval_count
-        keep = run.request.options.num_keep if run.request.options else None
-        if not window or not cut_window(seen, window, keep, version=None):
-            return None
-        version = None if run.request.truncate else await self._version()
-        return {"seen": seen, "window": window} if cut_window(seen, window, keep, version=version) else None
 
-    async def _version(self) -> tuple[int, ...]:
-        try:
-            return await self._catalog.version()
-        except OllamaError:
-            return ()  # a note is not worth the answer
-
-
-def _prompt_cut(truncated: dict[str, int]) -> str:
-    return f"[the prompt was cut: the model saw only {truncated['seen']} tokens of it]"
-
-
-def _asked(run: _Run) -> str:
-    return run.request.to_json().decode(errors="replace")
-
-
-def _read_tolerantly(run: _Run, draft: _Draft) -> None:
-    """Take thinking out of the text, and calls of tools that the model printed.
+def _extract_thinking_and_calls(run: _Run, output: _Output) -> None:
+    """Take thinking, and calls of tools that the model printed, out of the text of an output.
 
     Raises:
-        Upstream: It printed one that cannot be read.
+        Upstream: It printed a call that cannot be read.
     """
     if run.fills_gap:
         return
     model = run.choice.model
-    thinks = model.opens_thinking or "thinking" in model.capabilities
-    text, thinking = without_thinking(draft.text, thinks=thinks, asked=partial(_asked, run))
-    if thinking or text != draft.text:
-        draft.texts, draft.thoughts = [text], [*draft.thoughts, thinking]
-    if draft.calls:
+    text, thinking = without_thinking(
+        output.text,
+        thinks=model.opens_thinking or "thinking" in model.capabilities,
+        asked=lambda: run.request.to_json().decode(errors="replace"),
+    )
+    if thinking or text != output.text:
+        output.texts, output.thoughts = [text], [*output.thoughts, thinking]
+    if output.calls:
         return
     try:
-        text, draft.calls = printed_calls(draft.text, getattr(run.request, "tools", None) or [])
+        text, output.calls = printed_calls(output.text, getattr(run.request, "tools", None) or [])
     except OllamaError as error:
-        error.partial_text = draft.text
+        error.partial_text = output.text
         raise
-    if draft.calls:
-        draft.texts = [text]
+    if output.calls:
+        output.texts = [text]
         run.job.notes.append("the model printed its call of a tool as text, which was read as one")
 
 
-def _splitter(run: _Run) -> ThinkSplitter | None:
-    if run.spec.is_raw:
-        return None
-    return ThinkSplitter(may_be_inside=run.choice.model.opens_thinking and run.request.think is False)
-
-
-def _tell(job: Part, chunk: Chunk, text: str, *, certain: bool) -> None:
-    thinks = bool(chunk.thoughts)
-    if chunk.text or thinks or chunk.calls:
-        job.advance(JobState.THINKING if thinks else JobState.WRITING)
-        job.write(text, chunk.text or chunk.thoughts)
-    if certain:
-        job.settle(text)
-
-
-def _limit(request: GenerationRequest) -> int | None:
-    """The most tokens of an answer, where that was said."""
+def _max_tokens(request: GenerationRequest) -> int | None:
+    """Return the most tokens of an answer, where the request limits them."""
     limit = request.options.num_predict if request.options else None
     return limit if limit is not None and limit > 0 else None
 
 
-def _num_ctx(request: GenerationRequest) -> int | None:
-    return request.options.num_ctx if request.options else None
-
-
 def _unloads(request: GenerationRequest) -> bool:
-    """Whether the model will be gone when the answer is complete."""
+    """Return whether the model will be gone when the answer is complete."""
     return request.keep_alive in (0, "0s", "0m", "0h")
 
 
-def _with_window(request: GenerationRequest, window: int) -> GenerationRequest:
-    options = (request.options or Options()).model_copy(update={"num_ctx": window})
-    return request.model_copy(update={"options": options})
-
-
-def _asked_again(request: GenerationRequest, draft: _Draft, complaint: str) -> GenerationRequest:
+def _with_complaint(request: GenerationRequest, text: str, complaint: str) -> GenerationRequest:
+    """Return the request with the answer to it, and a message that says what is wrong with that."""
     if isinstance(request, ChatRequest):
-        turns = [Message(role="assistant", content=draft.text), Message(role="user", content=complaint)]
+        turns = [Message(role="assistant", content=text), Message(role="user", content=complaint)]
         return request.model_copy(update={"messages": [*request.messages, *turns]})
-    prompt = f"{request.prompt}\n\nYour answer was:\n{draft.text}\n\n{complaint}"
+    prompt = f"{request.prompt}\n\nYour answer was:\n{text}\n\n{complaint}"
     return request.model_copy(update={"prompt": prompt})
-
-
-def _stats(run: _Run, draft: _Draft, window: int | None, truncated: dict[str, int] | None) -> Stats:
-    last, job, now = draft.last, run.job, time.monotonic()
-    prompt, output = last.prompt_eval_count or None, last.eval_count or None
-    return Stats(
-        model=run.model,
-        chosen=run.choice.why,
-        done_reason=last.done_reason or "stop",
-        prompt_tokens=prompt,
-        output_tokens=output,
-        tokens_per_s=_rounded(output / (last.eval_duration / _NS)) if output and last.eval_duration else None,
-        load_s=_rounded(last.load_duration / _NS) if last.load_duration else None,
-        first_token_s=_rounded(job.first_at - job.started_at) if job.first_at else None,
-        total_s=_rounded(now - job.started_at),
-        context_used=(prompt or 0) + (output or 0) or None,
-        context_window=window,
-        context_grown=run.grown,
-        truncated=truncated,
-        chunks=draft.chunks,
-        thinking_chars=len(draft.thinking),
-        repaired=run.repaired,
-        cloud=run.choice.model.is_cloud or bool(last.remote_host),
-    )
-
-
-def _rounded(number: float) -> float:
-    return round(number, 3)

@@ -28,7 +28,7 @@ from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Model, named
-from ollama_mcp.services.clamp import clamp_limits, lowered
+from ollama_mcp.services.clamp import clamp, clamp_limits
 from ollama_mcp.services.confirmation import Confirmation, Question, keep_others
 from ollama_mcp.services.model_summary import InMemory, Summary, summary
 
@@ -172,7 +172,7 @@ class ModelManager:
         """An empty prompt, which loads and generates nothing; for a model without one an empty text."""
         name = model.name
         most = clamp_limits(self._settings, name, model.max_context)
-        asked, notes = lowered(GenerateRequest(model=name, keep_alive=keep_alive), most)
+        asked, notes = clamp(GenerateRequest(model=name, keep_alive=keep_alive), most)
         job.notes += notes
         own = self._settings.defaults_for(name).keep_alive if keep_alive is None else asked.keep_alive
         common: dict[str, Any] = {"model": name, "options": self._loader_options(name), "keep_alive": own}

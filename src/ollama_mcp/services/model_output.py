@@ -1,14 +1,14 @@
-"""A finished text, read tolerantly before a second generation is spent on it.
+"""The output of a model, read tolerantly before a second generation is spent on it.
 
-Models put what they mean into marks of their own: thinking before the answer, JSON into a fence or
-between words, a call of a tool into text. What is meant in one way only is taken so.
+Models mark things in ways of their own: thinking before the answer, JSON in a fence or between words, a
+call of a tool as text. A text that can only mean one thing is taken so.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from ollama_mcp.client.error_answers import broken_call
@@ -29,7 +29,7 @@ _PAIRS = (
     ("<|channel|>analysis<|message|>", "<|end|>"),  # OpenAI's gpt-oss (harmony)
     ("<|channel>thought", "<channel|>"),  # Gemma 4
 )
-"""How models mark their thinking, by those who do; only at the beginning of a text."""
+"""Marks of thinking, with the models that write them; only at the beginning of a text."""
 _ALONE = tuple(closing for _, closing in _PAIRS[:5])
 """Closing marks that mean nothing else, and so are taken without the opening one."""
 _AFTER = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|<\|START_RESPONSE\|>")
@@ -39,7 +39,7 @@ _QUOTES = "`'\"“‘«"
 
 
 def without_thinking(text: str, *, thinks: bool = False, asked: Callable[[], str] = str) -> tuple[str, str]:
-    r"""Part a text into answer and thinking.
+    r"""Split a text into answer and thinking.
 
     Thinking stands between marks at the beginning, or before a closing mark whose opening one was in the
     template. A mark that is quoted, in a block of code or in JSON is a part of the answer, and so are marks
@@ -54,7 +54,7 @@ def without_thinking(text: str, *, thinks: bool = False, asked: Callable[[], str
         text: What the model wrote.
         thinks: Whether the model is known to think: then a closing mark need not end its line, and
             thinking may be all that there is.
-        asked: Gives what the model was asked, where a mark stands in the text.
+        asked: Called for the text of the request, where a mark stands in the answer.
     """
     start = text.lstrip()
     for opening, closing in _PAIRS:
@@ -98,7 +98,7 @@ _LONGEST_SEARCHED = 100_000
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is JSON as it stands."""
+    """Return whether a text is JSON as it stands."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -107,34 +107,39 @@ def is_json(text: str) -> bool:
 
 
 def json_inside(text: str, *, in_fences_only: bool = False, at_first: bool = False) -> list[str]:
-    """The objects and lists of JSON in a text that has more than that: in fences, else between its words.
+    """Return the objects and lists of JSON in a text that has more than that: in fences, else between words.
+
+    >>> json_inside('Here it is: {"a": 1}. Done.')
+    ['{"a": 1}']
 
     Args:
-        text: What the model wrote.
-        in_fences_only: Whether words say nothing: what stands in a text that was cut off may be a part.
+        text: The answer of the model.
+        in_fences_only: Whether JSON between words does not count: in a text that was cut off, it may be
+            a part.
         at_first: Whether the first bracket has to begin it; without a schema a part looks like a whole.
+
+    Returns:
+        Each once, in their order, as the text has them.
     """
-    fenced = [found[1].strip() for found in _FENCE.finditer(text)]
-    whole = [inner for inner in fenced if inner[:1] in ("{", "[") and is_json(inner)]
-    return list(dict.fromkeys(whole or ([] if in_fences_only else _between_words(text, at_first=at_first))))
-
-
-def _between_words(text: str, *, at_first: bool) -> Iterator[str]:
-    decoder, at = json.JSONDecoder(), 0
-    if len(text) > _LONGEST_SEARCHED:
-        return
-    for _ in range(_MOST_STARTS):
-        start = min((place for place in (text.find("{", at), text.find("[", at)) if place >= 0), default=-1)
-        if start < 0:
-            return
-        try:
-            _, at = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            if at_first:
-                return
-            at = start + 1
-        else:
-            yield text[start:at]
+    fenced = [match[1].strip() for match in _FENCE.finditer(text)]
+    found = [inner for inner in fenced if inner[:1] in ("{", "[") and is_json(inner)]
+    if not found and not in_fences_only and len(text) <= _LONGEST_SEARCHED:
+        decoder, at = json.JSONDecoder(), 0
+        for _ in range(_MOST_STARTS):
+            start = min(
+                (place for place in (text.find("{", at), text.find("[", at)) if place >= 0), default=-1
+            )
+            if start < 0:
+                break
+            try:
+                _, at = decoder.raw_decode(text, start)
+            except (ValueError, RecursionError):
+                if at_first:
+                    break
+                at = start + 1
+            else:
+                found.append(text[start:at])
+    return list(dict.fromkeys(found))
 
 
 # --- calls of tools ------------------------------------------------------------------------------
@@ -153,15 +158,23 @@ _FENCED = re.compile(r"```(?:json|tool_call|tool_code|xml)?\s")
 
 
 def printed_calls(text: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, list[ToolCall]]:
-    """Part a text into its words and the calls that it prints, where every name is one of those offered.
+    """Split a text into its words and the calls that it prints, where every name is one of those offered.
 
-    A call that is marked as one may have words around it; one without marks, or in a fence of code as
-    Qwen2.5-Coder and Gemma print it, has to be all of the text: otherwise it is talked about.
+    A call with marks may have words around it; one without marks, or in a fence of code as Qwen2.5-Coder
+    and Gemma print it, has to be all of the text: otherwise the text is about a call.
+
+    Args:
+        text: The answer of the model.
+        tools: The tools of the request, in Ollama's form.
+
+    Returns:
+        The words and the calls; the text and no calls where it prints none.
 
     Raises:
         Upstream: The text is a call of an offered tool, and its arguments cannot be read.
     """
-    names = _names(tools)
+    functions: list[Any] = [tool.get("function") for tool in tools]
+    names = {str(cast("Mapping[str, Any]", f).get("name")) for f in functions if isinstance(f, Mapping)}
     if not names:
         return text, []
     for part in (_named_calls, _marked_calls):
@@ -177,7 +190,7 @@ def printed_calls(text: str, tools: Sequence[Mapping[str, Any]]) -> tuple[str, l
 
 
 def _named_calls(text: str, names: Collection[str]) -> tuple[str, list[ToolCall]]:
-    """`<function=name>…</function>`, with or without `<tool_call>` around it."""
+    """Read `<function=name>…</function>`, with or without `<tool_call>` around it."""
     if "</function>" not in text:
         return text, []
     matches = list(_NAMED.finditer(text))
@@ -188,14 +201,15 @@ def _named_calls(text: str, names: Collection[str]) -> tuple[str, list[ToolCall]
     for found in matches:
         arguments = _arguments(found[2].strip())
         if arguments is None:
-            if rest:  # it is talked about
+            if rest:  # the text is about a call
                 return text, []
             raise broken_call(found[1])
-        calls.append(_call(found[1], arguments))
+        calls.append(ToolCall(function=ToolFunction(name=found[1], arguments=arguments)))
     return rest, calls
 
 
 def _marked_calls(text: str, names: Collection[str]) -> tuple[str, list[ToolCall]]:
+    """Read JSON between one of the pairs of `_MARKED`."""
     for opening, closing in _MARKED:
         at, words, calls = 0, list[str](), list[ToolCall]()
         while (start := text.find(opening, at)) >= 0:
@@ -207,8 +221,11 @@ def _marked_calls(text: str, names: Collection[str]) -> tuple[str, list[ToolCall
                 return text, []
             found = _calls_in(inner, names, is_marked=True)
             if found is None:
-                if not "".join([*words, text[at:]]).strip():
-                    _refuse_broken(inner, names)
+                # A call that is all of the text, of an offered tool, and no JSON: the model tried.
+                named = re.search(r'"name" ?: ?"([^"\\]{1,200})"', inner)
+                is_alone = not "".join([*words, text[at:]]).strip()
+                if is_alone and named and named[1] in names:
+                    raise broken_call(named[1])
                 return text, []
             calls += found
         if calls:
@@ -216,17 +233,12 @@ def _marked_calls(text: str, names: Collection[str]) -> tuple[str, list[ToolCall
     return text, []
 
 
-def _names(tools: Sequence[Mapping[str, Any]]) -> set[str]:
-    functions = [tool.get("function") for tool in tools]
-    return {str(f.get("name")) for f in cast("list[Any]", functions) if isinstance(f, Mapping)}  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-
-
 _ARGUMENTS = ("arguments", "parameters", "args", "input")
 _OF_A_CALL = frozenset({"name", "id", "type", "index", *_ARGUMENTS})
 
 
 def _calls_in(text: str, names: Collection[str], *, is_marked: bool) -> list[ToolCall] | None:
-    """The calls that JSON says; None where it is something else, such as an answer or a list of tools."""
+    """Return the calls in a text of JSON; None where it is an answer, or a list of tools."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -245,16 +257,13 @@ def _calls_in(text: str, names: Collection[str], *, is_marked: bool) -> list[Too
         is_call = fields.keys() <= _OF_A_CALL and (key or is_marked) and not is_definition
         if not isinstance(given, dict) or not is_call:
             return None
-        found.append(_call(fields["name"], cast("dict[str, Any]", given)))
+        function = ToolFunction(name=fields["name"], arguments=cast("dict[str, Any]", given))
+        found.append(ToolCall(function=function))
     return found or None
 
 
-def _call(name: str, arguments: dict[str, Any]) -> ToolCall:
-    return ToolCall(function=ToolFunction(name=name, arguments=arguments))
-
-
 def _arguments(text: str) -> dict[str, Any] | None:
-    """The arguments of a call, as JSON or as a tag for each; None where they are neither."""
+    """Return the arguments of a call, in JSON or in a tag for each; None where they are neither."""
     if "</parameter>" in text:
         tags = [(key, value.strip("\n")) for key, value in _PARAMETER.findall(text)]
         return {key: json.loads(value) if is_json(value) else value for key, value in tags}
@@ -265,104 +274,87 @@ def _arguments(text: str) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def _refuse_broken(text: str, names: Collection[str]) -> None:
-    """Raise for a call of an offered tool in JSON that cannot be read."""
-    found = re.search(r'"name" ?: ?"([^"\\]{1,200})"', text)
-    if found and found[1] in names:
-        raise broken_call(found[1])
-
-
 _OPEN, _CLOSE = "<think>", "</think>"
+
+_BEGINNING = "beginning"
+_UNDECIDED = "undecided"
+"""As `_BEGINNING`, and the template may have opened the thinking."""
+_UNCLOSED = "unclosed"
+"""Thinking, if a closing tag comes, else the answer."""
+_OPENED = "opened"
+_INSIDE = "inside"
+_GAP = "gap"
+_ANSWER = "answer"
 
 
 class ThinkSplitter:
-    """Text in, answer and thinking out, in pieces that can be passed on at once.
+    """A splitter of a stream into answer and thinking, each in pieces that can be passed on at once.
+
+    >>> splitter = ThinkSplitter()
+    >>> [splitter.feed(piece) for piece in ("<thi", "nk>Hm.", "</think>", "4")]
+    [('', ''), ('', ''), ('', 'Hm.'), ('4', '')]
 
     Args:
-        may_be_inside: The template may have opened the thinking: nothing is an answer before the
-            closing tag or the end.
+        may_be_inside: Whether the template may have opened the thinking: then no text is an answer
+            before the closing tag or the end.
     """
 
     def __init__(self, *, may_be_inside: bool = False) -> None:
-        self._held = self._end = ""
+        self._state: str = _UNDECIDED if may_be_inside else _BEGINNING
+        self._held: str = ""
+        self._end: str = ""
         self._parts: list[str] = []
-        self._step = self._undecided if may_be_inside else self._beginning
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return (answer, thinking) that are certain by now."""
-        return self._step(text)
+        if self._state == _ANSWER:
+            return text, ""
+        thinking = ""
+        if self._state in {_BEGINNING, _UNDECIDED}:
+            self._held += text
+            start = self._held.lstrip()
+            if start.startswith(_OPEN):
+                text, self._state = start.removeprefix(_OPEN), _OPENED
+            elif self._state == _BEGINNING and _OPEN.startswith(start):
+                return "", ""
+            elif self._state == _BEGINNING:
+                text, self._held, self._state = self._held, "", _ANSWER
+                return text, ""
+            elif len(start) < len(_OPEN):
+                return "", ""
+            else:
+                text, self._state = self._held, _UNCLOSED
+            self._held = ""
+        if self._state == _UNCLOSED:
+            # Kept in parts, and only the end searched: to join them at each token takes too long.
+            self._parts.append(text)
+            self._end = (self._end + text)[-len(text) - len(_CLOSE) :]
+            if _CLOSE not in self._end:
+                return "", ""
+            thinking, _, text = "".join(self._parts).lstrip().partition(_CLOSE)
+            self._parts.clear()
+            self._state = _GAP
+        if self._state == _OPENED:
+            text = text.lstrip("\n")  # line breaks behind the tag belong to nothing
+            if not text:
+                return "", ""
+            self._state = _INSIDE
+        if self._state == _INSIDE:
+            self._held += text
+            if _CLOSE not in self._held:  # its end may be the beginning of the closing tag
+                sure = max(len(self._held) - len(_CLOSE) + 1, 0)
+                thinking, self._held = self._held[:sure], self._held[sure:]
+                return "", thinking
+            thinking, _, text = self._held.partition(_CLOSE)
+            self._held, self._state = "", _GAP
+        text = text.lstrip()  # line breaks between thinking and answer belong to neither
+        if text:
+            self._state = _ANSWER
+        return text, thinking
 
     def rest(self) -> tuple[str, str]:
         """Return (answer, thinking) that were held back; the text has ended."""
-        held = self._join()
-        return ("", held) if self._step == self._inside else (held, "")
-
-    def _beginning(self, text: str) -> tuple[str, str]:
-        self._held += text
-        start = self._held.lstrip()
-        if start.startswith(_OPEN):
-            return self._open(start)
-        if _OPEN.startswith(start):
-            return "", ""
-        return self._pass_all()
-
-    def _undecided(self, text: str) -> tuple[str, str]:
-        self._held += text
-        start = self._held.lstrip()
-        if start.startswith(_OPEN):
-            return self._open(start)
-        if len(start) < len(_OPEN):
-            return "", ""
-        held, self._held, self._step = self._held, "", self._unclosed
-        return self._unclosed(held)
-
-    def _unclosed(self, text: str) -> tuple[str, str]:
-        """Thinking, if a closing tag comes; kept in parts: to join them at each token takes too long."""
-        self._parts.append(text)
-        self._end = (self._end + text)[-len(text) - len(_CLOSE) :]
-        return self._close(self._join().lstrip()) if _CLOSE in self._end else ("", "")
-
-    def _join(self) -> str:
         held = "".join([self._held, *self._parts])
         self._held = self._end = ""
         self._parts.clear()
-        return held
-
-    def _open(self, text: str) -> tuple[str, str]:
-        self._held, self._step = "", self._opened
-        return self._opened(text.removeprefix(_OPEN))
-
-    def _opened(self, text: str) -> tuple[str, str]:
-        """The line breaks behind the tag belong to nothing."""
-        text = text.lstrip("\n")
-        if not text:
-            return "", ""
-        self._step = self._inside
-        return self._inside(text)
-
-    def _inside(self, text: str) -> tuple[str, str]:
-        self._held += text
-        if _CLOSE in self._held:
-            return self._close(self._held)
-        sure = max(len(self._held) - len(_CLOSE) + 1, 0)
-        thinking, self._held = self._held[:sure], self._held[sure:]
-        return "", thinking
-
-    def _close(self, text: str) -> tuple[str, str]:
-        thinking, _, answer = text.partition(_CLOSE)
-        self._held, self._step = "", self._gap
-        return self._gap(answer)[0], thinking
-
-    def _gap(self, text: str) -> tuple[str, str]:
-        """The line breaks between thinking and answer belong to neither."""
-        answer = text.lstrip()
-        if answer:
-            self._step = self._pass
-        return answer, ""
-
-    def _pass_all(self) -> tuple[str, str]:
-        held, self._held, self._step = self._held, "", self._pass
-        return held, ""
-
-    def _pass(self, text: str) -> tuple[str, str]:
-        return text, ""
+        return ("", held) if self._state == _INSIDE else (held, "")

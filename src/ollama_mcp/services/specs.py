@@ -339,12 +339,10 @@ def with_defaults(
         "think": think if can_think else None,
         "keep_alive": defaults.keep_alive if request.keep_alive is None else request.keep_alive,
     }
-    if not defaults.system:
-        pass
-    elif isinstance(request, GenerateRequest):
-        if not request.system and not request.raw:
+    if isinstance(request, GenerateRequest):
+        if defaults.system and not request.system and not request.raw:
             update["system"] = defaults.system
-    elif not any(message.role == "system" for message in request.messages):
+    elif defaults.system and not any(message.role == "system" for message in request.messages):
         update["messages"] = [Message(role="system", content=defaults.system), *request.messages]
     return request.model_copy(update=update)
 

@@ -28,7 +28,7 @@ from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical, check_nam
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Model
-from ollama_mcp.services.clamp import clamp_limits, lowered
+from ollama_mcp.services.clamp import clamp, clamp_limits
 from ollama_mcp.services.confirmation import Confirmation, Question, keep_others, meant
 from ollama_mcp.services.create import CreateSpec, ModelFile, send
 from ollama_mcp.services.transfer_progress import Layers, TransferProgress
@@ -206,7 +206,7 @@ class Transfers:
         """Its options within what a call may ask for: as a model's own they would hold for every call."""
         name = wanted.request.model
         asked = GenerateRequest(model=name, options=wanted.request.parameters)
-        given, notes = lowered(asked, clamp_limits(self._settings, name, model_max))
+        given, notes = clamp(asked, clamp_limits(self._settings, name, model_max))
         job.notes += notes
         return given.options
 
