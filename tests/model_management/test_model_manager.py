@@ -6,7 +6,7 @@ import pytest
 from ollama_mcp.errors import Forbidden, InvalidArgument, ModelNotFound, NotConfirmed
 from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.services.confirmation import Confirmation
-from ollama_mcp.services.model_summary import InMemory
+from ollama_mcp.services.model_manager import InMemory
 from ollama_mcp.settings import ModelDefaults
 from ollama_mcp.testing import Model, Script
 

@@ -1,4 +1,4 @@
-"""What is installed: finding, choosing and checking models before they are called.
+"""The installed models: finding, choosing and checking them before they are called.
 
 Capabilities are checked here on every version of Ollama: an older one drops an image in silence
 and the model invents an answer.
@@ -35,10 +35,12 @@ from ollama_mcp.services.snapshot import Snapshot
 from ollama_mcp.settings import Settings
 
 _FRESH_S = 60.0
-"""How long what is known of a model holds: it changes when somebody pulls or creates it anew."""
+"""Seconds for which facts about a model hold: they change when somebody pulls or creates it anew."""
 _MOST_KNOWN = 256
+"""Models that are remembered, and that are looked through for one that fits."""
 _SHOWS_AT_ONCE = 8
 _STUCK_LOOK_S = 1.0
+"""Seconds to find out whether a model that says nothing is loaded."""
 _EXAMPLES = {
     "embedding": "nomic-embed-text",
     "vision": "gemma3",
@@ -53,12 +55,16 @@ _EXAMPLES = {
 class Model:
     """An installed model, as far as a call needs to know it.
 
+        model = await catalog.find("qwen3:8b")
+        model.can(["completion", "tools"])
+
     Attributes:
-        name: As Ollama writes it.
+        name: The name, as Ollama writes it.
         capabilities: completion, tools, insert, vision, embedding, thinking, audio.
         max_context: The most tokens that the model was made for; 0 where unknown.
         is_cloud: Whether prompts for it leave this machine.
         opens_thinking: Whether its template itself opens the thinking, which then may leak.
+        is_described: Whether the server said what it can do; else only its name is known.
     """
 
     name: str
@@ -67,20 +73,24 @@ class Model:
     is_cloud: bool = False
     opens_thinking: bool = False
     is_described: bool = True
-    """Whether the server said what it can do; else nothing is known of it but its name."""
 
     def can(self, needs: Iterable[str]) -> bool:
-        """Whether it has those capabilities, as far as is known."""
+        """Return whether it has those capabilities, as far as is known."""
         return not self.is_described or self.capabilities.issuperset(needs)
 
-    def may_think(self, wanted: object) -> bool:
-        """Whether a wish about thinking may be sent: a model that cannot think refuses any."""
-        return "thinking" in self.capabilities or (not self.is_described and wanted is not None)
+    def may_think(self, think: object) -> bool:
+        """Return whether a request may have that `think`: a model that cannot think refuses any."""
+        return "thinking" in self.capabilities or (not self.is_described and think is not None)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A model and, where the caller named none, why it was chosen."""
+    """A model and, where the caller named none, why it was chosen.
+
+    Attributes:
+        model: The model.
+        why: configured, loaded or installed last; "" for one that was named.
+    """
 
     model: Model
     why: str = ""
@@ -88,26 +98,37 @@ class Choice:
 
 @dataclass(frozen=True)
 class Listed:
-    """One row of the list of models: what is installed, and how it is loaded."""
+    """One row of the list of models.
+
+    Attributes:
+        info: The row of Ollama's list.
+        model: Its capabilities.
+        running: Its row in the list of loaded models; None where it is not loaded.
+        is_loaded: Whether it is loaded; None where the server does not say.
+    """
 
     info: ModelInfo
     model: Model
     running: RunningModel | None
     is_loaded: bool | None = None
-    """None where the server does not say."""
 
 
 class Catalog:
     """The models of one Ollama server, remembered for a minute.
 
+        catalog = Catalog(client, settings)
+        choice = await catalog.resolve("", ["completion"], default="")
+        choice.model.name, choice.why  # ("qwen3:8b", "loaded")
+
     Attributes:
-        snapshot: What the server said last.
+        snapshot: The server's last answers: its lists of models, its version.
     """
 
     def __init__(self, client: OllamaClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self._known: dict[str, tuple[float, Model]] = {}
+        """By canonical name: when it was looked up, and the model; the newest is last."""
         self.snapshot = Snapshot(client)
         self._shared = SingleFlight()
 
@@ -127,22 +148,22 @@ class Catalog:
             CapabilityMissing: It cannot do that; the text names installed models that can.
             Forbidden: It is a cloud model, and the operator has not allowed those.
         """
-        wanted = list(needs)
+        required = list(needs)
         if not name.strip():
-            choosing = partial(self._choose, wanted, default)
-            return await self._shared.do(("choose", *sorted(wanted), default), choosing)
+            choosing = partial(self._choose, required, default)
+            return await self._shared.do(("choose", *sorted(required), default), choosing)
         was_known = canonical(name) in self._known
         model = await self.find(name)
-        if was_known and not model.can(wanted):
+        if was_known and not model.can(required):
             self.forget(name)  # it may have been pulled anew with more
             model = await self.find(name)
-        for capability in wanted:
+        for capability in () if model.can(required) else required:
             if not model.can([capability]):
-                raise lacks(model.name, capability, await self._having(wanted))
+                raise lacks(model.name, capability, await self._having(required))
         return Choice(model)
 
     async def find(self, name: str) -> Model:
-        """Look up one model by name (`Forbidden` and `ModelNotFound` as in `resolve`)."""
+        """Look up one model by its name; failures are `Forbidden` and `ModelNotFound`, as of `resolve`."""
         name = check_name(name)
         if is_cloud_name(name):
             self.allow_cloud(name)
@@ -155,11 +176,14 @@ class Catalog:
         return model
 
     async def missing(self, name: str, setting: str = "", *, replaceable: bool = True) -> OllamaError:
-        """MODEL_NOT_FOUND, with the installed names that look alike.
-
-        `setting` is the one that named it; `replaceable` is as of `model_not_found`.
+        """Return MODEL_NOT_FOUND, with the installed names that look alike.
 
         A model that is in the list, and yet not found, has lost a part of its files.
+
+        Args:
+            name: The model.
+            setting: The setting that named it; "" where the caller did.
+            replaceable: Whether another model would do.
         """
         installed = [info.name for info in await self._installed_if_told()]
         listed = next((model for model in installed if canonical(model) == canonical(name)), "")
@@ -170,7 +194,7 @@ class Catalog:
 
     @asynccontextmanager
     async def explaining(self, name: str) -> AsyncGenerator[None]:
-        """Around a call of a model: what went wrong is told with what can be known of the model now."""
+        """Add to a failure of the call inside what can be known of the model now."""
         try:
             yield
         except ModelNotFound:
@@ -180,7 +204,7 @@ class Catalog:
             raise await self.named_stuck(name, error) from None
 
     async def named_stuck(self, name: str, error: Timeout) -> Timeout:
-        """The same TIMEOUT; where the model is loaded and yet says nothing, the remedy is to unload it.
+        """Return the TIMEOUT; where the model is loaded and yet says nothing, the remedy is to unload it.
 
         A client that leaves at the wrong moment can leave a model's only slot taken in Ollama: every
         later call then waits for a byte that never comes (ollama/ollama#17131).
@@ -198,37 +222,32 @@ class Catalog:
         return error
 
     def forget(self, name: str) -> None:
-        """Look the model up anew at the next call."""
+        """Have the next call look the model up anew."""
         self._known.pop(canonical(name), None)
 
     async def _look_up(self, name: str) -> Model:
-        at, model = self._known.get(canonical(name), (0.0, None))
+        key = canonical(name)
+        at, model = self._known.get(key, (0.0, None))
         if model is not None and time.monotonic() - at < _FRESH_S:
             return model
-        return await self._shared.do(("show", canonical(name)), partial(self._ask_for, name))
+        return await self._shared.do(("show", key), partial(self._show, name, key))
 
-    async def _ask_for(self, name: str) -> Model:
+    async def _show(self, name: str, key: str) -> Model:
+        """Ask the server for a model, and remember it under its canonical name."""
         try:
             model = describe(name, await self._client.call(SHOW, ShowRequest(model=name)))
-        except NotOllama as error:
-            model = await self._from_list(name, error)
-        self._remember(name, model)
-        return model
-
-    async def _from_list(self, name: str, error: OllamaError) -> Model:
-        """A model of a server that has no /api/show."""
-        info = await self.entry(name) if is_missing(error) else None
-        if info is None:
-            raise error
-        is_cloud = bool(info.remote_host) or is_cloud_name(info.name)
-        can = frozenset(info.capabilities or ())
-        return Model(info.name, can, info.details.context_length, is_cloud, is_described=bool(can))
-
-    def _remember(self, name: str, model: Model) -> None:
-        self._known.pop(canonical(name), None)  # the newest is last
+        except NotOllama as error:  # a server without /api/show: its list may say enough
+            info = await self.entry(name) if is_missing(error) else None
+            if info is None:
+                raise
+            is_cloud = bool(info.remote_host) or is_cloud_name(info.name)
+            can = frozenset(info.capabilities or ())
+            model = Model(info.name, can, info.details.context_length, is_cloud, is_described=bool(can))
+        self._known.pop(key, None)
         if len(self._known) >= _MOST_KNOWN:
             self._known.pop(next(iter(self._known)))
-        self._known[canonical(name)] = (time.monotonic(), model)
+        self._known[key] = (time.monotonic(), model)
+        return model
 
     def allow_cloud(self, name: str) -> None:
         """Raise `Forbidden` for a model of the cloud unless the operator allows those."""
@@ -239,50 +258,42 @@ class Catalog:
             )
 
     async def _choose(self, needs: list[str], default: str) -> Choice:
-        # Configured by the operator, who also says whether cloud models are allowed at all.
-        await self._require_configured(default, needs)
+        if default:
+            # A configured model that is not there is not replaced in silence: vectors of two do not mix.
+            try:
+                await self._look_up(default)
+            except ModelNotFound:
+                kind = "EMBEDDING" if "embedding" in needs else "CHAT"
+                raise await self.missing(default, f"OLLAMA_MCP_{kind}_MODEL") from None
+            except OllamaError:
+                pass  # broken in another way: one of the others may do
+        # The operator, who configured it, also says whether cloud models are allowed at all.
         model = await self._fitting(default, needs, may_be_cloud=self._settings.cloud)
         if model is not None:
             return Choice(model, "configured")
-        for running in await self._loaded():
+        try:
+            loaded = await self.running() or []
+        except (Upstream, BadUpstream, NotOllama):
+            loaded = []
+        for running in loaded:
             model = await self._fitting(running.name, needs)
             if model is not None:
                 return Choice(model, "loaded")
-        for info in await self._installed():
+        for info in await self.entries():
             model = await self._fitting(info.name, needs, info)
             if model is not None:
                 return Choice(model, "installed last")
-        raise self._nothing_fits(needs)
-
-    async def _require_configured(self, name: str, needs: list[str]) -> None:
-        """A configured model that is not there is not replaced in silence: vectors of two do not mix."""
-        if not name:
-            return
-        try:
-            await self._look_up(name)
-        except ModelNotFound:
-            kind = "EMBEDDING" if "embedding" in needs else "CHAT"
-            raise await self.missing(name, f"OLLAMA_MCP_{kind}_MODEL") from None
-        except OllamaError:
-            return  # broken in another way: one of the others may do
-
-    async def _loaded(self) -> list[RunningModel]:
-        """Loaded models, as far as the server can say."""
-        try:
-            return await self.running() or []
-        except (Upstream, BadUpstream, NotOllama):
-            return []
-
-    def _nothing_fits(self, needs: list[str]) -> OllamaError:
-        return ModelNotFound(
+        ways = [WITHOUT[need][1] for need in needs if need in WITHOUT]
+        otherwise = f", or {' and '.join(ways)}" if ways else ""
+        raise ModelNotFound(
             f"no local model with {' and '.join(needs)} is installed",
-            f"Install one, for example with `ollama pull {example(needs)}`{_leave_out(needs)}.",
+            f"Install one, for example with `ollama pull {example(needs)}`{otherwise}.",
         )
 
     async def _fitting(
         self, name: str, needs: list[str], info: ModelInfo | None = None, *, may_be_cloud: bool = False
     ) -> Model | None:
-        """The model if it has what is needed; a cloud model is never picked, only configured."""
+        """Return the model if it has the capabilities; a cloud model is never picked, only configured."""
         leaves = is_cloud_name(name) or (info is not None and bool(info.remote_host))
         if not name or (leaves and not may_be_cloud):
             return None
@@ -297,7 +308,7 @@ class Catalog:
         return model if model.can(needs) else None
 
     async def _having(self, needs: list[str]) -> list[str]:
-        """Installed local models that have all of it, newest first; at most five."""
+        """Return installed local models that have all capabilities, newest first; at most five."""
         found: list[str] = []
         for info in (await self._installed_if_told())[:_MOST_KNOWN]:
             if await self._fitting(info.name, needs, info) is not None:
@@ -306,117 +317,107 @@ class Catalog:
                 break
         return found
 
-    # --- what the server says -------------------------------------------------------------------
+    # --- lists of the server --------------------------------------------------------------------
 
-    async def _installed(self) -> list[ModelInfo]:
-        """Installed models, modified last first."""
+    async def entries(self) -> list[ModelInfo]:
+        """Read the list of installed models anew, modified last first."""
         return await self.snapshot.installed.now()
 
+    async def entry(self, name: str) -> ModelInfo | None:
+        """Read the row of one model anew; None where it is not installed."""
+        return named(name, await self.entries())
+
     async def _installed_if_told(self) -> list[ModelInfo]:
-        """The same for the remedy of another failure, which this one must not replace."""
+        """Read the list for the remedy of another failure, which a failure to read must not replace."""
         try:
-            return await self._installed()
+            return await self.entries()
         except OllamaError:
             return []
 
-    async def entry(self, name: str) -> ModelInfo | None:
-        """What the list of models says of one, read anew; None where it is not installed."""
-        return named(name, await self._installed())
-
-    async def entries(self) -> list[ModelInfo]:
-        """What the list of models says of all, read anew, modified last first."""
-        return await self._installed()
-
     async def running(self) -> list[RunningModel] | None:
-        """Loaded models; None where the server has no /api/ps."""
+        """Read the list of loaded models; None where the server has no /api/ps."""
         return await self.snapshot.loaded.now()
 
     async def is_loaded(self, name: str) -> bool | None:
-        """Whether the model is loaded now; None where the server does not say."""
+        """Return whether the model is loaded now; None where the server does not say."""
         loaded = await self.running()
         return None if loaded is None else _named(name, loaded) is not None
 
     async def version(self) -> tuple[int, ...]:
-        """The server's version in numbers; () where it does not say."""
+        """Return the server's version in numbers; () where it does not say."""
         return version_numbers(await self.snapshot.version.within(_FRESH_S))
 
     async def window(self, name: str) -> int | None:
-        """The window, in tokens, that a loaded model has; None where the server does not say."""
+        """Return the window, in tokens, that a loaded model has; None where the server does not say."""
         loaded = self.snapshot.loaded
-        one = _named(name, loaded.known or ()) if loaded.age_s < _FRESH_S else None
-        if one is None or not one.context_length:
+        model = _named(name, loaded.known or ()) if loaded.age_s < _FRESH_S else None
+        if model is None or not model.context_length:
             try:
-                one = _named(name, await loaded.within(0) or ())
+                model = _named(name, await loaded.within(0) or ())
             except OllamaError:
                 return None  # a number is not worth the answer that it stands beside
-        return one.context_length or None if one else None
+        return model.context_length or None if model else None
 
     def forget_window(self) -> None:
-        """A model is about to be loaded anew."""
+        """Have `window` ask the server again, as a model is about to be loaded anew."""
         self.snapshot.loaded.expire()
 
     async def listed(self) -> list[Listed]:
-        """Every installed model with what it can do and whether it is loaded, modified last first."""
-        infos = await self._installed()
-        told = await self.running()
-        running = {canonical(model.name): model for model in told or ()}
+        """List every installed model with its capabilities and its place in memory, modified last first."""
+        infos = await self.entries()
+        loaded_models = await self.running()
+        running = {canonical(model.name): model for model in loaded_models or ()}
         limit = anyio.CapacityLimiter(_SHOWS_AT_ONCE)
         rows: dict[int, Listed] = {}
 
         async def add(place: int, info: ModelInfo) -> None:
-            async with limit:
-                model = await self._describe(info)
+            is_cloud = bool(info.remote_host) or is_cloud_name(info.name)
+            if info.capabilities and (info.details.context_length or is_cloud):  # the list says it since 0.30
+                model = Model(info.name, frozenset(info.capabilities), info.details.context_length, is_cloud)
+            else:
+                async with limit:
+                    try:
+                        model = await self._look_up(info.name)
+                    except OllamaError:
+                        model = Model(info.name, frozenset(), 0, is_cloud)
             loaded = running.get(canonical(info.name))
-            rows[place] = Listed(info, model, loaded, None if told is None else loaded is not None)
+            rows[place] = Listed(info, model, loaded, None if loaded_models is None else loaded is not None)
 
         async with anyio.create_task_group() as group:
             for place, info in enumerate(infos):
                 group.start_soon(add, place, info)
         return [rows[place] for place in sorted(rows)]
 
-    async def _describe(self, info: ModelInfo) -> Model:
-        """From the list itself where it says enough (since 0.30), else by asking for the model."""
-        is_cloud = bool(info.remote_host) or is_cloud_name(info.name)
-        if info.capabilities and (info.details.context_length or is_cloud):
-            return Model(info.name, frozenset(info.capabilities), info.details.context_length, is_cloud)
-        try:
-            return await self._look_up(info.name)
-        except OllamaError:
-            return Model(info.name, frozenset(), 0, is_cloud)
-
 
 def example(needs: Iterable[str]) -> str:
-    """A small model of Ollama's library that has it; "" where none is known.
+    """Return a small model of Ollama's library that has the capabilities; "" where none is known.
 
     >>> example(["completion", "vision"]), example(["audio"])
     ('gemma3', '')
     """
-    wanted = list(needs)
-    any_model = "llama3.2" if "completion" in wanted else ""
-    return next((_EXAMPLES[need] for need in wanted if need in _EXAMPLES), any_model)
-
-
-def _leave_out(needs: list[str]) -> str:
-    ways = [WITHOUT[need][1] for need in needs if need in WITHOUT]
-    return f", or {' and '.join(ways)}" if ways else ""
+    capabilities = list(needs)
+    any_model = "llama3.2" if "completion" in capabilities else ""
+    return next((_EXAMPLES[need] for need in capabilities if need in _EXAMPLES), any_model)
 
 
 def _named(name: str, running: Iterable[RunningModel]) -> RunningModel | None:
-    return next((one for one in running if canonical(one.name) == canonical(name)), None)
+    key = canonical(name)
+    return next((model for model in running if canonical(model.name) == key), None)
 
 
 def named(name: str, infos: Iterable[ModelInfo]) -> ModelInfo | None:
-    """The model of that name among others, however it is spelled.
+    """Return the model of that name among others, however it is spelled.
 
     An Ollama that has had two names apart by case alone lists both; then it is the one that was spelled.
     """
-    found = [info for info in infos if canonical(info.name) == canonical(name)]
+    key = canonical(name)
+    found = [info for info in infos if canonical(info.name) == key]
     spelled = (info for info in found if info.name in {name.strip(), f"{name.strip()}:latest"})
     return next(spelled, found[0] if found else None)
 
 
 def describe(name: str, shown: ShowResponse) -> Model:
-    """What a call needs to know, from what Ollama shows."""
+    """Make a Model of the answer of /api/show."""
     return Model(
         name=name,
         capabilities=frozenset(
@@ -429,7 +430,7 @@ def describe(name: str, shown: ShowResponse) -> Model:
 
 
 def inferred_capabilities(shown: ShowResponse) -> set[str]:
-    """What a server before 0.6.4 leaves to us to see: it is in the template and the model's facts."""
+    """Infer capabilities, which servers before 0.6.4 do not list, from the template and the model's facts."""
     pools = any(name.endswith(".pooling_type") for name in shown.model_info)
     if pools or "bert" in shown.details.family:
         return {"embedding"}
@@ -444,7 +445,7 @@ def inferred_capabilities(shown: ShowResponse) -> set[str]:
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
-    """The numbers of a version, as far as they are numbers.
+    """Return the numbers of a version, as far as they are numbers.
 
     >>> version_numbers("0.33.0-rc2"), version_numbers("dev")
     ((0, 33, 0), ())

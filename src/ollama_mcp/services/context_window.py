@@ -50,21 +50,27 @@ class ContextWindows:
 
     def of(self, model: str) -> int | None:
         """Return the grown window of a model, in tokens, for a call that uses it now."""
-        window = self._window(model)
+        name = canonical(model)
+        window = self._window(name)
         if window is not None:
-            self._grown[canonical(model)] = window, time.monotonic()
+            self._grown[name] = window, time.monotonic()
         return window
 
-    def _window(self, model: str) -> int | None:
-        window, used_at = self._grown.get(canonical(model), (None, 0.0))
+    def _window(self, name: str) -> int | None:
+        window, used_at = self._grown.get(name, (None, 0.0))
         return window if time.monotonic() - used_at <= _IDLE_S else None
 
     def keep(self, model: str, window: int) -> int:
-        """Use a window from now on, or the larger one that the model has already; returns the one."""
-        if canonical(model) not in self._grown and len(self._grown) >= _MOST_REMEMBERED:
+        """Use a window from now on, or the larger one that the model has already.
+
+        Returns:
+            The window that the model has now, in tokens.
+        """
+        name = canonical(model)
+        if name not in self._grown and len(self._grown) >= _MOST_REMEMBERED:
             self._grown.pop(next(iter(self._grown)))
-        window = max(window, self._window(model) or 0)
-        self._grown[canonical(model)] = window, time.monotonic()
+        window = max(window, self._window(name) or 0)
+        self._grown[name] = window, time.monotonic()
         return window
 
     def forget(self, model: str) -> None:
@@ -79,12 +85,13 @@ class ContextWindows:
             window: The window to give up, in tokens.
             before: The window that it had before; None for its own.
         """
-        if self._window(model) != window:
+        name = canonical(model)
+        if self._window(name) != window:
             return
         if before is None or before == window:
-            self.forget(model)
+            self._grown.pop(name, None)
         else:
-            self._grown[canonical(model)] = before, time.monotonic()
+            self._grown[name] = before, time.monotonic()
 
 
 @dataclass(frozen=True)

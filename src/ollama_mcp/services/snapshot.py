@@ -1,4 +1,4 @@
-"""What an Ollama server says that it has: installed models, loaded models, its version, each with its age."""
+"""The last answers of an Ollama server: installed models, loaded models, version, each with its age."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ ResponseT = TypeVar("ResponseT", bound=Response)
 
 
 class CachedValue(Generic[T]):
-    """One thing that the server says. A failed look leaves what was known.
+    """A value of the server's, with its age. A failed request leaves the last one.
+
+        version = CachedValue(ask)
+        await version.within(60.0)  # the last one, unless it is older than a minute
 
     Attributes:
-        known: What it said last; None before its first answer.
+        known: The last value; None before the first answer.
+
+    Args:
+        ask: Asks the server; its argument says whether a failure is not tried again.
     """
 
     def __init__(self, ask: Callable[[bool], Coroutine[Any, Any, T]]) -> None:
@@ -35,34 +41,38 @@ class CachedValue(Generic[T]):
 
     @property
     def age_s(self) -> float:
-        """Seconds since the server said it."""
+        """Seconds since the request for the last value began."""
         return time.monotonic() - self._at
 
     async def now(self, *, once: bool = False) -> T:
-        """Ask the server, by a request of one's own: it begins now.
+        """Ask the server by a new request, which begins now.
 
         Args:
             once: Whether a failure is not tried again.
         """
         begun = time.monotonic()
-        said = await self._ask(once)
+        value = await self._ask(once)
         if begun >= max(self._at, self._changed_at):  # of two that overlap the later one knows more
-            self.known, self._at = said, begun
-        return said
+            self.known, self._at = value, begun
+        return value
 
     async def within(self, age_s: float) -> T:
-        """What the server said so many seconds ago at most; several who ask at once share a request."""
+        """Return the value if it is younger than that, else ask; several calls at once share a request."""
         if self.known is not None and self.age_s < age_s:
             return self.known
         return await self._shared.do("now", self.now)
 
     def expire(self) -> None:
-        """Say that it has changed: the next one asks."""
+        """Have the next call of `within` ask, as the value has changed."""
         self._at, self._changed_at = -math.inf, time.monotonic()
 
 
 class Snapshot:
-    """What one Ollama server said last.
+    """The last answers of one Ollama server.
+
+        snapshot = Snapshot(client)
+        models = await snapshot.installed.now()
+        snapshot.installed.age_s  # seconds
 
     Attributes:
         installed: The installed models, modified last first.
@@ -89,7 +99,7 @@ class Snapshot:
         return "" if response is None else response.version
 
     async def _if_there(self, endpoint: Call[None, ResponseT]) -> ResponseT | None:
-        """What a server says at an endpoint; None where it speaks a part of the API without that."""
+        """Call an endpoint; returns None from a server that speaks a part of the API without that."""
         try:
             return await self._client.call(endpoint)
         except NotOllama as error:

@@ -14,8 +14,7 @@ from pydantic import BaseModel
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.jobs.model_queue import QueueStatistics
 from ollama_mcp.ollama.api_models import RunningModel
-from ollama_mcp.services.model_manager import Copied, Deleted, Loaded, Unloaded
-from ollama_mcp.services.model_summary import InMemory, Summary
+from ollama_mcp.services.model_manager import Copied, Deleted, InMemory, Loaded, Summary, Unloaded
 from ollama_mcp.services.server_status import LATE, Status
 from ollama_mcp.services.transfers import Transferred
 from ollama_mcp.services.units import format_bytes
