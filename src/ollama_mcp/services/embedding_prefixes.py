@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Prefixes:
-    """What is put before a text, by what it is."""
+    """The prefixes of a model: before a query, and before a document."""
 
     query: str = ""
     document: str = ""
@@ -46,7 +46,7 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Prefixes], ...] = tuple(
 
 
 def prefixes_of(model: str) -> Prefixes:
-    """The prefixes of a model's family, by its name; none where none are known.
+    """Return the prefixes of a model's family, by its name; empty ones where none are known.
 
     >>> prefixes_of("nomic-embed-text:latest").query, prefixes_of("all-minilm:22m").query
     ('search_query: ', '')
