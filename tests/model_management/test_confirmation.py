@@ -4,7 +4,7 @@ import pytest
 
 from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.ollama.api_models import ModelInfo
-from ollama_mcp.services.confirmation import Confirmation, Question, keep_others, meant
+from ollama_mcp.services.confirmation import Confirmation, Question, bind_to_content, keep_others
 
 WHY = "it cannot be undone"
 QUESTION = Question("delete", "m", "sha256:1", 1_200_000_000, WHY)
@@ -81,11 +81,11 @@ def test_a_refusal_that_asks_for_nothing_confirms_nothing():
 
 
 def test_a_name_alone_means_what_has_it_now_and_a_content_means_itself():
-    assert meant(None, "sha256:1") is None
-    assert meant(Confirmation("m"), "sha256:1") == Confirmation("m", "sha256:1")
-    assert meant(Confirmation("m"), "") == Confirmation("m", "")
-    assert meant(Confirmation("m", ""), "sha256:1") == Confirmation("m", "")
-    assert meant(Confirmation("m", "sha256:2"), "sha256:1") == Confirmation("m", "sha256:2")
+    assert bind_to_content(None, "sha256:1") is None
+    assert bind_to_content(Confirmation("m"), "sha256:1") == Confirmation("m", "sha256:1")
+    assert bind_to_content(Confirmation("m"), "") == Confirmation("m", "")
+    assert bind_to_content(Confirmation("m", ""), "sha256:1") == Confirmation("m", "")
+    assert bind_to_content(Confirmation("m", "sha256:2"), "sha256:1") == Confirmation("m", "sha256:2")
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""What somebody has confirmed, and what is to be confirmed: a name, and the content behind it."""
+"""Confirmations of what cannot be taken back: of a name, and of the content behind it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from ollama_mcp.services.units import format_bytes
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What somebody confirmed.
+    """A user's yes.
+
+        confirmed = Confirmation("llama3.2:1b")
+        await app.model_manager.delete("llama3.2:1b", confirmed=confirmed)
 
     Attributes:
         model: The name.
-        digest: The content that stood behind the name when it was confirmed; "" where nothing did. None
-            where the name alone was confirmed, whatever stood behind it then.
+        digest: SHA-256 of the content behind the name when it was confirmed; "" where there was none. None
+            where the name alone was confirmed, whatever was behind it then.
     """
 
     model: str
@@ -27,12 +30,17 @@ class Confirmation:
 
     @classmethod
     def of(cls, error: NotConfirmed) -> Self:
-        """What that failure asks for; to make only when somebody has said yes."""
+        """Make the confirmation that a failure asks for; only for a user who has said yes."""
         return cls(str(error.details.get("model", "")), str(error.details.get("digest", "")))
 
 
-def meant(confirmed: Confirmation | None, digest: str) -> Confirmation | None:
-    """A confirmation, for later: by name alone it is one of the content that has the name now, or of none."""
+def bind_to_content(confirmed: Confirmation | None, digest: str) -> Confirmation | None:
+    """Bind a confirmation by name alone to the content that has the name now, before time passes.
+
+    Args:
+        confirmed: The confirmation, if there is one.
+        digest: SHA-256 of that content; "" where there is none.
+    """
     if confirmed is None or confirmed.digest is not None:
         return confirmed
     return replace(confirmed, digest=digest)
@@ -40,14 +48,17 @@ def meant(confirmed: Confirmation | None, digest: str) -> Confirmation | None:
 
 @dataclass(frozen=True)
 class Question:
-    """What has to be confirmed.
+    """A question that a user has to confirm.
+
+        question = Question.about("delete", info, "its files are deleted from the Ollama server")
+        question.check(confirmed)
 
     Attributes:
-        action: What would happen, as a verb: delete, overwrite, push, pull.
-        model: To which model.
-        digest: Its content now; "" where that is not known.
+        action: The action, as a verb: delete, overwrite, push, pull.
+        model: The model.
+        digest: SHA-256 of its content now; "" where that is not known.
         size: Its bytes; 0 where not known.
-        why: What is to be considered, as a sentence without a final stop.
+        why: The reason to think twice, as a sentence without a final stop.
     """
 
     action: str
@@ -58,27 +69,24 @@ class Question:
 
     @classmethod
     def about(cls, action: str, info: ModelInfo, why: str) -> Self:
-        """The question about an installed model."""
+        """Make the question about an installed model."""
         return cls(action, info.name, info.digest, info.size, why)
 
     def check(self, confirmed: Confirmation | None) -> None:
-        """Let pass what was confirmed.
+        """Return if the question was confirmed.
 
         Raises:
             NotConfirmed: It was not, or another model or another content was.
         """
+        what = f"{self.action} {self.model}{f' ({format_bytes(self.size)})' if self.size else ''}"
         if confirmed is None:
-            raise self._refusal(f"{self._what()} was not confirmed")
-        if canonical(confirmed.model) != canonical(self.model):
-            raise self._refusal(f"{confirmed.model[:80]!r} was confirmed, not {self._what()}")
-        if confirmed.digest is not None and confirmed.digest != self.digest:
-            raise self._refusal(f"{self.model} has changed since it was confirmed")
-
-    def _what(self) -> str:
-        return f"to {self.action} {self.model}{f' ({format_bytes(self.size)})' if self.size else ''}"
-
-    def _refusal(self, cause: str) -> NotConfirmed:
-        what = self._what().removeprefix("to ")
+            cause = f"to {what} was not confirmed"
+        elif canonical(confirmed.model) != canonical(self.model):
+            cause = f"{confirmed.model[:80]!r} was confirmed, not to {what}"
+        elif confirmed.digest is not None and confirmed.digest != self.digest:
+            cause = f"{self.model} has changed since it was confirmed"
+        else:
+            return
         details: dict[str, Any] = {
             "action": self.action,
             "model": self.model,
@@ -86,16 +94,16 @@ class Question:
             "bytes": self.size,
             "question": f"{what[0].upper()}{what[1:]}? ({self.why})",
         }
-        return NotConfirmed(
+        raise NotConfirmed(
             f"{cause}: {self.why}", f'Ask the user first, then send confirm="{self.model}".', **details
         )
 
 
 async def keep_others(catalog: Catalog, name: str, confirmed: Confirmation | None) -> str:
-    """Let a name be taken that is free, or that somebody confirmed to replace.
+    """Check that a name may be taken: it is free, or a user confirmed to replace its model.
 
     Returns:
-        The digest of what has the name now; "" where it is free.
+        SHA-256 of the model that has the name now; "" where it is free.
 
     Raises:
         NotConfirmed: A model has that name.

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from ollama_mcp.ollama.base_models import Upload
 from ollama_mcp.ollama.endpoints import BLOB_EXISTS, BLOB_UPLOAD
 from ollama_mcp.ollama.model_names import check_name
 from ollama_mcp.ollama.options import parse_options
-from ollama_mcp.services.file_access import open_inside, told
+from ollama_mcp.services.file_access import open_inside, printable
 from ollama_mcp.settings.limits import (
     DEFAULT_LIMITS,
     Limits,
@@ -35,24 +36,34 @@ T = TypeVar("T")
 
 _MAGIC = b"GGUF"
 _HASHED_AT_ONCE = 8 << 20
+"""Bytes; in pieces, so that a cancelled call does not leave a thread hashing for a minute."""
 _SENT_AT_ONCE = 1 << 20
+"""Bytes."""
+_QUANTIZATION = re.compile(r"[A-Za-z0-9_]{1,16}\Z")
+_ROLES = ("system", "user", "assistant")
+_FIELDS = frozenset({"role", "content"})
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that is to be sent: its path as somebody gave it, and the folders that it may be in."""
+    """A file to send.
+
+    Attributes:
+        path: The path, as the caller gave it.
+        roots: The folders that it may be in.
+    """
 
     path: str
     roots: tuple[Path, ...]
 
     @property
     def name(self) -> str:
-        """What it is called, without where it is."""
+        """The name, without the folder."""
         return Path(self.path).name[:80]
 
 
 def model_file(path: str, roots: Sequence[Path]) -> ModelFile:
-    """Name a file; whether it is there and allowed is found out when it is opened.
+    """Make a ModelFile, which is looked for when it is opened.
 
     Raises:
         Forbidden: No folder is allowed at all.
@@ -66,7 +77,7 @@ def model_file(path: str, roots: Sequence[Path]) -> ModelFile:
 
 
 def open_file(file: ModelFile) -> BinaryIO:
-    """Open a file, once, from where it is in the folders.
+    """Open a file in its folder, once, and check that it is GGUF.
 
     Raises:
         Forbidden: It is in none of the folders, whatever links lead to it.
@@ -75,26 +86,26 @@ def open_file(file: ModelFile) -> BinaryIO:
     """
     handle = open_inside(file.path, file.roots)
     try:
-        _check_magic(handle, file)
+        if handle.read(len(_MAGIC)) != _MAGIC:
+            raise InvalidArgument(
+                f"{printable(file.name)} is no GGUF file", "Name a model file in GGUF format."
+            )
     except (OllamaError, OSError):
         handle.close()
         raise
     return handle
 
 
-def _check_magic(handle: BinaryIO, file: ModelFile) -> None:
-    if handle.read(len(_MAGIC)) != _MAGIC:
-        raise InvalidArgument(f"{told(file.name)} is no GGUF file", "Name a model file in GGUF format.")
+async def send(client: OllamaClient, file: ModelFile, tell: Callable[[str, int, int], None]) -> str:
+    """Send Ollama a file, unless it has it. Does not block, and never has the file in memory as a whole.
 
+    Args:
+        client: Of the server.
+        file: The file.
+        tell: Called with the step, the bytes so far and the bytes in all (0 and 0 where they do not count).
 
-Tell = Callable[[str, int, int], None]
-"""Says how far it is: what is done, bytes so far, bytes in all (0 and 0 where they do not count)."""
-
-
-async def send(client: OllamaClient, file: ModelFile, tell: Tell) -> str:
-    """Give Ollama a file, unless it has it, and return its digest as `sha256:…`.
-
-    Nothing here blocks the event loop, and the file is never in memory as a whole.
+    Returns:
+        The digest, as `sha256:…`.
 
     Raises:
         OllamaError: As of `open_file`, or any of the backend's; a file that changed meanwhile is refused
@@ -102,27 +113,28 @@ async def send(client: OllamaClient, file: ModelFile, tell: Tell) -> str:
     """
     tell(f"checking {file.name}", 0, 0)
     with await _in_thread(lambda: open_file(file)) as handle:
-        digest = f"sha256:{await _hashed(handle)}"
-        if not await _has(client, digest):
+        hashing = hashlib.sha256()
+
+        def hash_piece() -> bool:
+            piece = handle.read(_HASHED_AT_ONCE)
+            hashing.update(piece)
+            return bool(piece)
+
+        handle.seek(0)
+        while await _in_thread(hash_piece):
+            pass
+        digest = f"sha256:{hashing.hexdigest()}"
+        try:
+            await client.call(BLOB_EXISTS, digest=digest)
+        except OllamaError as error:
+            if error.upstream_status != 404:
+                raise
             size = os.fstat(handle.fileno()).st_size
-            upload = Upload(_chunks(handle, size, partial(tell, f"sending {file.name}")), size)
-            await client.call(BLOB_UPLOAD, upload, digest=digest)
+            chunks = _chunks(handle, size, partial(tell, f"sending {file.name}"))
+        else:
+            return digest
+        await client.call(BLOB_UPLOAD, Upload(chunks, size), digest=digest)
     return digest
-
-
-async def _hashed(handle: BinaryIO) -> str:
-    """In pieces, so that a cancelled call does not leave a thread hashing for a minute."""
-    hashing = hashlib.sha256()
-
-    def step() -> bool:
-        piece = handle.read(_HASHED_AT_ONCE)
-        hashing.update(piece)
-        return bool(piece)
-
-    handle.seek(0)
-    while await _in_thread(step):
-        pass
-    return hashing.hexdigest()
 
 
 async def _chunks(handle: BinaryIO, size: int, tell: Callable[[int, int], None]) -> AsyncIterator[bytes]:
@@ -145,29 +157,17 @@ async def _in_thread(work: Callable[[], T]) -> T:
         ) from None
 
 
-async def _has(client: OllamaClient, digest: str) -> bool:
-    try:
-        await client.call(BLOB_EXISTS, digest=digest)
-    except OllamaError as error:
-        if error.upstream_status != 404:
-            raise
-        return False
-    return True
-
-
-_QUANTIZATION = re.compile(r"[A-Za-z0-9_]{1,16}\Z")
-_ROLES = ("system", "user", "assistant")
-_FIELDS = frozenset({"role", "content"})
-
-
 @dataclass(frozen=True)
 class CreateSpec:
-    """A model that is asked for.
+    """A checked request for a new model.
+
+        spec = build_create(model="pirate", source="qwen3:8b", system="You are a pirate.")
+        done = await app.transfers.create(spec, job)
 
     Attributes:
-        request: What goes to Ollama; `from_` is the model that it is made from, unless it is made from files.
-        files: Files of this machine that it is made from; they are sent first.
-        notes: What was dropped on the way.
+        request: The request to Ollama; `from_` is the source, unless the model is made from files.
+        files: Files of this machine to make it from; they are sent first.
+        notes: Notes on options that were ignored.
     """
 
     request: CreateRequest
@@ -189,25 +189,25 @@ def build_create(
     license: str = "",  # noqa: A002 - Ollama's name
     limits: Limits = DEFAULT_LIMITS,
 ) -> CreateSpec:
-    """Put a new model into Ollama's words.
+    """Check the arguments for a new model and make its request.
 
     Args:
-        model: The name that it gets.
-        source: The installed model that it is made from, or:
-        files: GGUF files of this machine that it is made from.
+        model: The new name.
+        source: The installed model to make it from, or:
+        files: GGUF files of this machine to make it from.
         roots: Folders that such files may be in; none is allowed outside of them.
-        system: Its system prompt.
-        template: Its prompt template, in Go's template language.
+        system: The system prompt.
+        template: The prompt template, in Go's template language.
         parameters: Options by name, as of a chat.
         messages: The beginning of every conversation: {"role", "content"} each.
-        quantize: Such as Q4_K_M, for a source in F16 or F32.
-        license: Its licence.
+        quantize: The quantization, such as Q4_K_M, for a source in F16 or F32.
+        license: The text of the licence.
         limits: The operator's.
 
     Raises:
-        InvalidArgument: Anything that Ollama would refuse, or take and fail on later.
-        Forbidden: Files, where no folder is allowed.
-        TooLarge: Anything over a limit.
+        InvalidArgument: Ollama would refuse an argument, or take it and fail later.
+        Forbidden: There are files, and no folder is allowed.
+        TooLarge: An argument is over a limit.
     """
     for name, text in (("system", system), ("template", template), ("license", license)):
         check_text(limits, name, text)
@@ -219,49 +219,36 @@ def build_create(
             f"there is {what} to make the model from", 'Send one installed model as "from_model".'
         )
     model_files = tuple(model_file(path, roots) for path in files)
-    _require_own_names(model_files)
+    # Ollama gets files by their names, without their folders.
+    if len({file.name for file in model_files}) < len(model_files):
+        raise InvalidArgument("two files have the same name", "Name each file once, and rename one of those.")
     options, notes = parse_options(parameters or {})
     beginning = [_message(place, raw) for place, raw in enumerate(messages)]
     check_messages(limits, beginning)
+    new_name, from_ = check_name(model), None if files else check_name(source)
+    quantize = quantize.strip()
+    if quantize and not _QUANTIZATION.match(quantize):
+        raise InvalidArgument(f"quantize {quantize[:40]!r} is no quantization", 'Send one such as "Q4_K_M".')
     request = CreateRequest(
-        model=check_name(model),
-        from_=None if files else check_name(source),
+        model=new_name,
+        from_=from_,
         system=system or None,
         template=template or None,
         parameters=options if options.model_fields_set else None,
         messages=beginning or None,
-        quantize=_quantization(quantize) or None,
+        quantize=quantize or None,
         license=license or None,
     )
     return CreateSpec(request, model_files, tuple(notes))
 
 
-def _require_own_names(files: Sequence[ModelFile]) -> None:
-    """Ollama gets files by their names, without where they are."""
-    if len({file.name for file in files}) < len(files):
-        raise InvalidArgument("two files have the same name", "Name each file once, and rename one of those.")
-
-
-def _quantization(wanted: str) -> str:
-    wanted = wanted.strip()
-    if wanted and not _QUANTIZATION.match(wanted):
-        raise InvalidArgument(f"quantize {wanted[:40]!r} is no quantization", 'Send one such as "Q4_K_M".')
-    return wanted
-
-
 def _message(place: int, raw: Any) -> Message:
-    """One message; what a model cannot be made with (images, tools) is refused, not dropped."""
+    """Read one message; fields that a model cannot be made with (images, tools) are refused, not dropped."""
     given: dict[str, Any] = dict(cast("Mapping[str, Any]", raw)) if isinstance(raw, Mapping) else {}
-    if given.get("role") not in _ROLES or given.keys() - _FIELDS:
-        raise _bad_message(place)
-    try:
-        return Message.model_validate(given)
-    except ValidationError:
-        raise _bad_message(place) from None
-
-
-def _bad_message(place: int) -> InvalidArgument:
-    return InvalidArgument(
+    if given.get("role") in _ROLES and not given.keys() - _FIELDS:
+        with suppress(ValidationError):
+            return Message.model_validate(given)
+    raise InvalidArgument(
         f"messages[{place}] is not a message that a model can begin with",
         'Send {"role": "system", "user" or "assistant", "content": "…"} for each.',
     )

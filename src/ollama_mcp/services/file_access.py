@@ -1,6 +1,6 @@
-"""Which file a path names, and whether that is in one of the allowed folders.
+"""Paths of callers, and files that are opened only inside the allowed folders.
 
-Links are resolved; what is outside is refused in the same words whether it is there or not.
+Links are resolved; a path outside is refused in the same words whether there is a file or not.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ _MOST_CHARACTERS = 4096
 
 @dataclass(frozen=True)
 class Place:
-    """A file by its folder, which is allowed, and the names that lead there, none of them a link.
+    """The place of a file: its allowed folder, and the names that lead there, none of them a link.
+
+        place = place_of("notes/today.md", [Path("/srv")])
+        with open_place(place, [Path("/srv")]) as file:
+            text = file.read()
 
     Attributes:
         root: The allowed folder, without links.
-        names: From there to the file.
+        names: The names from there to the file.
     """
 
     root: Path
@@ -32,17 +36,17 @@ class Place:
 
     @property
     def path(self) -> Path:
-        """All of it."""
+        """The whole path."""
         return self.root.joinpath(*self.names)
 
     @property
     def shown(self) -> str:
-        """As it may be told: from the allowed folder on."""
+        """The path from the allowed folder on, which may be shown."""
         return "/".join(self.names)
 
 
 def place_of(path: str, roots: Sequence[Path]) -> Place:
-    """Find out what a path names. It is absolute, or goes on from one of the folders.
+    """Return the place that a path names. A path is absolute, or goes on from one of the folders.
 
     Raises:
         Forbidden: It is in none of the folders, whatever links lead to it.
@@ -52,7 +56,11 @@ def place_of(path: str, roots: Sequence[Path]) -> Place:
     missing: InvalidArgument | None = None
     allowed = [_real(root) for root in roots]
     for root, names in readings(path, roots):
-        _refuse_leaving(names)
+        depth = 0
+        for name in names:  # a path that leaves its folder by `..` could tell what is beside it
+            depth += -1 if name == ".." else 1
+            if depth < 0:
+                raise outside()
         try:
             real = root.joinpath(*names).resolve()
         except (OSError, RuntimeError):  # links in a circle
@@ -74,61 +82,42 @@ def place_of(path: str, roots: Sequence[Path]) -> Place:
     raise missing or outside()
 
 
-def _refuse_leaving(names: Sequence[str]) -> None:
-    """Refuse a path that leaves its folder by `..`, and so could tell what is beside it."""
-    depth = 0
-    for name in names:
-        depth += -1 if name == ".." else 1
-        if depth < 0:
-            raise outside()
-
-
 def outside() -> Forbidden:
-    """The same words for all that lies outside, whether it is there or not."""
+    """Return the refusal of a path outside, in the same words whether there is a file or not."""
     return Forbidden("that file is in none of the folders that are allowed", "Name a file under one of them.")
 
 
 def readings(path: str, roots: Sequence[Path]) -> list[tuple[Path, list[str]]]:
-    """The folders that a path may begin at, without links, each with the names that follow.
+    """Return the folders that a path may begin at, without links, each with the names that follow.
 
     Raises:
         Forbidden: It begins outside of all of them.
         InvalidArgument: It cannot be a path.
     """
-    if not path.strip() or "\0" in path or len(path) > _MOST_CHARACTERS or not _can_be_name(path):
+    can_be_path = bool(path.strip()) and "\0" not in path and len(path) <= _MOST_CHARACTERS
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half a surrogate pair
+        can_be_path = False
+    if not can_be_path:
         raise InvalidArgument("there is a path that cannot be one", "Name a file under an allowed folder.")
     try:
         given = Path(path).expanduser()
     except RuntimeError:  # ~ of nobody
         raise outside() from None
     if not given.is_absolute():
-        _refuse_half(given)
+        if given.anchor:  # on Windows: a drive without a folder, or a folder of whatever drive
+            raise outside()
         return [(_real(root), list(given.parts)) for root in roots]
-    found = [(_real(root), below) for root in roots if (below := _below(given, root)) is not None]
+    found: list[tuple[Path, list[str]]] = []
+    for root in roots:
+        real = _real(root)
+        spelled = next((folder for folder in (root, real) if given.is_relative_to(folder)), None)
+        if spelled is not None:
+            found.append((real, list(given.relative_to(spelled).parts)))
     if not found:
         raise outside()
     return found
-
-
-def _can_be_name(path: str) -> bool:
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    return True
-
-
-def _below(path: Path, root: Path) -> list[str] | None:
-    for spelled in (root, _real(root)):
-        if path.is_relative_to(spelled):
-            return list(path.relative_to(spelled).parts)
-    return None
-
-
-def _refuse_half(path: Path) -> None:
-    """On Windows a path can name a drive without being absolute, or be absolute on whatever drive."""
-    if path.anchor and not path.is_absolute():
-        raise outside()
 
 
 def _real(root: Path) -> Path:
@@ -146,33 +135,33 @@ def check_name(name: str, system: str = os.name) -> None:
     """Refuse a name that means something else than a file: on Windows a device, or a stream of a file.
 
     Raises:
-        Forbidden: It does.
+        Forbidden: The name is such a one.
     """
     if system == "nt" and (":" in name or name.partition(".")[0].strip().lower() in _DEVICES):
         raise outside()
 
 
 def absent(name: str) -> InvalidArgument:
-    """That an allowed folder has no such file."""
-    return InvalidArgument(f"there is no file {told(name)}", "Check its path.")
+    """Return the error of a file that an allowed folder does not have."""
+    return InvalidArgument(f"there is no file {printable(name)}", "Check its path.")
 
 
 def unreadable(name: str) -> StorageError:
-    """That a file is there and cannot be read."""
-    return StorageError(f"{told(name)} cannot be read", "Check its permissions.")
+    """Return the error of a file that is there and cannot be read."""
+    return StorageError(f"{printable(name)} cannot be read", "Check its permissions.")
 
 
-def told(name: str) -> str:
-    """A name as it may stand in a sentence: on one line, without what cannot be seen.
+def printable(name: str) -> str:
+    """Return a name fit for a sentence: 80 characters on one line, all of them visible.
 
-    >>> told("a" + chr(10) + "b" + chr(0x202E))
+    >>> printable("a" + chr(10) + "b" + chr(0x202E))
     'a b'
     """
     return "".join(c if c.isprintable() else " " for c in name).strip()[:80] or "without a name"
 
 
 def _flags(*names: str) -> int:
-    """Those of them that this system has."""
+    """Return the flags of `os` by their names, as far as this system has them."""
     return sum({getattr(os, name, 0) for name in names})
 
 
@@ -195,12 +184,20 @@ def open_inside(path: str, roots: Sequence[Path]) -> BinaryIO:
 
 
 def open_place(place: Place, roots: Sequence[Path]) -> BinaryIO:
-    """Open what `place_of` found; failures are those of `open_inside`."""
+    """Open a place that `place_of` found; failures are those of `open_inside`."""
     name = place.names[-1] if place.names else ""
     try:
         descriptor = _walked(place) if CAN_WALK else _compared(place, roots)
     except OSError as error:
-        raise _refused(place, error) from None
+        # A link on the way is told by numbers that differ between systems: look for one.
+        path = place.root
+        for step in place.names:
+            path /= step
+            with suppress(OSError):
+                if path.is_symlink():
+                    raise outside() from None
+        is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        raise (absent(place.path.name) if is_absent else unreadable(place.path.name)) from None
     try:
         _require_plain(os.fstat(descriptor), name)
         return os.fdopen(descriptor, "rb", buffering=0)
@@ -210,12 +207,12 @@ def open_place(place: Place, roots: Sequence[Path]) -> BinaryIO:
 
 
 def open_root(root: Path) -> int:
-    """A descriptor of a folder that the operator named, through whatever links it was named."""
+    """Open a folder that the operator named, through whatever links; returns the descriptor."""
     return os.open(root, FOLDER & ~_flags("O_NOFOLLOW"))
 
 
 def _walked(place: Place) -> int:
-    """From the allowed folder down, each step from the descriptor of the one before."""
+    """Open from the allowed folder down, each step from the descriptor of the one before."""
     *folders, name = place.names or (".",)
     folder = open_root(place.root)
     try:
@@ -230,6 +227,7 @@ def _walked(place: Place) -> int:
 
 
 def _compared(place: Place, roots: Sequence[Path]) -> int:
+    """Open by path, and check that the file is still the one that was looked up."""
     _require_plain(place.path.lstat(), place.path.name)
     descriptor = os.open(place.path, _READ)
     with suppress(OllamaError, OSError):
@@ -244,23 +242,6 @@ def _require_plain(found: os.stat_result, name: str) -> None:
     if stat.S_ISLNK(found.st_mode):  # it was none when its path was looked up
         raise outside()
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidArgument(f"{told(name)} is no plain file", "Name a file that can be read to its end.")
-
-
-def _refused(place: Place, error: OSError) -> OllamaError:
-    """What a failure to open means; a link on the way is told by numbers that differ between systems."""
-    name = place.path.name
-    if _has_link(place):
-        return outside()
-    is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-    return absent(name) if is_absent else unreadable(name)
-
-
-def _has_link(place: Place) -> bool:
-    path = place.root
-    for name in place.names:
-        path /= name
-        with suppress(OSError):
-            if path.is_symlink():
-                return True
-    return False
+        raise InvalidArgument(
+            f"{printable(name)} is no plain file", "Name a file that can be read to its end."
+        )

@@ -1,4 +1,4 @@
-"""How far a pull, a push or a create is: the lines of Ollama's stream, summed up over all layers.
+"""Progress of a pull, a push or a create: the lines of Ollama's stream, summed up over all layers.
 
 Ollama counts one layer after the other, from wherever it stands; `completed` can go down, and a layer
 that was not named yet makes the whole larger. Here the count only grows and is never above the total.
@@ -19,28 +19,34 @@ from ollama_mcp.ollama.api_models import ProgressLine
 from ollama_mcp.services.units import format_bytes, format_duration, format_part
 
 SPACING_S = 0.25
-"""Between two counts that a Job shows: a pull has seventeen lines a second."""
+"""Seconds between two counts that a Job shows: a pull has seventeen lines a second."""
 _RECENT_S = 10.0
-"""What the speed is the average of."""
+"""Seconds over which the speed is averaged."""
 _MOST_LAYERS = 10_000
 _LONGEST_LEFT_S = 99 * 3600
+"""A longer time left is not shown."""
 _DIGEST = re.compile(r"(?:sha256:)?\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 @dataclass
 class _Layer:
+    """Bytes of one layer: all, and those that are there."""
+
     total: int
     completed: int
-    first: int
 
 
 class Layers:
-    """The bytes of all layers.
+    """The bytes of all layers of a model.
+
+        layers = Layers()
+        layers.feed(ProgressLine(status="pulling 9f86…", digest="sha256:9f86…", total=10, completed=4))
+        layers.count, layers.total  # (4, 10)
 
     Attributes:
         total: Bytes of the layers that were named so far.
         count: Bytes of them that are there.
-        moved: Bytes that came while we watched: without what was there when a layer was first named.
+        moved: Bytes that came since: without those that were there when a layer was first named.
         missing: Bytes of the layers that were not there as a whole when they were first named.
     """
 
@@ -52,39 +58,44 @@ class Layers:
         self._layers: dict[str, _Layer] = {}
 
     def feed(self, line: ProgressLine) -> None:
-        """Add what a line says; one without a total says nothing about bytes."""
+        """Add a line; one without a total has no count of bytes."""
         if line.total <= 0:
             return
-        layer = self._layer(line)
+        key = line.digest or line.status
+        layer = self._layers.get(key)
         if layer is None:
-            return
+            if len(self._layers) >= _MOST_LAYERS:
+                return
+            there = max(min(line.completed, line.total), 0)
+            layer = self._layers[key] = _Layer(line.total, there)
+            self.total += line.total
+            self.count += there
+            self.missing += line.total if there < line.total else 0
         grown = max(line.total - layer.total, 0)
         layer.total += grown
         self.total += grown
         self.missing += grown
-        news = max(min(line.completed, layer.total) - layer.completed, 0)
-        layer.completed += news
-        self.count += news
-        self.moved += news
-
-    def _layer(self, line: ProgressLine) -> _Layer | None:
-        key = line.digest or line.status
-        layer = self._layers.get(key)
-        if layer is None and len(self._layers) < _MOST_LAYERS:
-            there = max(min(line.completed, line.total), 0)
-            layer = self._layers[key] = _Layer(line.total, there, there)
-            self.total += line.total
-            self.count += there
-            self.missing += line.total if there < line.total else 0
-        return layer
+        moved = max(min(line.completed, layer.total) - layer.completed, 0)
+        layer.completed += moved
+        self.count += moved
+        self.moved += moved
 
     def finish(self) -> None:
-        """Ollama has said that it has succeeded: its last counts of the layers were not the last ones."""
+        """Count all layers as there: Ollama has said success, after counts that were not the last ones."""
         self.count = self.total
 
 
 class TransferProgress:
-    """Keeps a Job up to date with the lines of a stream.
+    """Shows the lines of a stream in a Job.
+
+        progress = TransferProgress(job)
+        async for line in lines:
+            progress.take(line)
+        progress.finish()
+
+    Attributes:
+        layers: The bytes.
+        status: Ollama's last status, shortened.
 
     Args:
         job: Counts bytes; its status line becomes `1.2 of 4.7 GB · 26 % · 54 MB/s · 65 s left · pulling …`.
@@ -104,11 +115,12 @@ class TransferProgress:
         job.tell = self.describe
 
     def take(self, line: ProgressLine) -> None:
-        """Take a line in; the Job shows it now or, at most a quarter of a second later, with a next one."""
+        """Take a line; the Job shows it now or, at most a quarter of a second later, with a next one."""
         now = self._now()
         self.layers.feed(line)
         self._moves_bytes = line.total > 0
-        status = _status(line.status)
+        # Digests as Ollama's own command shortens them.
+        status = scrub(_DIGEST.sub(r"\1", line.status))[:60]
         if status != self.status:
             self.status, self._since = status, now
         is_first = self.layers.total and self._job.total is None
@@ -116,7 +128,7 @@ class TransferProgress:
             self._show(now)
 
     def finish(self) -> None:
-        """The work has succeeded."""
+        """Show all bytes, as the work has succeeded."""
         self.layers.finish()
         self._show(self._now())
 
@@ -132,37 +144,23 @@ class TransferProgress:
             job.advance(JobState.WORKING, layers.count - job.count)
 
     def describe(self) -> list[str]:
-        """How far it is, in parts of one line."""
+        """Return the parts of the status line."""
         layers = self.layers
         amount: list[str] = []
         if layers.total:
             amount = [format_part(layers.count, layers.total), f"{100 * layers.count // layers.total} %"]
         if self._moves_bytes:
-            return [*amount, *self._speed(), self.status]
+            speed = 0.0
+            if self._recent:
+                began, moved = self._recent[0]
+                elapsed = self._now() - began
+                speed = (layers.moved - moved) / elapsed if elapsed >= SPACING_S else 0.0
+            if speed >= 1:  # bytes a second: below, nothing can be said of the time that is left
+                amount.append(f"{format_bytes(speed)}/s")
+                left = (layers.total - layers.count) / speed
+                if 1 <= left < _LONGEST_LEFT_S:
+                    amount.append(f"{format_duration(left)} left")
+            return [*amount, self.status]
         waited = int(self._now() - self._since)
         doing = self.status or f"waiting for {self._job.model or 'Ollama'}"
         return [*amount, doing + (f", {waited} s" if waited else "")]
-
-    def _speed(self) -> list[str]:
-        """Speed and time left, once there is something to measure."""
-        if not self._recent:
-            return []
-        began, moved = self._recent[0]
-        elapsed = self._now() - began
-        speed = (self.layers.moved - moved) / elapsed if elapsed >= SPACING_S else 0.0
-        if speed < 1:
-            return []
-        left = (self.layers.total - self.layers.count) / speed
-        return [
-            f"{format_bytes(speed)}/s",
-            *([f"{format_duration(left)} left"] if 1 <= left < _LONGEST_LEFT_S else []),
-        ]
-
-
-def _status(said: str) -> str:
-    """A status in a few words, digests as Ollama's own command shortens them.
-
-    >>> _status("using existing layer sha256:" + "941f309b54ca" + "0" * 52)
-    'using existing layer 941f309b54ca'
-    """
-    return scrub(_DIGEST.sub(r"\1", said))[:60]

@@ -1,11 +1,10 @@
-"""Pull, push and create: work that takes minutes to hours, each for one Job."""
+"""Pull, push and create: transfers that take minutes to hours, each as one Job."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
@@ -25,12 +24,11 @@ from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.ollama.api_models import CreateRequest, GenerateRequest, ModelInfo, ProgressLine, PullRequest
 from ollama_mcp.ollama.endpoints import CREATE, PULL, PUSH, Stream
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical, check_name, is_cloud_name, registry_of
-from ollama_mcp.ollama.options import Options
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Model
 from ollama_mcp.services.clamp import clamp, clamp_limits
-from ollama_mcp.services.confirmation import Confirmation, Question, keep_others, meant
-from ollama_mcp.services.create import CreateSpec, ModelFile, send
+from ollama_mcp.services.confirmation import Confirmation, Question, bind_to_content, keep_others
+from ollama_mcp.services.create import CreateSpec, send
 from ollama_mcp.services.transfer_progress import Layers, TransferProgress
 from ollama_mcp.services.units import format_part
 
@@ -38,21 +36,19 @@ _MENDED = (0, 17, 1)
 """The first version of Ollama without CVE-2026-7482, which lets create and push leak memory."""
 _GB = 1e9
 
-Check = Callable[[Layers], None]
-
 
 @dataclass(frozen=True)
 class Transferred:
-    """What a pull, a push or a create ended as.
+    """The result of a pull, a push or a create.
 
     Attributes:
-        model: Its name, as Ollama lists it.
-        status: Ollama's last word, which is success.
+        model: The name, as Ollama lists it.
+        status: Ollama's last status, which is success.
         bytes: Size of the layers that Ollama counted; 0 where it counted none.
-        seconds: How long it took.
-        digest: Of the model as it is installed now; "" where Ollama does not say.
-        size: Its bytes on disk.
-        notes: What the caller should know.
+        seconds: The time that it took.
+        digest: SHA-256 of the model as it is installed now; "" where Ollama does not say.
+        size: Bytes on disk.
+        notes: Notes for the caller.
     """
 
     model: str
@@ -66,7 +62,7 @@ class Transferred:
 
 @dataclass(frozen=True)
 class _Kind:
-    """One of the three streams, and what its being broken off means."""
+    """One of the three streams: its endpoint, and the remedy where it is broken off."""
 
     endpoint: Stream[Any, ProgressLine]
     again: str
@@ -78,7 +74,12 @@ _CREATE = _Kind(CREATE, "nothing was created: create {model} again")
 
 
 class Transfers:
-    """Pulls, pushes and creates."""
+    """Pulls, pushes and creates models.
+
+    transfers = Transfers(backend)
+    done = await transfers.pull("qwen3:8b", job)
+    done.size  # bytes on disk
+    """
 
     def __init__(self, backend: OllamaBackend) -> None:
         self._client = backend.client
@@ -106,32 +107,31 @@ class Transfers:
             ModelNotFound: The registry does not have it.
             OllamaError: Any of the backend's.
         """
-        name = self._allowed(model)
-        limit = self._settings.max_pull_gb * _GB
-        digest = await self._keep_own(name, confirmed)
-        yes = meant(confirmed, digest)
+        name = self._check_registry(model)
+        limit_gb = self._settings.max_pull_gb
+
+        async def keep_own(confirmed: Confirmation | None) -> str:
+            """Refuse to replace a model that was made here; returns the digest of the name's model, or ""."""
+            there = await self._catalog.entry(name)
+            if there is not None and there.details.parent_model:
+                why = "it was made on that server, and the registry's model of that name would replace it"
+                Question.about("overwrite", there, why).check(confirmed)
+            return there.digest if there else ""
+
+        digest = await keep_own(confirmed)
+        bound = bind_to_content(confirmed, digest)
 
         def check(layers: Layers) -> None:
-            if layers.missing > limit:
-                self._too_large(name, digest, layers.missing).check(yes)
+            if layers.missing > limit_gb * _GB:
+                limit = f"OLLAMA_MCP_MAX_PULL_GB ({limit_gb:g})"
+                why = f"it is at least that large, and {limit} is the limit"
+                Question("pull", name, digest, layers.missing, why).check(bound)
 
         async def begin() -> PullRequest:
-            await self._keep_own(name, yes)
+            await keep_own(bound)
             return PullRequest(model=name)
 
         return await self._follow(_PULL, name, begin, job, check)
-
-    async def _keep_own(self, name: str, confirmed: Confirmation | None) -> str:
-        """Let go on where nothing is lost, and return the digest of what the name has now, or ""."""
-        there = await self._catalog.entry(name)
-        if there is not None and there.details.parent_model:
-            why = "it was made on that server, and the registry's model of that name would replace it"
-            Question.about("overwrite", there, why).check(confirmed)
-        return there.digest if there else ""
-
-    def _too_large(self, name: str, digest: str, size: int) -> Question:
-        limit = f"OLLAMA_MCP_MAX_PULL_GB ({self._settings.max_pull_gb:g})"
-        return Question("pull", name, digest, size, f"it is at least that large, and {limit} is the limit")
 
     async def push(
         self, model: str, job: Job[Transferred], *, confirmed: Confirmation | None = None
@@ -145,24 +145,26 @@ class Transfers:
             ModelNotFound: It is not installed.
             OllamaError: Any of the backend's.
         """
-        name = self._allowed(model)
+        name = self._check_registry(model)
         info = await self._installed(name)
         if registry_of(name) == DEFAULT_REGISTRY and "/" not in canonical(name):
             raise InvalidArgument(
                 f"{name} cannot be pushed: the name has no account",
                 f'Copy it to "<account>/{canonical(name)}" and push that.',
             )
-        _check_push(info, name, confirmed)
+        why = f"it leaves this machine for {registry_of(name)}"
+        Question.about("push", info, why).check(confirmed)
         await self._warn(job)
 
         async def begin() -> PullRequest:
-            _check_push(await self._installed(name), name, meant(confirmed, info.digest))
+            now = await self._installed(name)
+            Question.about("push", now, why).check(bind_to_content(confirmed, info.digest))
             return PullRequest(model=name)
 
         return await self._follow(_PUSH, name, begin, job)
 
     async def create(
-        self, wanted: CreateSpec, job: Job[Transferred], *, confirmed: Confirmation | None = None
+        self, spec: CreateSpec, job: Job[Transferred], *, confirmed: Confirmation | None = None
     ) -> Transferred:
         """Make a model from an installed one, or from files of this machine.
 
@@ -171,56 +173,48 @@ class Transfers:
             NotConfirmed: There is a model of that name, which would be replaced.
             OllamaError: Any of the backend's.
         """
-        request = wanted.request
-        self._allow_name(request.model)
-        source = await self._source(request.from_) if request.from_ else None
-        made: dict[str, Any] = {"from_": source.name if source else None}
-        made["parameters"] = self._lowered(wanted, source.max_context if source else 0, job)
-        yes = meant(confirmed, await keep_others(self._catalog, request.model, confirmed))
-        job.notes += wanted.notes
+        request = spec.request
+        self._check_name(request.model)
+        source: Model | None = None
+        if request.from_:
+            try:
+                source = await self._catalog.find(request.from_)
+            except ModelNotFound as error:
+                error.remedy = error.remedy.replace("Send model=", "Send from_model=")
+                raise
+            await self._installed(source.name)  # looked for anew: Ollama would pull one that has gone
+        # As options of the model's own, they would hold for every call.
+        limits = clamp_limits(self._settings, request.model, source.max_context if source else 0)
+        clamped, notes = clamp(GenerateRequest(model=request.model, options=request.parameters), limits)
+        job.notes += notes
+        update: dict[str, Any] = {
+            "from_": source.name if source else None,
+            "parameters": clamped.options,
+        }
+        bound = bind_to_content(confirmed, await keep_others(self._catalog, request.model, confirmed))
+        job.notes += spec.notes
         await self._warn(job)
-        meter = TransferProgress(job)
+        progress = TransferProgress(job)
+
+        def tell(doing: str, sent: int, total: int) -> None:
+            progress.take(ProgressLine(status=doing, completed=sent, total=total))
 
         async def begin() -> CreateRequest:
             if source is not None:
                 await self._installed(source.name)
-            await keep_others(self._catalog, request.model, yes)
-            if wanted.files:
-                made["files"] = {file.name: await self._sent(file, meter) for file in wanted.files}
-                await keep_others(self._catalog, request.model, yes)  # that can have taken an hour
-            return request.model_copy(update=made)
+            await keep_others(self._catalog, request.model, bound)
+            if spec.files:
+                update["files"] = {file.name: await send(self._client, file, tell) for file in spec.files}
+                await keep_others(self._catalog, request.model, bound)  # sending can have taken an hour
+            return request.model_copy(update=update)
 
-        return await self._follow(_CREATE, request.model, begin, job, meter=meter)
-
-    async def _source(self, name: str) -> Model:
-        """What a model is made from, which is looked for anew: Ollama would pull one that has gone."""
-        try:
-            found = await self._catalog.find(name)
-        except ModelNotFound as error:
-            error.remedy = error.remedy.replace("Send model=", "Send from_model=")
-            raise
-        await self._installed(found.name)
-        return found
-
-    def _lowered(self, wanted: CreateSpec, model_max: int, job: Job[Any]) -> Options | None:
-        """Its options within what a call may ask for: as a model's own they would hold for every call."""
-        name = wanted.request.model
-        asked = GenerateRequest(model=name, options=wanted.request.parameters)
-        given, notes = clamp(asked, clamp_limits(self._settings, name, model_max))
-        job.notes += notes
-        return given.options
-
-    async def _sent(self, file: ModelFile, meter: TransferProgress) -> str:
-        def tell(doing: str, sent: int, total: int) -> None:
-            meter.take(ProgressLine(status=doing, completed=sent, total=total))
-
-        return await send(self._client, file, tell)
+        return await self._follow(_CREATE, request.model, begin, job, progress=progress)
 
     # --- what is allowed ------------------------------------------------------------------------
 
-    def _allowed(self, model: str) -> str:
-        """The name of a model that may be fetched or sent."""
-        name = self._allow_name(model)
+    def _check_registry(self, model: str) -> str:
+        """Return the name of a model that may be fetched or sent."""
+        name = self._check_name(model)
         host = registry_of(name)
         if host not in self._settings.registries:
             allowed = ", ".join(self._settings.registries) or "no registry"
@@ -230,7 +224,7 @@ class Transfers:
             )
         return name
 
-    def _allow_name(self, model: str) -> str:
+    def _check_name(self, model: str) -> str:
         name = check_name(model)
         if is_cloud_name(name):
             self._catalog.allow_cloud(name)
@@ -243,13 +237,14 @@ class Transfers:
         return info
 
     async def _warn(self, job: Job[Any]) -> None:
+        """Note an Ollama with a known hole."""
         try:
             version = await self._catalog.version()
         except OllamaError:
             return  # a warning is not worth the work
         if version and version < _MENDED:
-            told_version = ".".join(map(str, version))
-            job.notes.append(f"Ollama {told_version} has CVE-2026-7482: update it to 0.17.1 or newer")
+            shown = ".".join(map(str, version))
+            job.notes.append(f"Ollama {shown} has CVE-2026-7482: update it to 0.17.1 or newer")
 
     # --- the stream -----------------------------------------------------------------------------
 
@@ -259,76 +254,57 @@ class Transfers:
         name: str,
         begin: Callable[[], Awaitable[Any]],
         job: Job[Transferred],
-        check: Check | None = None,
-        meter: TransferProgress | None = None,
+        check: Callable[[Layers], None] | None = None,
+        progress: TransferProgress | None = None,
     ) -> Transferred:
         """Wait for the turn, and do it.
 
         Args:
             kind: Which of the streams.
             name: The model that it fetches, sends or makes.
-            begin: Makes the request, once the turn has come. What was found out before can be hours old
-                then, so that whatever was confirmed has to be checked here again.
-            job: Whose work it is.
-            check: Stops it by what it raises, at any line of the stream.
-            meter: Takes the lines.
+            begin: Makes the request, once the turn has come. Facts that were found out before can be hours
+                old then, so that a confirmation has to be checked here again.
+            job: Shows the progress.
+            check: Stops it by an error, at any line of the stream.
+            progress: Takes the lines.
         """
-        job.model, meter = name, meter or TransferProgress(job)
-        async with self._turn(job):
-            request = await begin()
-            await self._stream(kind, request, meter, check, job)
-        meter.finish()
-        return await self._transferred(meter, job)
-
-    @asynccontextmanager
-    async def _turn(self, job: Job[Transferred]) -> AsyncGenerator[None]:
-        """All of them share one line: each alone fills a disk or a network.
-
-        Those of one name have their turns one after the other: each may change what another has checked.
-        """
+        job.model, progress = name, progress or TransferProgress(job)
+        layers = progress.layers
+        # All transfers share one queue: each alone fills a disk or a network. Those of one name have
+        # their turns one after the other: each may change what another has checked.
         async with self._model_queue.admit(TRANSFERS, job.caller, job.queue):
             job.enter()
             async with self._names.here().setdefault(canonical(job.model), asyncio.Lock()):
-                yield
-
-    async def _stream(
-        self, kind: _Kind, request: Any, meter: TransferProgress, check: Check | None, job: Job[Transferred]
-    ) -> None:
+                request = await begin()
+                try:
+                    async with self._client.stream(kind.endpoint, request) as lines:
+                        async for line in lines:
+                            progress.take(line)
+                            if check is not None:
+                                check(layers)
+                except asyncio.CancelledError:
+                    job.notes.append(_broken_off(kind, request.model, layers))
+                    raise
+                except (Timeout, StreamBroken, Truncated) as error:
+                    error.remedy = _broken_off(kind, request.model, layers)
+                    raise
+                finally:
+                    self._catalog.forget(request.model)
+                    self._catalog.forget_window()
+        progress.finish()
         try:
-            async with self._client.stream(kind.endpoint, request) as lines:
-                async for line in lines:
-                    meter.take(line)
-                    if check is not None:
-                        check(meter.layers)
-        except asyncio.CancelledError:
-            job.notes.append(_broken_off(kind, request.model, meter.layers))
-            raise
-        except (Timeout, StreamBroken, Truncated) as error:
-            error.remedy = _broken_off(kind, request.model, meter.layers)
-            raise
-        finally:
-            self._catalog.forget(request.model)
-            self._catalog.forget_window()
-
-    async def _transferred(self, meter: TransferProgress, job: Job[Transferred]) -> Transferred:
-        try:
-            info = await self._catalog.entry(job.model)
+            info = await self._catalog.entry(name)
         except OllamaError:
             info = None  # it has succeeded, whatever the list says
         return Transferred(
-            model=info.name if info else job.model,
-            status=meter.status,
-            bytes=meter.layers.total,
+            model=info.name if info else name,
+            status=progress.status,
+            bytes=layers.total,
             seconds=round(time.monotonic() - job.started_at, 3),
             digest=info.digest if info else "",
             size=info.size if info else 0,
             notes=list(job.notes),
         )
-
-
-def _check_push(info: ModelInfo, name: str, confirmed: Confirmation | None) -> None:
-    why = f"it leaves this machine for {registry_of(name)}"
-    Question.about("push", info, why).check(confirmed)
 
 
 def _broken_off(kind: _Kind, model: str, layers: Layers) -> str:

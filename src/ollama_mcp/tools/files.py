@@ -110,7 +110,7 @@ def _row_table(rows: Sequence[Row]) -> str:
 
 
 def _cell(row: Row) -> str:
-    return f"{row.told.strip()} ({row.note})" if row.note else row.told.strip()
+    return f"{row.text.strip()} ({row.note})" if row.note else row.text.strip()
 
 
 files: Toolset = Toolset("files")

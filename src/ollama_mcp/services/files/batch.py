@@ -1,4 +1,7 @@
-"""Which files patterns mean: `*`, `?`, `[…]` in a name, `**` for any folders; hidden ones by name only."""
+"""One prompt over many files: find them by patterns, ask about each, keep the answers.
+
+A pattern has `*`, `?` and `[…]` in a name, and `**` for any folders; hidden files have to be named.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -21,8 +24,8 @@ from ollama_mcp.errors import Busy, Forbidden, InvalidArgument, OllamaError
 from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.services.catalog import Catalog
-from ollama_mcp.services.file_access import Place, place_of, readings, told
-from ollama_mcp.services.files.batch_answers import KeptJobs, Memory, Output, Store, output_folders
+from ollama_mcp.services.file_access import Place, place_of, printable, readings
+from ollama_mcp.services.files.batch_answers import Memory, Output, Store, output_folders
 from ollama_mcp.services.files.read import Content, attached, read_file
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.specs import ChatSpec, build_chat
@@ -55,11 +58,43 @@ def find_files(
     """
     check_length(limits, "files", patterns)
     found: dict[Place | str, None] = {}
-    skipped, effort = without.resolve() if without else None, _Effort(MOST_LOOKED_AT)
+    skipped = without.resolve() if without else None
+    looked_at = 0
     for pattern in patterns:
-        for place in _meant(pattern, roots, skipped, effort):
-            found[place] = None
+        if not glob.has_magic(pattern):
+            found[_place(pattern, roots) or pattern] = None
             check_length(limits, "files", found)
+            continue
+        for root, parts in readings(pattern, roots):
+            if ".." in parts:
+                raise InvalidArgument('a pattern has ".." in it', "Send it without.")
+            # A `**` behind another one means nothing more, and would cost time with every name.
+            parts = [part for n, part in enumerate(parts) if not n or not part == parts[n - 1] == _ANY]  # noqa: PLW2901
+            # From descriptor to descriptor where the system can; no link to a folder is followed.
+            walk: Any = getattr(os, "fwalk", os.walk)
+            for folder, folders, names, *_ in walk(root):
+                below = Path(folder).relative_to(root).parts
+                looked_at += len(folders) + len(names)
+                if looked_at > MOST_LOOKED_AT:
+                    raise InvalidArgument(
+                        f"the patterns look through more than {MOST_LOOKED_AT} files",
+                        "Send fewer, narrower ones.",
+                    )
+                # In place: `walk` goes into these folders only.
+                folders[:] = sorted(
+                    name
+                    for name in folders
+                    if min(_used(parts, (*below, name)), default=len(parts)) < len(parts)
+                )
+                for name in sorted(names):
+                    place = Place(root, (*below, name))
+                    if len(parts) not in _used(parts, place.names):
+                        continue
+                    if skipped is not None and place.path.is_relative_to(skipped):
+                        continue
+                    # A link that leads nowhere is the place where it was found, and will not be opened.
+                    found[_place(str(place.path), roots) or place] = None
+                    check_length(limits, "files", found)
     if not found:
         raise InvalidArgument(
             "no file fits", 'Send "files" as paths or patterns under an allowed folder, such as "notes/*.md".'
@@ -67,121 +102,57 @@ def find_files(
     return list(found)
 
 
-@dataclass
-class _Effort:
-    """How many names a call may still look at, over all its patterns."""
-
-    left: int
-
-    def spend(self, count: int) -> None:
-        """Look at so many.
-
-        Raises:
-            InvalidArgument: They are too many.
-        """
-        self.left -= count
-        if self.left < 0:
-            raise InvalidArgument(
-                f"the patterns look through more than {MOST_LOOKED_AT} files", "Send fewer, narrower ones."
-            )
-
-
-def _meant(
-    pattern: str, roots: Sequence[Path], skipped: Path | None, effort: _Effort
-) -> Iterator[Place | str]:
-    if not glob.has_magic(pattern):
-        yield _placed(pattern, roots)
-        return
-    for root, parts in readings(pattern, roots):
-        if ".." in parts:
-            raise InvalidArgument('a pattern has ".." in it', "Send it without.")
-        for place in _walked(root, _short(parts), effort):
-            if skipped is None or not place.path.is_relative_to(skipped):
-                yield _placed(str(place.path), roots, place)
-
-
-def _placed(path: str, roots: Sequence[Path], otherwise: Place | None = None) -> Place | str:
-    """Where it is; a link that leads nowhere is where it was found, and will not be opened."""
+def _place(path: str, roots: Sequence[Path]) -> Place | None:
     try:
         return place_of(path, roots)
     except OllamaError:
-        return otherwise or path
+        return None
 
 
-def _short(parts: Sequence[str]) -> list[str]:
-    """Without each `**` behind another one, which means nothing more and would cost time with every name."""
-    return [part for place, part in enumerate(parts) if not place or not part == parts[place - 1] == _ANY]
+def _used(parts: Sequence[str], names: Sequence[str]) -> set[int]:
+    """Return how many parts of a pattern the names can use up: every way at once, so that none costs more."""
 
+    def with_no_folders(counts: set[int]) -> set[int]:
+        for count in range(len(parts)):
+            if count in counts and parts[count] == _ANY:
+                counts.add(count + 1)
+        return counts
 
-def _walked(root: Path, parts: Sequence[str], effort: _Effort) -> Iterator[Place]:
-    """The files of a folder that fit; no link to a folder is followed, and nothing is looked at in vain."""
-    for folder, folders, names in _folders(root):
-        below = Path(folder).relative_to(root).parts
-        effort.spend(len(folders) + len(names))
-        folders[:] = sorted(name for name in folders if _leads_on(parts, (*below, name)))
-        yield from (Place(root, (*below, name)) for name in sorted(names) if _fits(parts, (*below, name)))
-
-
-def _folders(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk`, and from descriptor to descriptor where the system can."""
-    walk: Any = getattr(os, "fwalk", os.walk)
-    for folder, folders, names, *_ in walk(root):
-        yield folder, folders, names
-
-
-def _fits(parts: Sequence[str], names: Sequence[str]) -> bool:
-    return len(parts) in _reached(parts, names)
-
-
-def _leads_on(parts: Sequence[str], names: Sequence[str]) -> bool:
-    return any(place < len(parts) for place in _reached(parts, names))
-
-
-def _reached(parts: Sequence[str], names: Sequence[str]) -> set[int]:
-    """How many parts of a pattern the names can use up: every way at once, so that none costs more."""
-    places = _past_any(parts, {0})
+    counts = with_no_folders({0})
     for name in names:
-        places = _past_any(parts, {step for place in places for step in _step(parts, place, name)})
-    return places
-
-
-def _step(parts: Sequence[str], place: int, name: str) -> Iterable[int]:
-    if place == len(parts):
-        return ()
-    part = parts[place]
-    if name.startswith(".") and not part.startswith("."):
-        return ()
-    if part == _ANY:
-        return (place,)
-    return (place + 1,) if fnmatchcase(name, part) else ()
-
-
-def _past_any(parts: Sequence[str], places: set[int]) -> set[int]:
-    """Any number of folders can be none."""
-    for place in range(len(parts)):
-        if place in places and parts[place] == _ANY:
-            places.add(place + 1)
-    return places
+        further: set[int] = set()
+        for count in counts:
+            part = parts[count] if count < len(parts) else None
+            if part is None or (name.startswith(".") and not part.startswith(".")):
+                continue
+            if part == _ANY:
+                further.add(count)
+            elif fnmatchcase(name, part):
+                further.add(count + 1)
+        counts = with_no_folders(further)
+    return counts
 
 
 _TRIES = 10
+"""Tries to get a place in the queue of the model, for one file."""
 _LONGEST_WAIT_S = 5.0
+"""Seconds between two of them."""
 
 Status = Literal["answered", "kept", "cut", "failed"]
-"""Answered now; answered before, by the same call; cut off at the token limit; without an answer."""
+"""Answered now; answered before, by the same call; cut off at the token limit; no answer."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one file.
+    """The result for one file.
 
     Attributes:
-        file: From the allowed folder on.
+        file: The path from the allowed folder on.
         status: See `Status`.
-        answer: The text, or what was written before a failure; "" where it is in a file.
+        answer: The text, or the part that was written before a failure; "" where it is in a file.
         written: The file that has it, from the output folder on.
-        error: Why there is no answer: `CODE: cause. Remedy.`
-        note: What the caller should know.
+        error: The reason why there is no answer: `CODE: cause. Remedy.`
+        note: A note for the caller.
     """
 
     file: str
@@ -192,12 +163,12 @@ class Row:
     note: str = ""
 
     def as_data(self) -> dict[str, str]:
-        """What is not empty."""
+        """Return the fields that are not empty."""
         return {name: value for name, value in vars(self).items() if value}
 
     @property
-    def told(self) -> str:
-        """What came of it, as text."""
+    def text(self) -> str:
+        """The answer, the error, or both; else the name of the file that has the answer."""
         if self.error and self.answer:
             return f"{self.error} What was written:\n{self.answer}"
         return self.error or self.answer or self.written
@@ -205,13 +176,13 @@ class Row:
 
 @dataclass
 class Mapped:
-    """What came of all files, in their order.
+    """The results for all files, in their order.
 
     Attributes:
-        rows: One for each.
+        rows: A row for each file.
         model: The model that answered.
-        seconds: How long it took.
-        handle: What finds it again, where it is read in pages; "" where it is not kept.
+        seconds: The time that it took.
+        handle: The handle to read it in pages; "" where it is not kept.
     """
 
     rows: list[Row]
@@ -221,23 +192,26 @@ class Mapped:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many files there are of each status that there is."""
+        """The number of files by status, without zeros."""
         return dict(Counter(row.status for row in self.rows))
 
     @property
     def size(self) -> int:
-        """Bytes, about, that it takes."""
-        return sum(500 + 4 * (len(row.told) + len(row.file) + len(row.note)) for row in self.rows)
+        """The memory that it takes, in bytes, about."""
+        return sum(500 + 4 * (len(row.text) + len(row.file) + len(row.note)) for row in self.rows)
 
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """What is asked of every file.
+    """A checked request: one prompt over many files.
+
+        spec = build_batch(settings, prompt="Summarize this.", files=["notes/*.md"])
+        mapped = await app.mapper.run(spec, roots, job)
 
     Attributes:
-        spec: The question, without a file.
+        spec: The prompt, without a file.
         files: Paths and patterns.
-        output: Where answers are written; None: they are in the result.
+        output: The folder for the answers; None where they are in the result.
     """
 
     spec: ChatSpec
@@ -254,26 +228,23 @@ def build_batch(
     schema: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> BatchSpec:
-    """Check what is asked; the parameters are those of the tool `ollama_map_files`.
+    """Check a request and make its spec; the parameters are those of the tool `ollama_map_files`.
 
     Raises:
-        InvalidArgument: Anything that Ollama would refuse, ignore or misread.
-        TooLarge: Anything over a limit.
+        InvalidArgument: Ollama would refuse, ignore or misread an argument.
+        TooLarge: An argument is over a limit.
         Forbidden: Answers are to be written where the operator has not allowed that.
     """
     spec = build_chat(prompt=prompt, schema=schema, limits=settings.limits, **more)
-    return BatchSpec(spec, tuple(files), _output(settings.output, output, ".json" if schema else ".txt"))
-
-
-def _output(root: Path | None, output: str, ending: str) -> Output | None:
-    if not output.strip():
-        return None
-    if root is None:
-        raise Forbidden(
-            "no files are written here",
-            "Leave out output, or have the operator name a folder in OLLAMA_MCP_OUTPUT.",
-        )
-    return Output(root, output_folders(output), ending)
+    folder: Output | None = None
+    if output.strip():
+        if settings.output is None:
+            raise Forbidden(
+                "no files are written here",
+                "Leave out output, or have the operator name a folder in OLLAMA_MCP_OUTPUT.",
+            )
+        folder = Output(settings.output, output_folders(output), ".json" if schema else ".txt")
+    return BatchSpec(spec, tuple(files), folder)
 
 
 @dataclass
@@ -286,17 +257,12 @@ class _Run:
     store: Store
     job: Job[Mapped]
     origin: bytes
-    """All that an answer comes from but its file."""
+    """The request, on which each answer depends besides its file."""
     rows: dict[int, Row] = field(default_factory=dict[int, Row])
+    """Results so far, by the place of the file."""
 
-    def add(self, place: int, row: Row) -> None:
-        """One file is done, however."""
-        self.rows[place] = row
-        self.job.advance(JobState.WORKING)
-        self.job.write(f"{row.file}: {row.told}\n")
-
-    def tell(self) -> list[str]:
-        """For the status line."""
+    def describe(self) -> list[str]:
+        """Return the parts of the status line."""
         failed = sum(row.status == "failed" for row in self.rows.values())
         return [
             f"{len(self.rows)} of {len(self.targets)} files",
@@ -304,7 +270,7 @@ class _Run:
         ]
 
     def key(self, content: Content) -> str:
-        """Of the answer about a file."""
+        """Return the key of the answer about a file: SHA-256 over the request, and name and content."""
         parts = (
             self.origin,
             content.name.encode(errors="replace"),
@@ -315,7 +281,12 @@ class _Run:
 
 
 class Mapper:
-    """Asks the same of many files; remembers what was answered."""
+    """Asks the same of many files, and remembers the answers.
+
+    mapper = Mapper(generator, catalog, settings)
+    mapped = await mapper.run(spec, (Path("/srv/notes"),), job)
+    mapped.counts  # {"answered": 12}
+    """
 
     def __init__(self, generator: Generator, catalog: Catalog, settings: Settings) -> None:
         self._generator = generator
@@ -323,60 +294,62 @@ class Mapper:
         self._settings = settings
         self._memory = Memory()
 
-    async def run(self, wanted: BatchSpec, roots: tuple[Path, ...], job: Job[Mapped]) -> Mapped:
-        """Answer for every file; `job` counts them.
+    async def run(self, batch: BatchSpec, roots: tuple[Path, ...], job: Job[Mapped]) -> Mapped:
+        """Answer for every file.
+
+        Args:
+            batch: The request.
+            roots: Folders that the files may be in.
+            job: Counts the files.
 
         Raises:
-            OllamaError: None could be begun: the folders, the patterns, the model.
+            OllamaError: No file could be begun: the folders, the patterns, the model.
         """
-        run = await self._begin(wanted, roots, job)
-        waiting = iter(enumerate(run.targets))
+        settings = self._settings
+        await self._generator.check(batch.spec)
+        find = partial(find_files, batch.files, roots, settings.limits, settings.output)
+        targets = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+        request = batch.spec.request
+        choice = await self._catalog.resolve(request.model, batch.spec.needs, default=settings.chat_model)
+        # One model for all files, also where it was chosen; the key of an answer has the caller's request.
+        spec = replace(batch.spec, request=request.model_copy(update={"model": choice.model.name}))
+        store = batch.output or self._memory.of(job.caller)
+        run = _Run(spec, roots, targets, store, job, request.to_json())
+        job.model, job.total, job.tell = choice.model.name, len(targets), run.describe
+        waiting = iter(enumerate(targets))
+
+        async def work() -> None:
+            for place, target in waiting:
+                row = run.rows[place] = await self._row(run, target)
+                job.advance(JobState.WORKING)
+                job.write(f"{row.file}: {row.text}\n")
+
         async with anyio.create_task_group() as group:
-            for _ in range(min(self._settings.parallel, len(run.targets))):
-                group.start_soon(self._work, run, waiting)
-        rows = [run.rows[place] for place in range(len(run.targets))]
+            for _ in range(min(settings.parallel, len(targets))):
+                group.start_soon(work)
+        rows = [run.rows[place] for place in range(len(targets))]
         return Mapped(rows, job.model, round(time.monotonic() - job.started_at, 3))
 
-    async def _begin(self, wanted: BatchSpec, roots: tuple[Path, ...], job: Job[Mapped]) -> _Run:
-        await self._generator.check(wanted.spec)
-        find = partial(find_files, wanted.files, roots, self._settings.limits, self._settings.output)
-        targets = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
-        request = wanted.spec.request
-        choice = await self._catalog.resolve(
-            request.model, wanted.spec.needs, default=self._settings.chat_model
-        )
-        named = request.model_copy(update={"model": choice.model.name})
-        store = wanted.output or self._memory.of(job.caller)
-        run = _Run(replace(wanted.spec, request=named), roots, targets, store, job, request.to_json())
-        job.model, job.total, job.tell = choice.model.name, len(targets), run.tell
-        return run
-
-    async def _work(self, run: _Run, waiting: Iterator[tuple[int, Place | str]]) -> None:
-        for place, target in waiting:
-            run.add(place, await self._row(run, target))
-
     async def _row(self, run: _Run, target: Place | str) -> Row:
-        name = target.shown if isinstance(target, Place) else told(target)
+        name = target.shown if isinstance(target, Place) else printable(target)
         try:
             content = await read_file(target, run.roots, self._settings.limits)
-            return await self._asked(run, content)
+            key = run.key(content)
+            kept = await run.store.find(content.name, key)
+            if kept is not None:
+                return Row(content.name, "kept", answer=kept.text, written=kept.file)
+            answer = await self._answer(run, content)
+            note = "; ".join(answer.notes)
+            if answer.cut:  # not kept: the same call may have a larger limit
+                note = "; ".join(filter(None, [answer.cut[1:-1], note]))
+                return Row(content.name, "cut", answer=str(answer), note=note)
+            kept = await run.store.keep(content.name, key, str(answer))
+            return Row(content.name, "answered", answer=kept.text, written=kept.file, note=note)
         except OllamaError as error:
-            return Row(told(name), "failed", answer=error.partial_text, error=str(error))
-
-    async def _asked(self, run: _Run, content: Content) -> Row:
-        key = run.key(content)
-        kept = await run.store.find(content.name, key)
-        if kept is not None:
-            return _row(content, "kept", kept)
-        answer = await self._answer(run, content)
-        note = "; ".join(answer.notes)
-        if answer.cut:
-            note = "; ".join(filter(None, [answer.cut[1:-1], note]))
-            return _row(content, "cut", KeptJobs(str(answer)), note)
-        return _row(content, "answered", await run.store.keep(content.name, key, str(answer)), note)
+            return Row(printable(name), "failed", answer=error.partial_text, error=str(error))
 
     async def _answer(self, run: _Run, content: Content) -> Answer:
-        """Through the ModelQueue, where others may have taken all places."""
+        """Ask the model, again while other calls have all places of its queue."""
         spec = attached(run.spec, [content], self._settings.limits)
         for _ in range(_TRIES - 1):
             try:
@@ -384,7 +357,3 @@ class Mapper:
             except Busy as error:
                 await anyio.sleep(min(error.retry_after_s or 1.0, _LONGEST_WAIT_S))
         return await self._generator.answer(spec, run.job.part(content.name, "tok"))
-
-
-def _row(content: Content, status: Status, kept: KeptJobs, note: str = "") -> Row:
-    return Row(content.name, status, answer=kept.text, written=kept.file, note=note)

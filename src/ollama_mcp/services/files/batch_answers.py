@@ -1,7 +1,7 @@
-"""Answers about files that were given before: in memory, or as files of the operator's output folder.
+"""Kept answers about files: in memory, or as files of the operator's output folder.
 
-Each is found by a key of all that it came from: the same call with the same file gets it again, and
-whatever differs gets another one. Nothing is ever overwritten.
+The key of an answer covers the request and the file: the same call with the same file gets it again, and
+any other call another one. Nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from ollama_mcp.services.file_access import CAN_WALK, FOLDER, open_root
 
 @dataclass(frozen=True)
 class KeptJobs:
-    """An answer that is kept: as text, or as a file of the output folder."""
+    """A kept answer: its text, or the name of its file in the output folder."""
 
     text: str = ""
     file: str = ""
 
 
 class Store(Protocol):
-    """Where the answers of one call are kept."""
+    """A place for the answers of one call."""
 
     async def find(self, name: str, key: str) -> KeptJobs | None:
-        """The answer about the file of that name, by its key."""
+        """Return the answer about the file of that name, by its key."""
         ...
 
     async def keep(self, name: str, key: str, text: str) -> KeptJobs:
@@ -48,18 +48,25 @@ class Store(Protocol):
 
 
 class Memory:
-    """Answers of this process, those used last, in a size that is bounded."""
+    """A bounded memory of answers; the ones that were not used for longest go first.
+
+        memory = Memory(most_bytes=1 << 20)
+        await memory.of("alice").keep("notes.md", key, "A summary.")
+
+    Args:
+        most_bytes: The size of all answers together.
+    """
 
     def __init__(self, most_bytes: int = 16 << 20) -> None:
         self._most = most_bytes
         self._kept: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def of(self, caller: str) -> _OfOne:
-        """What one caller has in it: nobody gets the answers of others."""
+        """Return the Store of one caller: nobody gets the answers of others."""
         return _OfOne(self, caller)
 
     def get(self, caller: str, key: str) -> str | None:
-        """An answer, which counts as new again."""
+        """Return an answer, which counts as new again."""
         if (caller, key) in self._kept:
             self._kept.move_to_end((caller, key))
         return self._kept.get((caller, key))
@@ -96,12 +103,16 @@ _MOST_FOLDERS = 4
 
 @dataclass(frozen=True)
 class Output:
-    """Answers as new files of a folder.
+    """A folder in which each answer is a new file.
+
+        output = Output(Path("/srv/out"), ("summaries",), ".txt")
+        kept = await output.keep("notes.md", key, "A summary.")
+        kept.file  # "summaries/notes.md.4f1c….txt"
 
     Attributes:
         root: The operator's folder.
         folders: Folders below it; they are made.
-        ending: Of the files' names.
+        ending: The ending of the files' names.
     """
 
     root: Path
@@ -109,15 +120,15 @@ class Output:
     ending: str
 
     async def find(self, name: str, key: str) -> KeptJobs | None:
-        """As of `Store`: a file of that name that is not empty."""
+        """Find a file of that name that is not empty, as `Store.find`."""
         file = self._name(name, key)
         is_there = await anyio.to_thread.run_sync(self._is_there, file)
         return KeptJobs(file=self._shown(file)) if is_there else None
 
     async def keep(self, name: str, key: str, text: str) -> KeptJobs:
-        """As of `Store`. The file appears when it is complete; a process that dies leaves none."""
+        """Write a file, as `Store.keep`. It appears when it is complete; a process that dies leaves none."""
         file = self._name(name, key)
-        # To its end, also if the call is cancelled meanwhile: what was paid for is kept.
+        # To its end, also if the call is cancelled meanwhile: the model has done the work.
         await anyio.to_thread.run_sync(self._write, file, text)
         return KeptJobs(file=self._shown(file))
 
@@ -152,7 +163,7 @@ class Output:
 
 
 def output_folders(path: str) -> tuple[str, ...]:
-    """The folders that a caller names below the output folder; "." is that one itself.
+    """Return the folders that a caller names below the output folder; "." is that one itself.
 
     Raises:
         InvalidArgument: They are no plain names.
@@ -175,11 +186,11 @@ class _Folder:
 
     @property
     def at(self) -> dict[str, Any]:
-        """What functions of `os` get beside a name."""
+        """The arguments that functions of `os` get beside a name."""
         return {} if self.descriptor is None else {"dir_fd": self.descriptor}
 
     def name(self, name: str) -> str:
-        """What they get as the name."""
+        """Return the name that functions of `os` get."""
         return str(self.path / name) if self.descriptor is None else name
 
     def publish(self, file: str, data: bytes) -> None:
@@ -202,7 +213,7 @@ class _Folder:
             file.write(data)
 
     def _rename(self, draft: str, file: str, data: bytes) -> None:
-        """Without ever replacing what is there, which `rename` does outside of Windows."""
+        """Rename without ever replacing a file, which `os.rename` does outside of Windows."""
         if self.descriptor is None:
             os.rename(self.name(draft), self.name(file))
             return
@@ -212,9 +223,8 @@ class _Folder:
             )
         except FileExistsError:
             raise
-        except (
-            OSError
-        ):  # a file system without such links: not whole or not at all, but still not over another
+        except OSError:
+            # A file system without hard links: the file may be seen half written, but replaces none.
             self._create(file, data)
 
 

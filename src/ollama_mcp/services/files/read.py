@@ -1,4 +1,4 @@
-"""What a file holds, as a model can take it: text, or a picture. Read in a thread, within the limits."""
+"""Contents of files, as a model can take them: text, or a picture. Read in a thread, within the limits."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import anyio.to_thread
 
-from ollama_mcp.errors import InvalidArgument, OllamaError, StorageError
+from ollama_mcp.errors import InvalidArgument, StorageError
 from ollama_mcp.ollama.api_models import GenerateRequest, Message
 from ollama_mcp.ollama.images import is_picture
 from ollama_mcp.ollama.sanitize import strip_invisible
-from ollama_mcp.services.file_access import Place, open_place, place_of, told
+from ollama_mcp.services.file_access import Place, open_place, place_of, printable
 from ollama_mcp.services.specs import ChatSpec, GenerationRequest
 from ollama_mcp.services.untrusted import fenced
 from ollama_mcp.settings.limits import (
@@ -29,18 +29,18 @@ from ollama_mcp.settings.limits import (
 )
 
 _HEAD = 512
-"""Bytes by which a picture is known."""
+"""Bytes by which a picture is recognised."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """One file, read.
+    """The content of a file.
 
     Attributes:
-        name: From the allowed folder on, as it may be told.
-        text: What it says, without invisible characters; "" for a picture.
+        name: The path from the allowed folder on, fit to be shown.
+        text: The text, without invisible characters; "" for a picture.
         image: A picture in base64; "" for a text.
-        removed: How many invisible characters the text had.
+        removed: Number of invisible characters that the text had.
     """
 
     name: str
@@ -53,10 +53,10 @@ async def read_files(paths: Sequence[str], roots: Sequence[Path], limits: Limits
     """Read files in the order in which they are named.
 
     Raises:
-        Forbidden: One is in none of the folders.
-        InvalidArgument: One is not there, no plain file, neither text nor picture.
+        Forbidden: A file is in none of the folders.
+        InvalidArgument: A file is not there, no plain file, neither text nor picture.
         TooLarge: They are too many, or too large one by one or together.
-        StorageError: One cannot be read.
+        StorageError: A file cannot be read.
     """
     check_length(limits, "files", paths)
     contents: list[Content] = []
@@ -78,20 +78,20 @@ def _read(path: str | Place, roots: Sequence[Path], limits: Limits) -> Content:
     place = path if isinstance(path, Place) else place_of(path, roots)
     with open_place(place, roots) as file:
         try:
-            data = _bytes(file, told(place.path.name), limits)
+            data = _bytes(file, printable(place.path.name), limits)
         except OSError:
             raise StorageError(
-                f"{told(place.path.name)} cannot be read to its end", "Check the disk that it is on."
+                f"{printable(place.path.name)} cannot be read to its end", "Check the disk that it is on."
             ) from None
     name = " ".join(strip_invisible(place.shown)[0].split("\n"))
     if is_picture(data):
         return Content(name, image=base64.b64encode(data).decode())
-    text, removed = strip_invisible(_decoded(data, told(place.path.name)))
+    text, removed = strip_invisible(_decoded(data, printable(place.path.name)))
     return Content(name, text, removed=removed)
 
 
 def _bytes(file: BinaryIO, name: str, limits: Limits) -> bytes:
-    """All of a file, as large as it was when it was opened: what grows meanwhile has no end."""
+    """Read a file, as long as it was when it was opened: one that grows meanwhile may have no end."""
     size = os.fstat(file.fileno()).st_size
     head = _exactly(file, min(size, _HEAD))
     check = check_image_size if is_picture(head) else check_file_size
@@ -111,72 +111,53 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 _MARKED = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+"""Byte order marks, and their encodings; a text without one is UTF-8."""
 
 
 def _decoded(data: bytes, name: str) -> str:
-    """Text in UTF-8, or in UTF-16 that says so.
-
-    Raises:
-        InvalidArgument: It is none.
-    """
     encoding = next((encoding for mark, encoding in _MARKED if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise _not_text(name)
+        raise InvalidArgument(
+            f"{name} is neither text in UTF-8 nor a picture",
+            "Name a text file, or PNG, JPEG, GIF, WebP or BMP.",
+        )
     return text
 
 
-def _not_text(name: str) -> OllamaError:
-    return InvalidArgument(
-        f"{name} is neither text in UTF-8 nor a picture", "Name a text file, or PNG, JPEG, GIF, WebP or BMP."
-    )
-
-
 def attached(spec: ChatSpec, contents: Sequence[Content], limits: Limits) -> ChatSpec:
-    """The same ChatSpec with files: before the prompt, or the last message of the user.
+    """Return the ChatSpec with files, which stand before the prompt, or in the last message of the user.
 
     Raises:
-        TooLarge: The images are over one of their limits, with those that were there.
+        TooLarge: The images, with those that were there, are over one of their limits.
         InvalidArgument: A picture's header makes no sense.
     """
     images = [content.image for content in contents if content.image]
     text = fenced([(content.name, content.text) for content in contents if not content.image])
-    request = _with(spec.request, text, images)
+    request: GenerationRequest = spec.request
+    if isinstance(request, GenerateRequest):
+        all_images = [*(request.images or []), *images]
+        request = request.model_copy(update={"prompt": text + request.prompt, "images": all_images or None})
+    else:
+        messages = list(request.messages)
+        place = next((n for n in range(len(messages) - 1, -1, -1) if messages[n].role == "user"), None)
+        if place is None:
+            messages.append(Message(role="user"))
+            place = len(messages) - 1
+        last = messages[place]
+        update = {"content": text + last.content, "images": [*(last.images or []), *images] or None}
+        messages[place] = last.model_copy(update=update)
+        request = request.model_copy(update={"messages": messages})
+        all_images = [image for message in messages for image in message.images or ()]
     if images:
-        check_images(limits, _images(request))
+        check_images(limits, all_images)
     needs = spec.needs if not images or "vision" in spec.needs else (*spec.needs, "vision")
-    return replace(spec, request=request, needs=needs, notes=(*spec.notes, *_notes(contents)))
-
-
-def _with(request: GenerationRequest, text: str, images: list[str]) -> GenerationRequest:
-    if isinstance(request, GenerateRequest):
-        return request.model_copy(update=_before(text, request.prompt, request.images, images, "prompt"))
-    messages = list(request.messages)
-    place = next((n for n in range(len(messages) - 1, -1, -1) if messages[n].role == "user"), None)
-    if place is None:
-        messages.append(Message(role="user"))
-        place = len(messages) - 1
-    last = messages[place]
-    messages[place] = last.model_copy(update=_before(text, last.content, last.images, images, "content"))
-    return request.model_copy(update={"messages": messages})
-
-
-def _before(text: str, prompt: str, old: list[str] | None, new: list[str], name: str) -> dict[str, Any]:
-    return {name: text + prompt, "images": [*(old or []), *new] or None}
-
-
-def _images(request: GenerationRequest) -> list[str]:
-    if isinstance(request, GenerateRequest):
-        return request.images or []
-    return [image for message in request.messages for image in message.images or ()]
-
-
-def _notes(contents: Sequence[Content]) -> list[str]:
-    return [
+    notes = [
         f"{content.removed} invisible characters were left out of {content.name[:80]}"
         for content in contents
         if content.removed
     ]
+    return replace(spec, request=request, needs=needs, notes=(*spec.notes, *notes))
