@@ -1,4 +1,4 @@
-"""One Ollama server, with all that calls of its models share."""
+"""One Ollama server, with everything that calls of its models share."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from ollama_mcp.settings import Settings
 class OllamaBackend:
     """An Ollama server as services see it.
 
+        backend = OllamaBackend.create(OllamaClient(), Settings())
+        choice = await backend.catalog.resolve("", ["completion"], default="")
+
     Attributes:
-        client: The way to it.
-        catalog: Its models, and what it said last.
-        model_queue: The queue before each model.
+        client: The client of the server.
+        catalog: The server's models, and its last answers.
+        model_queue: The queue in front of each model.
         windows: The context windows that models have grown to.
-        settings: The operator's.
+        settings: The operator's settings.
     """
 
     client: OllamaClient
@@ -32,6 +35,6 @@ class OllamaBackend:
 
     @classmethod
     def create(cls, client: OllamaClient, settings: Settings) -> Self:
-        """Make one, of which nothing is asked yet."""
+        """Make a backend; the server is not called yet."""
         model_queue = ModelQueue(settings.parallel, settings.queue)
         return cls(client, Catalog(client, settings), model_queue, ContextWindows(), settings)

@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 
 from ollama_mcp.errors import CallerError, InvalidArgument, OllamaError
 from ollama_mcp.jobs.answers import Answer
-from ollama_mcp.jobs.job import Job, Part
+from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.specs import ChatSpec
 
 _MOST = 8
+"""Models in one comparison."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What one model made of it: an answer, or why there is none."""
+    """The row of one model: an answer, or the failure that stands for it."""
 
     model: str
     answer: Answer | None
@@ -26,11 +27,11 @@ class Compared:
 
 @dataclass
 class Comparison:
-    """What each model made of it, in the order in which they were named.
+    """The answers of several models, in the order in which they were named.
 
     Attributes:
-        rows: One for each model.
-        handle: What finds it again, where it is read in pages; "" where it is not kept.
+        rows: A row for each model.
+        handle: The handle to read it in pages; "" where it is not kept.
     """
 
     rows: list[Compared]
@@ -38,56 +39,56 @@ class Comparison:
 
     @property
     def size(self) -> int:
-        """Bytes, about, that it takes."""
+        """The memory that it takes, in bytes, about."""
         return sum(row.answer.size for row in self.rows if row.answer is not None)
 
 
 class Comparer:
-    """Asks several models the same."""
+    """Asks several models the same.
+
+    comparison = await comparer.run(build_chat(prompt="hi"), ["qwen3:8b", "llama3.2:3b"], job)
+    [row.model for row in comparison.rows if row.answer is not None]
+    """
 
     def __init__(self, generator: Generator, catalog: Catalog) -> None:
         self._generator = generator
         self._catalog = catalog
 
     async def run(self, spec: ChatSpec, models: Sequence[str], job: Job[Comparison]) -> Comparison:
-        """Ask each model in turn; one that fails is a row, not the end.
+        """Ask each model in turn; a failure of one is its row, and the others go on.
+
+        Args:
+            spec: The request; its model does not count.
+            models: Names of 1 to 8 installed models.
+            job: Shows each model as a part.
 
         Raises:
             InvalidArgument: No model is named, or too many are.
+            CallerError: None of the models can be asked.
         """
         names = list(dict.fromkeys(filter(None, (name.strip() for name in models))))
         if not 1 <= len(names) <= _MOST:
             raise InvalidArgument(
                 f"{len(names)} models are named", f'Send from 1 to {_MOST} installed ones in "models".'
             )
-        unknown = await self._unknown(names, spec)
-        rows: list[Compared] = []
-        for place, name in enumerate(names, 1):
-            if name in unknown:
-                rows.append(Compared(name, None, unknown[name]))
-                continue
-            rows.append(await self._asked(spec, name, job.part(f"model {place} of {len(names)}")))
-        return Comparison(rows)
-
-    async def _unknown(self, names: Sequence[str], spec: ChatSpec) -> dict[str, OllamaError]:
-        """What is wrong with the names, found out before the first model works.
-
-        Raises:
-            CallerError: None of them can be asked.
-        """
-        wrong: dict[str, OllamaError] = {}
+        # All names are looked up before the first model works: a caller who cannot ask any is told at once.
+        failures: dict[str, OllamaError] = {}
         for name in names:
             try:
                 await self._catalog.resolve(name, spec.needs, default="")
             except CallerError as error:
-                wrong[name] = error
-        if len(wrong) == len(names):
-            raise wrong[names[0]]
-        return wrong
-
-    async def _asked(self, spec: ChatSpec, model: str, part: Part) -> Compared:
-        own = replace(spec, request=spec.request.model_copy(update={"model": model}))
-        try:
-            return Compared(model, await self._generator.run(own, part))
-        except OllamaError as error:
-            return Compared(model, None, error)
+                failures[name] = error
+        if len(failures) == len(names):
+            raise failures[names[0]]
+        rows: list[Compared] = []
+        for place, name in enumerate(names, 1):
+            if name in failures:
+                rows.append(Compared(name, None, failures[name]))
+                continue
+            part = job.part(f"model {place} of {len(names)}")
+            own = replace(spec, request=spec.request.model_copy(update={"model": name}))
+            try:
+                rows.append(Compared(name, await self._generator.run(own, part)))
+            except OllamaError as error:
+                rows.append(Compared(name, None, error))
+        return Comparison(rows)

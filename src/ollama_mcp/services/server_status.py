@@ -1,7 +1,7 @@
-"""What goes on: the server, its loaded models, our queue and the last speeds, told at once.
+"""The status: the server, its loaded models, the queue and the last speeds, at once.
 
-Whoever asks wants to know why nothing happens, so that nothing may hold the answer up: the server is
-asked in the background, and what it said last is told with its age where it does not answer now.
+A user asks for it to find out why nothing happens, so that nothing may hold it up: the server is asked in
+the background, and where it does not answer now, its last answer is returned with its age.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.services.backend import OllamaBackend
 
 PATIENCE_S = 0.15
-"""Seconds to wait for the server before what it said last is told."""
+"""Seconds to wait for the server before its last answer is taken."""
 LATE = f"no answer within {PATIENCE_S:g} s"
 _CLOCK_S = 5.0
+"""Seconds for a look in the background."""
 _FRESH_S = 1.0
-"""Seconds for which a probe takes the last answer: it may be asked by anybody, as often as they like."""
+"""Seconds for which a health check takes the last answer: anybody may make one at any rate."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the server said; `loaded` is None where it does not say."""
+    """The last answer of the server: its version, and the loaded models, or None where it has no /api/ps."""
 
     version: str
     loaded: list[RunningModel] | None
@@ -40,16 +41,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Status:
-    """What goes on.
+    """The status of the server and of this process.
 
     Attributes:
-        seen: What the server said last; None before its first answer.
-        age_s: Seconds since then.
-        trouble: Why it does not answer now; "" if it does.
+        seen: The last answer of the server; None before the first.
+        age_s: Its age in seconds.
+        trouble: The reason why the server does not answer now; "" if it does.
         lines: Calls that run and wait, by model, in this process.
         transfers: Pulls, pushes and creations that run and wait; None before the first.
         running: The caller's Jobs that go on and have a handle.
-        in_flight: All Jobs that go on, in this process.
+        in_flight: The number of all Jobs that go on, in this process.
         speeds: Tokens a second of the last answers, by model.
     """
 
@@ -64,7 +65,11 @@ class Status:
 
 
 class StatusProbe:
-    """Tells the Status of one App."""
+    """Finds out the Status of one App.
+
+    status = await StatusProbe(backend, jobs).status()
+    status.trouble or status.seen.version
+    """
 
     def __init__(self, backend: OllamaBackend, jobs: JobStore) -> None:
         self._client = backend.client
@@ -74,8 +79,11 @@ class StatusProbe:
         self._look: Background[None] = Background(self._ask, jobs.spawn)
 
     async def status(self, caller: str = "") -> Status:
-        """What goes on now, as far as it can be said within `PATIENCE_S`."""
+        """Return the status, as far as it is known within `PATIENCE_S`."""
         trouble = _trouble(await self._look.run(PATIENCE_S))
+        speeds: dict[str, list[float]] = {}
+        for speed in self._jobs.recent:
+            speeds.setdefault(speed.model, []).append(speed.tokens_per_s)
         version, lines = self._snapshot.version, self._model_queue.statistics()
         seen = None if version.known is None else Seen(version.known, self._snapshot.loaded.known)
         return Status(
@@ -86,17 +94,17 @@ class StatusProbe:
             transfers=next((line for line in lines if line.model == TRANSFERS), None),
             running=self._jobs.running(caller),
             in_flight=self._jobs.in_flight,
-            speeds=self._speeds(),
+            speeds={model: round(fmean(each), 1) for model, each in speeds.items()},
         )
 
     async def is_up(self) -> bool:
-        """Whether the server answers, or did so a moment ago; the caller says how long to wait."""
+        """Return whether the server answers, or did so a second ago; waits until the caller cancels it."""
         if self._snapshot.version.age_s < _FRESH_S:
             return True
         return not _trouble(await self._look.run(None))
 
     async def _ask(self) -> None:
-        """Not tried again where it fails: the reason is told at once, and the next status looks anew."""
+        """Ask the server once: a failure is told at once, and the next status asks again."""
         with anyio.move_on_after(_CLOCK_S):
             loaded = await self._snapshot.loaded.now(once=True)
             version = await self._snapshot.version.now(once=True)
@@ -105,15 +113,9 @@ class StatusProbe:
             return
         raise timed_out("idle", self._client.address)
 
-    def _speeds(self) -> dict[str, float]:
-        found: dict[str, list[float]] = {}
-        for speed in self._jobs.recent:
-            found.setdefault(speed.model, []).append(speed.tokens_per_s)
-        return {model: round(fmean(speeds), 1) for model, speeds in found.items()}
-
 
 def _trouble(probe: asyncio.Task[None]) -> str:
-    """Why there is no answer; "" where there is one."""
+    """Return why there is no answer; "" where there is one."""
     if not probe.done():
         return LATE
     if probe.cancelled():

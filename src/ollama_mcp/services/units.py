@@ -1,4 +1,4 @@
-"""Bytes as people read them, in powers of ten as Ollama writes them."""
+"""Bytes and times as people read them; bytes in powers of ten, as Ollama writes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _UNITS = ((1e12, "TB", 1), (1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0), (1.0,
 
 
 def format_bytes(count: float) -> str:
-    """An amount of bytes.
+    """Write an amount of bytes.
 
     >>> [format_bytes(n) for n in (98362745, 5_200_000_000, 1429, 0)]
     ['98 MB', '5.2 GB', '1 kB', '0 B']
@@ -16,7 +16,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_part(count: float, total: float) -> str:
-    """How much of an amount there is, in the unit of the whole.
+    """Write a part of an amount of bytes, in the unit of the whole.
 
     >>> format_part(1_234_000_000, 4_700_000_000), format_part(0, 59)
     ('1.2 of 4.7 GB', '0 of 59 B')
@@ -26,7 +26,7 @@ def format_part(count: float, total: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A time that is left, no more exact than it can be known.
+    """Write a time that is left, in seconds, no more exact than it can be known.
 
     >>> [format_duration(s) for s in (65, 600, 9000)]
     ['65 s', '10 min', '2.5 h']

@@ -1,7 +1,7 @@
-"""The web through Ollama's own service: ollama.com searches and fetches, and sees what is asked.
+"""The web through Ollama's own service: ollama.com searches and fetches, and sees the queries.
 
-What pages say is nobody's that we know: it is cleaned of what cannot be seen, capped, and stands between
-marks that its authors could not guess.
+Texts of pages are untrusted: invisible characters are removed, they are capped, and they stand between
+delimiters that their authors could not guess.
 """
 
 from __future__ import annotations
@@ -20,18 +20,27 @@ from ollama_mcp.ollama.hosts import is_public, parse_host
 from ollama_mcp.ollama.sanitize import strip_invisible
 
 MOST_RESULTS = 10
-"""What the service gives at most."""
+"""The most results that the service gives."""
 _LONGEST_QUERY = 1000
 _LONGEST_URL = 2000
 _LONGEST_TITLE = 200
 _MOST_TEXT = 200_000
-"""Characters of one page; a longer one is cut, which is told."""
+"""Characters of one page; a longer one is cut, with a note."""
 _MOST_LINKS = 50
+"""Links of one page that are kept."""
 
 
 @dataclass(frozen=True)
 class WebText:
-    """One page, or what a search shows of one."""
+    """A page, or the part of one that a search shows.
+
+    Attributes:
+        title: The title, on one line.
+        url: The address.
+        text: The text, without invisible characters.
+        links: Addresses of other pages.
+        is_cut: Whether the page has more text.
+    """
 
     title: str
     url: str
@@ -42,13 +51,13 @@ class WebText:
 
 @dataclass
 class WebPages:
-    """What was found.
+    """The pages of one search or fetch.
 
     Attributes:
         asked: The query, or the address.
         pages: The pages, the best first.
-        mark: What stands in the marks around each text, new for each call.
-        handle: What finds it again, where it is read in pages; "" where it is not kept.
+        mark: The delimiter around each text, 32 hex digits, new for each call.
+        handle: The handle to read it in pages; "" where it is not kept.
     """
 
     asked: str
@@ -58,12 +67,16 @@ class WebPages:
 
     @property
     def size(self) -> int:
-        """Bytes, about, that it takes."""
+        """The memory that it takes, in bytes, about."""
         return sum(4 * (len(page.text) + len(page.title) + len(page.url)) + 500 for page in self.pages)
 
 
 class Web:
-    """Searches the web and fetches pages."""
+    """Searches the web and fetches pages.
+
+    found = await Web(client).search("ollama embeddings", 3, job)
+    found.pages[0].url
+    """
 
     def __init__(self, client: OllamaClient) -> None:
         self._client = client
@@ -72,12 +85,12 @@ class Web:
         """Search the web.
 
         Args:
-            query: What to look for.
-            most: How many results, 1 to `MOST_RESULTS`.
+            query: The query, of at most 1,000 characters.
+            most: The most results, 1 to `MOST_RESULTS`.
             job: Counts them.
 
         Raises:
-            InvalidArgument: The query is empty or too long, or the number is none.
+            InvalidArgument: The query is empty or too long, or the number is out of range.
             Forbidden: There is no API key, or the service does not take it.
             OllamaError: Any of the backend's.
         """
@@ -97,8 +110,8 @@ class Web:
         """Fetch a page as text. The service fetches it, not this machine.
 
         Raises:
-            InvalidArgument: That is no address of a page.
-            Forbidden: It is one of a private network, or there is no API key.
+            InvalidArgument: The address is not that of a page.
+            Forbidden: It is of a private network, or there is no API key.
             OllamaError: Any of the backend's.
         """
         address = check_url(url)
@@ -122,7 +135,7 @@ def _line(text: str) -> str:
 def check_url(url: str) -> str:
     """Return the address of a page that everybody could fetch.
 
-    Nothing of a private network is asked of a service outside of it: the name alone may be a secret.
+    Names of a private network are not sent to a service outside of it: a name alone may be a secret.
 
     Raises:
         InvalidArgument: It is no address with http:// or https://.
