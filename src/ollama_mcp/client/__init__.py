@@ -376,7 +376,7 @@ class OllamaClient:
 
 
 def _check_row(endpoint: object, kind: type[Call[Any, Any] | Stream[Any, Any]], body: object) -> None:
-    """Refuse an endpoint of another kind, and a body that is not its request."""
+    """Refuse an endpoint of another kind, or a body that is not its request (`TypeError`)."""
     if not isinstance(endpoint, Call | Stream):
         raise TypeError(
             f"an endpoint is a row of ollama_mcp.ollama.endpoints, not a {type(endpoint).__name__}"

@@ -1,8 +1,8 @@
 """aiohttp under httpx: the transport of the extra `speed`, which takes a third from a call's CPU.
 
-For an Ollama server on this machine over plain HTTP only. Proxies, certificates and Ollama's cloud
-stay with httpx's own transport. What goes wrong is told in httpx's exceptions, as that one tells it:
-refused and late connections, broken streams and peers that speak no HTTP are told apart by them.
+It serves an Ollama server on this machine over plain HTTP only. Proxies, certificates and Ollama's cloud
+stay with httpx's own transport. Failures are raised as httpx's exceptions, by which the client tells
+refused and late connections, broken streams and peers that speak no HTTP apart.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ import httpx
 from yarl import URL
 
 _CHUNK = 64 * 1024
+"""Bytes that are read at once."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """One connection, kept alive for so many seconds.
+    """An httpx transport with one connection of aiohttp's, kept alive.
 
-    Of a request's clocks that of connecting runs, and that of reading until the headers are here; the
-    client has one of its own for what follows.
+    Of a request's timeouts, the one for connecting runs, and the one for reading until the headers are
+    here; the client has a timeout of its own for the body.
+
+        http = httpx.AsyncClient(mounts={"http://127.0.0.1:11434": AiohttpTransport(30.0)})
+
+    Args:
+        kept_s: Seconds for which the connection is kept when it is idle.
     """
 
     def __init__(self, kept_s: float) -> None:
@@ -32,7 +38,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; returns when the headers of its answer are here.
+        """Send a request and return when the headers of its answer are here.
 
         Raises:
             httpx.TransportError: No answer began.
@@ -57,17 +63,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the connection, also under one who reads."""
+        """Close the connection, also under a task that reads."""
         if self._session is not None:
             await self._session.close()
 
     def __del__(self) -> None:
-        if self._session is not None:  # of a client that was not closed: go without a word, as httpx does
+        if self._session is not None:  # of a client that was not closed: no warning, as with httpx
             self._session.detach()
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Hands out a connection that was kept only if nothing has come on it since: not its end either."""
+    """A connector that hands out a kept connection only if no byte, and no end, has come on it since."""
 
     _last: asyncio.Transport | None = None
 
@@ -87,19 +93,19 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _lost(connection: aiohttp.connector.Connection | None) -> asyncio.Future[None] | None:
-    """Done when the connection is gone; None where it is gone, or given back, already."""
+    """Return a future of the loss of a connection; None where it is lost, or given back, already."""
     protocol = connection.protocol if connection is not None else None
     return protocol.closed if protocol is not None else None
 
 
 def _heard(lost: asyncio.Future[None]) -> None:
-    """Why a connection is gone is heard of where somebody reads; asyncio would log it as well."""
+    """Take the exception of a lost connection, which asyncio would log; the reader gets it anyway."""
     if not lost.cancelled():
         lost.exception()
 
 
 def _is_readable(transport: asyncio.Transport | None) -> bool:
-    """Whether something is there that the event loop has not seen yet."""
+    """Return whether the socket has bytes, or an end, that the event loop has not seen yet."""
     if transport is None:
         return False
     with selectors.DefaultSelector() as selector:
@@ -113,13 +119,13 @@ def _open(kept_s: float) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
-    # It sends DELETE again when a connection that was kept is closed; the client says what is sent again.
+    # aiohttp sends DELETE again when a kept connection is closed; the client decides what is sent again.
     session._retry_connection = False  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return session
 
 
 def _body(request: httpx.Request) -> bytes | AsyncIterator[bytes] | None:
-    """What is sent: in one piece, or, of an upload, in the pieces in which it comes from the disk."""
+    """Return the body: in one piece, or, of an upload, in the pieces in which it comes from the disk."""
     try:
         return request.content or None
     except httpx.RequestNotRead:
@@ -132,6 +138,8 @@ async def _pieces(request: httpx.Request) -> AsyncIterator[bytes]:
 
 
 class _Body(httpx.AsyncByteStream):
+    """The body of an answer, which gives its connection back when it is closed."""
+
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
         self._lost = _lost(answer.connection)
@@ -139,7 +147,7 @@ class _Body(httpx.AsyncByteStream):
             self._lost.add_done_callback(self._fail)
 
     def _fail(self, lost: asyncio.Future[None]) -> None:
-        """The connection is gone. When its parser gave up, aiohttp lets the reader wait for ever."""
+        """End the wait of a reader on a lost connection: after its parser gave up, aiohttp does not."""
         content = self._answer.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("the framing of the answer is broken"))
@@ -150,7 +158,7 @@ class _Body(httpx.AsyncByteStream):
                 yield chunk
 
     def _left(self) -> bytes:
-        """What had come before a failure; aiohttp tells the failure first, and then nothing."""
+        """Return the bytes that came before a failure; aiohttp raises the failure first, and drops them."""
         content = self._answer.content
         if content.exception() is None:
             return b""
@@ -166,6 +174,7 @@ class _Body(httpx.AsyncByteStream):
 
 @contextmanager
 def _translated() -> Generator[None]:
+    """Raise aiohttp's exceptions as httpx's."""
     try:
         yield
     except aiohttp.ClientError as error:

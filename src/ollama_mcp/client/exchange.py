@@ -1,4 +1,4 @@
-"""One exchange over httpx, and httpx's exceptions translated.
+"""An exchange over httpx, and httpx's exceptions as errors of the tree.
 
 Imported at the first call, since httpx is not needed to answer `initialize` or `tools/list`.
 """

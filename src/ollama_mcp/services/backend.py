@@ -1,4 +1,4 @@
-"""One Ollama server, with everything that calls of its models share."""
+"""An Ollama server, with everything that calls of its models share."""
 
 from __future__ import annotations
 

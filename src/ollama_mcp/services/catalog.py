@@ -98,7 +98,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Listed:
-    """One row of the list of models.
+    """A row of the list of models.
 
     Attributes:
         info: The row of Ollama's list.

@@ -117,7 +117,7 @@ def _check_dimensions(dimensions: int | None) -> None:
 
 @dataclass
 class _Run:
-    """One EmbedSpec on its way."""
+    """The run of an EmbedSpec: its model, its options, and the texts that failed."""
 
     spec: EmbedSpec
     choice: Choice

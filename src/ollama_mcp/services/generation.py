@@ -1,4 +1,4 @@
-"""One generation, from a ChatSpec to an Answer: the model, the stream, the window that grows, the schema."""
+"""Generation, from a ChatSpec to an Answer: the model, the stream, the window that grows, the schema."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Output:
 
 @dataclass
 class _Run:
-    """One ChatSpec on its way: the request as it stands, and what happened to it."""
+    """The run of a ChatSpec: its model, the request as it stands, and what happened to it."""
 
     spec: ChatSpec
     choice: Choice

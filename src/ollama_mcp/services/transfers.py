@@ -62,7 +62,7 @@ class Transferred:
 
 @dataclass(frozen=True)
 class _Kind:
-    """One of the three streams: its endpoint, and the remedy where it is broken off."""
+    """A kind of transfer: its endpoint, and the remedy where it is broken off."""
 
     endpoint: Stream[Any, ProgressLine]
     again: str

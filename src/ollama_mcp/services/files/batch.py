@@ -1,4 +1,4 @@
-"""One prompt over many files: find them by patterns, ask about each, keep the answers.
+"""A prompt over many files: find them by patterns, ask about each, keep the answers.
 
 A pattern has `*`, `?` and `[…]` in a name, and `**` for any folders; hidden files have to be named.
 """
@@ -249,7 +249,7 @@ def build_batch(
 
 @dataclass
 class _Run:
-    """One BatchSpec on its way."""
+    """The run of a BatchSpec: its files, and their rows so far."""
 
     spec: ChatSpec
     roots: tuple[Path, ...]
