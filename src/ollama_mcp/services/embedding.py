@@ -21,7 +21,7 @@ from ollama_mcp.errors import (
     Upstream,
 )
 from ollama_mcp.jobs.answers import EmbeddingStats, Form, Vectors
-from ollama_mcp.jobs.job import Job, JobState
+from ollama_mcp.jobs.job import Job, JobState, Part
 from ollama_mcp.ollama.api_models import EmbedRequest, EmbedResponse, LegacyEmbeddingsRequest
 from ollama_mcp.ollama.endpoints import EMBED, EMBEDDINGS
 from ollama_mcp.ollama.options import Options
@@ -121,7 +121,7 @@ class _Run:
 
     spec: EmbedSpec
     choice: Choice
-    job: Job[Vectors]
+    job: Part
     options: Options | None = None
     has_grown: bool = False
     is_legacy: bool = False
@@ -156,7 +156,7 @@ class Embedder:
         self._model_queue = backend.model_queue
         self._settings = backend.settings
 
-    async def run(self, spec: EmbedSpec, job: Job[Vectors]) -> Vectors:
+    async def run(self, spec: EmbedSpec, job: Part) -> Vectors:
         """Embed all texts. A text that the model cannot embed has an empty vector, and a note.
 
         Args:
