@@ -40,12 +40,12 @@ class _TestStop(Stop):
 class Served:
     """A server, and what an HTTP client says to it."""
 
-    def __init__(self, url: str, app: App, traffic: Any) -> None:
+    def __init__(self, url: str, app: App, open_requests: Any) -> None:
         self.url = url
         self.root = url.removesuffix("/mcp")
         self.port = httpx.URL(url).port
         self.app = app
-        self.traffic = traffic
+        self.open_requests = open_requests
 
     def ask(self, method: str = "GET", path: str = "/mcp", **kwargs: Any) -> httpx.Response:
         """One request on a connection of its own."""
@@ -144,7 +144,7 @@ def serving(settings: Settings, **backend: Any) -> Iterator[Served]:
     worker.start()
     try:
         assert started.wait(PATIENCE)
-        yield Served(addresses_of(sockets)[0], app, served.traffic)
+        yield Served(addresses_of(sockets)[0], app, served.open_requests)
     finally:
         stop.ask()
         worker.join(PATIENCE)

@@ -41,7 +41,7 @@ async def test_a_call_over_the_transport_of_2024(served, ollama):
         async with sse_client(served.root + "/sse") as streams, ClientSession(*streams) as session:
             await session.initialize()
             result = await session.call_tool("ollama_chat", {"prompt": "x"})
-        while served.traffic.in_flight:  # cut at the server's end, the SDK leaves its streams open
+        while served.open_requests.in_flight:  # cut at the server's end, the SDK leaves its streams open
             await anyio.sleep(0.01)
     assert result.content[0].text == "hello"
 

@@ -205,7 +205,7 @@ async def test_nor_those_that_a_client_names_over_the_transport_of_2024(rooted):
         ):
             await session.initialize()
             found = await session.call_tool("ollama_chat", {"prompt": "x", "files": ["etc/hostname"]})
-        while rooted.traffic.in_flight:  # cut at the server's end, the SDK leaves its streams open
+        while rooted.open_requests.in_flight:  # cut at the server's end, the SDK leaves its streams open
             await anyio.sleep(0.01)
     assert found.content[0].text.startswith("FORBIDDEN: ")
     assert roots.asked == 0

@@ -3,7 +3,7 @@
 import pytest
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 
-from ollama_mcp.settings.listening import Names
+from ollama_mcp.settings.listening import AllowedNames
 
 PORT, OTHER = "{port}", "{other}"
 OWN = [
@@ -266,4 +266,4 @@ def test_the_sdk_takes_anything_behind_the_colon_and_knows_no_port_before_it_is_
     """Exact ports would do, but an application that is mounted somewhere does not know its own."""
     settings = TransportSecuritySettings(allowed_hosts=allowed)
     assert TransportSecurityMiddleware(settings)._validate_host(host)
-    assert not Names().has_host(host, ("127.0.0.1", 8000))
+    assert not AllowedNames().has_host(host, ("127.0.0.1", 8000))

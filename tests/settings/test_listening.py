@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from ollama_mcp.settings.listening import (
     AllowedHost,
+    AllowedNames,
     Authority,
-    Names,
     Origin,
     is_loopback,
     parse_allowed_host,
@@ -22,7 +22,7 @@ from ollama_mcp.settings.listening import (
 
 LOCAL = ("192.168.7.2", 8000)
 OWN = {"localhost", "127.0.0.1", "::1", "gpu-box", LOCAL[0]}
-NAMES = Names("gpu-box")
+NAMES = AllowedNames("gpu-box")
 texts = st.text(max_size=40) | st.text("abc.:[]0189-_@/\\%* ", max_size=20)
 names = st.from_regex(r"[a-z0-9][a-z0-9.-]{0,20}", fullmatch=True)
 ports = st.integers(1, 65535)
@@ -54,13 +54,13 @@ def test_a_strange_name_or_port_never_passes(name, port):
 @given(st.ip_addresses().filter(lambda address: not getattr(address, "ipv4_mapped", None)), ports)
 def test_an_address_passes_where_the_connection_came_to_it(address, port):
     written = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-    assert Names("").has_host(written, (str(address), port))
+    assert AllowedNames("").has_host(written, (str(address), port))
 
 
 @given(st.ip_addresses(v=4), ports)
 def test_a_connection_to_a_mapped_address_is_one_to_the_address(address, port):
     """A server on `::` sees them so."""
-    assert Names("").has_host(f"{address}:{port}", (f"::ffff:{address}", port))
+    assert AllowedNames("").has_host(f"{address}:{port}", (f"::ffff:{address}", port))
     assert is_loopback(f"::ffff:{address}") == address.is_loopback
 
 
@@ -210,7 +210,7 @@ def test_the_usual_port_of_an_origin_is_not_written(scheme, port, written):
     ],
 )
 def test_a_host_header_passes_by_name_and_port(header, local_port, scheme, passes):
-    known = Names("gpu-box", (AllowedHost("other"), AllowedHost("open", "*")))
+    known = AllowedNames("gpu-box", (AllowedHost("other"), AllowedHost("open", "*")))
     assert known.has_host(header, ("192.168.7.2", local_port), scheme) is passes
 
 
@@ -232,10 +232,10 @@ def test_a_host_header_passes_by_name_and_port(header, local_port, scheme, passe
     ],
 )
 def test_a_page_passes_by_where_it_comes_from(header, scheme, passes):
-    known = Names("gpu-box", (AllowedHost("other"),), (Origin("https", "app.example", 443),))
+    known = AllowedNames("gpu-box", (AllowedHost("other"),), (Origin("https", "app.example", 443),))
     assert known.has_origin(header, LOCAL, scheme) is passes
 
 
 def test_the_interface_of_a_link_local_address_is_no_part_of_its_name():
-    assert Names("").has_host("[fe80::1]:8000", ("fe80::1%eth0", 8000))
-    assert not Names("").has_host("[fe80::2]:8000", ("fe80::1%eth0", 8000))
+    assert AllowedNames("").has_host("[fe80::1]:8000", ("fe80::1%eth0", 8000))
+    assert not AllowedNames("").has_host("[fe80::2]:8000", ("fe80::1%eth0", 8000))

@@ -62,7 +62,7 @@ def demo(settings: Settings, *, embedded: bool) -> int:
     except (DemoFailed, TimeoutError) as error:
         print(f"\nollama-mcp demo: {error or f'not done within {_LIMIT_S} s'}", file=sys.stderr)
         return 1
-    print("\nAll of it happened. Next: put ollama-mcp into your client; README says how.")
+    print("\nAll of it happened. Next: put ollama-mcp into your client; README and docs/clients.md say how.")
     return 0
 
 

@@ -83,7 +83,7 @@ def _serve_http(server: MCPServer[Any], app: App) -> int:
     def say() -> None:
         for address in http.addresses_of(sockets):
             also = " and /sse" if settings.sse else ""
-            print(f"ollama-mcp: serving MCP on {address}{also} to {access.told(settings)}",
+            print(f"ollama-mcp: serving MCP on {address}{also} to {access.describe(settings)}",
                   file=sys.stderr, flush=True)  # fmt: skip
 
     return http.run_http(serving, sockets, access, grace=settings.grace, on_started=say)

@@ -231,7 +231,7 @@ class Part:
 
     def status(self, limit: int = 160) -> str:
         """Return one line for a person: state, speed, and the tail of the text."""
-        line = " · ".join([*self._told(), *self.notes[-1:]])
+        line = " · ".join([*self._status_parts(), *self.notes[-1:]])
         line = " ".join(line.split())
         room = limit - len(line) - len(" · …")
         tail = " ".join(self._tail.split())
@@ -241,21 +241,21 @@ class Part:
 
     def summary(self) -> str:
         """Return state and progress, without any of the text."""
-        told = self._told()
+        told = self._status_parts()
         is_plain = self.state not in {JobState.THINKING, JobState.INPUT_REQUIRED}
         is_plain = is_plain and self.tell is None and self.first_at is not None
         return " · ".join([*told, self.state.value] if is_plain else told)
 
-    def _told(self) -> list[str]:
+    def _status_parts(self) -> list[str]:
         if self.tell is not None and self.queue_entry is None:
             return self.tell()
-        return self._waited() if self.first_at is None else self._counted()
+        return self._waiting_parts() if self.first_at is None else self._counted_parts()
 
-    def _waited(self) -> list[str]:
+    def _waiting_parts(self) -> list[str]:
         waited = int(time.monotonic() - self.started_at)
-        return [self._where() + (f", {waited} s" if waited else "")]
+        return [self._phase() + (f", {waited} s" if waited else "")]
 
-    def _where(self) -> str:
+    def _phase(self) -> str:
         if self.queue_entry is not None and (position := self.queue_entry.position):
             before = self.model if self.queue_entry.model == TRANSFERS else self.queue_entry.model
             return f"{ordinal(position)} in line for {before}"
@@ -264,7 +264,7 @@ class Part:
         is_early = self.state in {JobState.WAITING, JobState.QUEUED}
         return f"waiting for {self.model or 'Ollama'}" if is_early else self.state.value
 
-    def _counted(self) -> list[str]:
+    def _counted_parts(self) -> list[str]:
         elapsed = (self.ended_at or time.monotonic()) - (self.first_at or self.started_at)
         of = f"/{self.total}" if self.total and self.unit != "tok" else ""
         parts = [f"{self.count}{of} {self.unit}"]
@@ -373,7 +373,7 @@ class Job(Part, Generic[T]):
             self.state = JobState.CANCELLED
         elif (failure := task.exception()) is not None:
             self.state, self._failure = JobState.FAILED, failure
-            _let_go(failure)
+            _consume_exception(failure)
         else:
             self.state, self._result = JobState.DONE, task.result()
             self._written.clear()  # the result has it
@@ -383,10 +383,10 @@ class Job(Part, Generic[T]):
         self._written = [self.text]
         self._settled.clear()
 
-    def _told(self) -> list[str]:
+    def _status_parts(self) -> list[str]:
         if self.question is not None:
             return [f"waiting for the user to answer: {self.question.text}"]
-        return super()._told()
+        return super()._status_parts()
 
     # --- for those who wait and watch -----------------------------------------------------------
 
@@ -503,7 +503,7 @@ class Job(Part, Generic[T]):
         return sum(map(sys.getsizeof, self._written))
 
 
-def _let_go(failure: BaseException | None) -> None:
+def _consume_exception(failure: BaseException | None) -> None:
     """Let go of what the frames hold in which it happened, such as the request with its images."""
     while failure is not None:
         traceback.clear_frames(failure.__traceback__)

@@ -167,7 +167,7 @@ def parse_allowed_origin(text: str) -> Origin:
 
 
 @dataclass(frozen=True)
-class Names:
+class AllowedNames:
     """Names by which this server may be called, and origins of pages that may call it.
 
     A page of a stranger can make a browser call a server of this machine under a name of the stranger's

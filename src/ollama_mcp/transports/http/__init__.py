@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ollama_mcp.transports.http.application import HttpServer, http_app
-from ollama_mcp.transports.http.auth import Access, access_of, refuse_exposure
+from ollama_mcp.transports.http.auth import Access, access_of, require_auth_for_other_machines
 from ollama_mcp.transports.http.serve_http import addresses_of, listen, open_sockets, run_http
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "http_app",
     "listen",
     "open_sockets",
-    "refuse_exposure",
+    "require_auth_for_other_machines",
     "run_http",
 ]

@@ -22,7 +22,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ollama_mcp.app import App
 from ollama_mcp.errors import Timeout
 from ollama_mcp.settings.listening import Origin
-from ollama_mcp.transports.http.auth import Access, access_of, refuse_strangers, requiring, with_callers
+from ollama_mcp.transports.http.auth import (
+    Access,
+    access_of,
+    require_auth_for_other_names,
+    requiring,
+    with_authentication,
+)
 from ollama_mcp.transports.http.middleware import (
     BodyLimitMiddleware,
     HostOriginMiddleware,
@@ -60,7 +66,7 @@ class HttpServer:
     application: Starlette
     app: App
     metadata: Sequence[BaseRoute] = ()
-    traffic: OpenRequests = field(default_factory=OpenRequests)
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
 
     async def end(self, grace_s: float) -> None:
         """Take no new calls; give those that go on their time, and then an answer that says so."""
@@ -70,10 +76,10 @@ class HttpServer:
 
         # For a second the SDK tries to tell clients that have gone, and warns of each.
         logging.getLogger("mcp").setLevel(logging.ERROR)
-        if not await self.traffic.settle(grace_s, running):
-            await self.app.jobs.stop(_ends)
-            await self.traffic.settle(_LAST_ANSWER_S, running)
-        self.traffic.cut()
+        if not await self.open_requests.settle(grace_s, running):
+            await self.app.jobs.stop(_shutdown_timeout)
+            await self.open_requests.settle(_LAST_ANSWER_S, running)
+        self.open_requests.cut()
 
     @property
     def lifespan(self) -> Any:
@@ -81,7 +87,7 @@ class HttpServer:
         return self.application.router.lifespan_context
 
 
-def _ends(written: str) -> Timeout:
+def _shutdown_timeout(written: str) -> Timeout:
     error = Timeout(
         "the server ends, and this call took longer than its grace",
         "Call again in a moment.",
@@ -106,29 +112,29 @@ def http_app(
     """
     access = access or access_of(app.settings)
     if host.settings.auth is None:
-        refuse_strangers(access)
-    traffic, metadata = OpenRequests(), _metadata(access)
-    probes = Probes(app, traffic)
-    inner = _inner(host, access, sse=app.settings.http.sse if sse is None else sse)
-    metrics = _as_the_host_has_it(host, probes.metrics)
+        require_auth_for_other_names(access)
+    open_requests, metadata = OpenRequests(), _metadata(access)
+    probes = Probes(app, open_requests)
+    inner = _sdk_application(host, access, sse=app.settings.http.sse if sse is None else sse)
+    metrics = _behind_host_auth(host, probes.metrics)
     inner.router.routes.append(Route("/metrics", metrics, methods=["GET"]))
     guarded = HostOriginMiddleware(
-        with_callers(
-            BodyLimitMiddleware(inner, access.body, traffic), access.verifier, access.auth, app.limit
+        with_authentication(
+            BodyLimitMiddleware(inner, access.body, open_requests), access.verifier, access.auth, app.limit
         ),
         access,
-        traffic,
+        open_requests,
     )
-    tracked = OpenRequestsMiddleware(guarded, traffic, access.connections)
+    tracked = OpenRequestsMiddleware(guarded, open_requests, access.connections)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         async with inner.router.lifespan_context(inner):
-            traffic.serving = True
+            open_requests.serving = True
             try:
                 yield
             finally:
-                traffic.serving = False
+                open_requests.serving = False
 
     application = Starlette(
         routes=[
@@ -136,14 +142,14 @@ def http_app(
             Route("/ready", probes.ready),
             *metadata,
             Route("/.well-known/{path:path}", inner),  # a client without a token asks there who gives one
-            Mount("/", app=_for_pages(_as_served(tracked), access.names.origins)),
+            Mount("/", app=_with_cors(_normalized(tracked), access.names.origins)),
         ],
         lifespan=lifespan,
     )
-    return HttpServer(application, app, metadata, traffic)
+    return HttpServer(application, app, metadata, open_requests)
 
 
-def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
+def _sdk_application(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
     """The SDK's own application, which answers what was let in."""
     inner = host.streamable_http_app(
         streamable_http_path=MCP_PATH,
@@ -162,7 +168,7 @@ def _inner(host: MCPServer[Any], access: Access, *, sse: bool) -> Starlette:
     return inner
 
 
-def _as_the_host_has_it(host: MCPServer[Any], endpoint: Endpoint) -> Endpoint | ASGIApp:
+def _behind_host_auth(host: MCPServer[Any], endpoint: Endpoint) -> Endpoint | ASGIApp:
     """Behind the host's own `auth`, where it has one, as the SDK puts its endpoint there."""
     auth = host.settings.auth
     return endpoint if auth is None else requiring(request_response(endpoint), auth)
@@ -178,7 +184,7 @@ def _metadata(access: Access) -> list[BaseRoute]:
     ]
 
 
-def _as_served(app: ASGIApp) -> ASGIApp:
+def _normalized(app: ASGIApp) -> ASGIApp:
     """/mcp/ is /mcp: many clients do not follow a redirect with a POST; behind TLS it would lead to http.
 
     And nothing is resumed: no event is kept, and to a Last-Event-ID the SDK would answer nothing at all.
@@ -195,7 +201,7 @@ def _as_served(app: ASGIApp) -> ASGIApp:
     return call
 
 
-def _for_pages(app: ASGIApp, origins: Iterable[Origin]) -> ASGIApp:
+def _with_cors(app: ASGIApp, origins: Iterable[Origin]) -> ASGIApp:
     """Add the CORS headers that let pages of these origins call."""
     named = [str(origin) for origin in origins]
     if not named:

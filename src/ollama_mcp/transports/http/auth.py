@@ -32,7 +32,7 @@ from ollama_mcp.errors import RateLimited
 from ollama_mcp.jobs.rate_limit import RateLimit
 from ollama_mcp.settings import Http, Settings
 from ollama_mcp.settings.limits import DEFAULT_LIMITS
-from ollama_mcp.settings.listening import AllowedHost, Authority, Names, is_loopback, parse_authority
+from ollama_mcp.settings.listening import AllowedHost, AllowedNames, Authority, is_loopback, parse_authority
 from ollama_mcp.tools.caller import WITHOUT_TOKEN
 from ollama_mcp.transports.http.refusals import logged, refusal
 
@@ -116,14 +116,14 @@ class Access:
         insecure: Whether others than this machine may call without a token.
     """
 
-    names: Names = field(default_factory=Names)
+    names: AllowedNames = field(default_factory=AllowedNames)
     verifier: TokenVerifier | None = None
     auth: AuthSettings | None = None
     connections: int = Http.connections
     body: int = DEFAULT_LIMITS.line
     insecure: bool = False
 
-    def told(self, http: Http) -> str:
+    def describe(self, http: Http) -> str:
         """Describe for people who may call."""
         if http.verifier:
             return f"those whom {http.verifier} knows"
@@ -145,7 +145,9 @@ def access_of(settings: Settings) -> Access:
     if http.insecure_no_auth and verifier is not None:
         raise ValueError("OLLAMA_MCP_INSECURE_NO_AUTH is contrary to tokens: leave one of them out")
     return Access(
-        names=Names(_bound(http), (*http.allow_hosts, *_own_hosts(auth)), http.allow_origins),
+        names=AllowedNames(
+            _bound(http), (*http.allow_hosts, *_names_of_this_machine(auth)), http.allow_origins
+        ),
         verifier=verifier,
         auth=auth,
         connections=http.connections,
@@ -154,7 +156,7 @@ def access_of(settings: Settings) -> Access:
     )
 
 
-def refuse_strangers(access: Access) -> None:
+def require_auth_for_other_names(access: Access) -> None:
     """See that no other machine is let in by its name, through a proxy or a page of its own, without a token.
 
     Raises:
@@ -162,7 +164,7 @@ def refuse_strangers(access: Access) -> None:
     """
     if access.verifier is not None or access.insecure:
         return
-    own = {host.name for host in _own_hosts(access.auth)}
+    own = {host.name for host in _names_of_this_machine(access.auth)}
     for allowed in (*access.names.hosts, *access.names.origins):
         if allowed.name not in own and not Authority(allowed.name).is_this_machine:
             raise ValueError(
@@ -185,7 +187,7 @@ def _verifier(http: Http) -> TokenVerifier | None:
     return StaticTokens(http.tokens) if http.tokens else None
 
 
-def _own_hosts(auth: AuthSettings | None) -> list[AllowedHost]:
+def _names_of_this_machine(auth: AuthSettings | None) -> list[AllowedHost]:
     """Names that need not be allowed: this machine's, and that of the resource whose tokens are taken.
 
     A stranger's page cannot have the machine's name, unless the stranger rules its network's names.
@@ -199,20 +201,20 @@ def _own_hosts(auth: AuthSettings | None) -> list[AllowedHost]:
 
 def _bound(http: Http) -> str:
     """The name that was bound; "" for all addresses, which is no name to be called by."""
-    name = http.bind[0] if http.bind else Names.bound
+    name = http.bind[0] if http.bind else AllowedNames.bound
     try:
         return "" if ipaddress.ip_address(name).is_unspecified else name
     except ValueError:
         return name
 
 
-def refuse_exposure(access: Access, addresses: Iterable[str]) -> None:
+def require_auth_for_other_machines(access: Access, addresses: Iterable[str]) -> None:
     """See that nobody but this machine calls without a token, unless the operator wants that.
 
     Raises:
         ValueError: An address can be reached by others, and nothing is said of tokens.
     """
-    refuse_strangers(access)
+    require_auth_for_other_names(access)
     open_to_others = [address for address in addresses if not is_loopback(address)]
     if open_to_others and access.verifier is None and not access.insecure:
         raise ValueError(
@@ -225,7 +227,7 @@ _VERIFIER_S = 10.0
 _log = logging.getLogger(__name__)
 
 
-def with_callers(
+def with_authentication(
     app: ASGIApp, verifier: TokenVerifier | None, auth: AuthSettings | None, limit: RateLimit
 ) -> ASGIApp:
     """Let in only those whose token the verifier knows.
@@ -237,16 +239,16 @@ def with_callers(
         limit: The operator's; each address has its share of wrong tokens.
     """
     if verifier is None:
-        return _of_anybody(app)
+        return _without_token(app)
     resource = auth.resource_server_url if auth is not None else None
     # As the SDK will have it: the audience is checked unless the verifier says that it does so itself.
     checks_resource = auth is not None and auth.validate_token_resource is not False
     backend = _Bearer(verifier, resource if checks_resource else None, limit)
     required = AuthContextMiddleware(requiring(app, auth))
-    return AuthenticationMiddleware(required, backend=backend, on_error=_cannot_tell)
+    return AuthenticationMiddleware(required, backend=backend, on_error=_verifier_failed)
 
 
-def _of_anybody(app: ASGIApp) -> ASGIApp:
+def _without_token(app: ASGIApp) -> ASGIApp:
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         WITHOUT_TOKEN.set(True)
         await app(scope, receive, send)
@@ -258,8 +260,8 @@ def requiring(app: ASGIApp, auth: AuthSettings | None) -> RequireAuthMiddleware:
     """Let in to `app` only who was found out and has the issuer's scopes; others learn how to get it."""
     scopes = auth.required_scopes if auth is not None else None
     resource = auth.resource_server_url if auth is not None else None
-    told = build_resource_metadata_url(resource) if resource is not None else None
-    return RequireAuthMiddleware(app, scopes or [], told)
+    describe = build_resource_metadata_url(resource) if resource is not None else None
+    return RequireAuthMiddleware(app, scopes or [], describe)
 
 
 class _TooMany(AuthenticationError):
@@ -311,7 +313,7 @@ class _Bearer(BearerAuthBackend):
             raise _TooMany(limited.retry_after_s or 1) from None
 
 
-def _cannot_tell(_: HTTPConnection, error: Exception) -> Response:
+def _verifier_failed(_: HTTPConnection, error: Exception) -> Response:
     if isinstance(error, _TooMany):
         return refusal(429, "too many wrong tokens", error.retry_after_s)
     return refusal(503, "whose token it is cannot be told now", 1)

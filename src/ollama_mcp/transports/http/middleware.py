@@ -26,11 +26,11 @@ _FAREWELL_S = 0.05
 class _Exchange:
     """A request and what has been answered of it."""
 
-    def __init__(self, scope: Scope, send: Send, traffic: OpenRequests) -> None:
+    def __init__(self, scope: Scope, send: Send, open_requests: OpenRequests) -> None:
         self.is_call = scope["method"] == "POST"
         self.scope = anyio.CancelScope()
         self._send = send
-        self._traffic = traffic
+        self._traffic = open_requests
         self._begun = self._ended = False
 
     async def send(self, message: Message) -> None:
@@ -114,9 +114,9 @@ class OpenRequestsMiddleware:
         most: Requests at once.
     """
 
-    def __init__(self, app: ASGIApp, traffic: OpenRequests, most: int) -> None:
+    def __init__(self, app: ASGIApp, open_requests: OpenRequests, most: int) -> None:
         self._app = app
-        self._traffic = traffic
+        self._traffic = open_requests
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,11 +145,11 @@ class HostOriginMiddleware:
         traffic: Says whether the server still takes something.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, traffic: OpenRequests) -> None:
+    def __init__(self, app: ASGIApp, access: Access, open_requests: OpenRequests) -> None:
         self._app = app
         self._access = access
         self._names = access.names
-        self._traffic = traffic
+        self._traffic = open_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Turn away, or hand on."""
@@ -167,29 +167,29 @@ class HostOriginMiddleware:
         if not self._is_open_to(scope):
             return refusal(403, logged("who does not come through loopback needs a token, and none is set"))
         if not self._is_called_by_name(scope):
-            return refusal(421, logged(_strange("Host", "hosts", _all(scope, b"host"))))
+            return refusal(421, logged(_unknown_name("Host", "hosts", _all(scope, b"host"))))
         if not self._is_from_a_known_page(scope):
-            return refusal(403, logged(_strange("Origin", "origins", _all(scope, b"origin"))))
+            return refusal(403, logged(_unknown_name("Origin", "origins", _all(scope, b"origin"))))
         return None
 
     def _is_open_to(self, scope: Scope) -> bool:
         """Return whether the caller is this machine, tokens are checked, or the operator wants it open."""
         access = self._access
-        return access.verifier is not None or access.insecure or is_loopback(_local(scope)[0])
+        return access.verifier is not None or access.insecure or is_loopback(_server_address(scope)[0])
 
     def _is_called_by_name(self, scope: Scope) -> bool:
         hosts = _all(scope, b"host")
-        return len(hosts) == 1 and self._names.has_host(hosts[0], _local(scope), _scheme(scope))
+        return len(hosts) == 1 and self._names.has_host(hosts[0], _server_address(scope), _scheme(scope))
 
     def _is_from_a_known_page(self, scope: Scope) -> bool:
         """Programs send no Origin, nor does an image of a strange page, which says so elsewhere."""
         if not _all(scope, b"origin") and _all(scope, b"sec-fetch-site") == ["cross-site"]:
             return False
-        origins, local, scheme = _all(scope, b"origin"), _local(scope), _scheme(scope)
+        origins, local, scheme = _all(scope, b"origin"), _server_address(scope), _scheme(scope)
         return len(origins) <= 1 and all(self._names.has_origin(o, local, scheme) for o in origins)
 
 
-def _strange(header: str, flag: str, values: list[str]) -> str:
+def _unknown_name(header: str, flag: str, values: list[str]) -> str:
     """Say what to do about a name that is not known, where there is one name."""
     if len(values) != 1:
         return f"there has to be one {header} header"
@@ -205,7 +205,7 @@ def _scheme(scope: Scope) -> str:
     return scope.get("scheme", "http")
 
 
-def _local(scope: Scope) -> tuple[str, int]:
+def _server_address(scope: Scope) -> tuple[str, int]:
     """Return the address and port of the connection; port 0 where the ASGI server does not say."""
     address, port = scope.get("server") or ("", None)
     return address, port or 0
@@ -237,9 +237,9 @@ class BodyLimitMiddleware:
         seconds: In which it must have come.
     """
 
-    def __init__(self, app: ASGIApp, most: int, traffic: OpenRequests, seconds: float = BODY_S) -> None:
+    def __init__(self, app: ASGIApp, most: int, open_requests: OpenRequests, seconds: float = BODY_S) -> None:
         self._app = app
-        self._traffic = traffic
+        self._traffic = open_requests
         self._most = most
         self._seconds = seconds
 
@@ -253,7 +253,7 @@ class BodyLimitMiddleware:
         except _Gone:
             return
         else:
-            await self._app(scope, _again(body, receive), send)
+            await self._app(scope, _replay(body, receive), send)
 
     def _check_declared(self, scope: Scope) -> None:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
@@ -287,7 +287,7 @@ class BodyLimitMiddleware:
         return repair_surrogates(body)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _replay(body: bytes, receive: Receive) -> Receive:
     """A `receive` that brings the body once, and then whatever comes, which is the client's leaving."""
     parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

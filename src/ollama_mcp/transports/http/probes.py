@@ -38,29 +38,31 @@ class Metric:
 
     name: str
     kind: str
-    says: str
+    help_text: str
     samples: tuple[Sample, ...]
 
     def lines(self) -> Iterator[str]:
         """Yield the metric in the text format."""
-        yield f"# HELP {self.name} {self.says}"
+        yield f"# HELP {self.name} {self.help_text}"
         yield f"# TYPE {self.name} {self.kind}"
         yield from (sample.written(self.name) for sample in self.samples)
 
 
-def exposition(app: App, traffic: OpenRequests) -> str:
+def exposition(app: App, open_requests: OpenRequests) -> str:
     """Return all metrics, as a scraper reads them."""
-    metrics = [*_of_http(traffic), *_of_calls(app), *_of_lines(app), *_of_replies(app)]
+    metrics = [*_http_metrics(open_requests), *_call_metrics(app), *_queue_metrics(app), *_job_metrics(app)]
     return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"
 
 
-def _of_http(traffic: OpenRequests) -> Iterator[Metric]:
-    statuses = [Sample(n, (("status", str(status)),)) for status, n in sorted(traffic.statuses.items())]
+def _http_metrics(open_requests: OpenRequests) -> Iterator[Metric]:
+    statuses = [Sample(n, (("status", str(status)),)) for status, n in sorted(open_requests.statuses.items())]
     yield _metric("http_responses_total", "counter", "Answers over HTTP that began.", statuses)
-    yield _metric("http_in_flight", "gauge", "Requests over HTTP in flight.", [Sample(traffic.in_flight)])
+    yield _metric(
+        "http_in_flight", "gauge", "Requests over HTTP in flight.", [Sample(open_requests.in_flight)]
+    )
 
 
-def _of_calls(app: App) -> Iterator[Metric]:
+def _call_metrics(app: App) -> Iterator[Metric]:
     calls = sorted(app.calls.ended.items())
     ended = [Sample(n, (("tool", tool), ("code", code))) for (tool, code), n in calls]
     yield _metric("calls_total", "counter", "Calls of tools that ended; code is OK or the error's.", ended)
@@ -69,24 +71,24 @@ def _of_calls(app: App) -> Iterator[Metric]:
     yield _metric("call_seconds_total", "counter", "Seconds that calls of tools took together.", took)
 
 
-def _of_lines(app: App) -> Iterator[Metric]:
+def _queue_metrics(app: App) -> Iterator[Metric]:
     lines = app.model_queue.statistics()
-    for name, kind, says, values in (
+    for name, kind, help_text, values in (
         ("model_running", "gauge", "Calls of a model that run.", [line.running for line in lines]),
         ("model_waiting", "gauge", "Calls of a model that wait.", [line.waiting for line in lines]),
         ("model_admitted_total", "counter", "Calls of a model that ran.", [line.admitted for line in lines]),
         ("model_refused_total", "counter", "Calls that were BUSY.", [line.refused for line in lines]),
     ):
         by_model = zip(lines, values, strict=True)
-        yield _metric(name, kind, says, [Sample(n, (("model", line.model),)) for line, n in by_model])
+        yield _metric(name, kind, help_text, [Sample(n, (("model", line.model),)) for line, n in by_model])
 
 
-def _of_replies(app: App) -> Iterator[Metric]:
+def _job_metrics(app: App) -> Iterator[Metric]:
     yield _metric("replies_in_flight", "gauge", "Answers being generated.", [Sample(app.jobs.in_flight)])
 
 
-def _metric(name: str, kind: str, says: str, samples: Iterable[Sample]) -> Metric:
-    return Metric(f"ollama_mcp_{name}", kind, says, tuple(samples))
+def _metric(name: str, kind: str, help_text: str, samples: Iterable[Sample]) -> Metric:
+    return Metric(f"ollama_mcp_{name}", kind, help_text, tuple(samples))
 
 
 _ANSWER_S = 0.8
@@ -101,28 +103,28 @@ class Probes:
         traffic: Says whether the server still takes something.
     """
 
-    def __init__(self, app: App, traffic: OpenRequests) -> None:
+    def __init__(self, app: App, open_requests: OpenRequests) -> None:
         self._app = app
-        self._traffic = traffic
+        self._traffic = open_requests
 
     async def health(self, _: Request) -> Response:
         """200: the process serves."""
-        return _bare(200 if self._traffic.serving else 503)
+        return _status_only(200 if self._traffic.serving else 503)
 
     async def ready(self, _: Request) -> Response:
         """200: a call would reach Ollama; 503: it would not, or the server ends."""
         if self._traffic.closing or not self._traffic.serving:
-            return _bare(503)
+            return _status_only(503)
         with anyio.move_on_after(_ANSWER_S):
-            return _bare(200 if await self._app.status_probe.is_up() else 503)
-        return _bare(503)
+            return _status_only(200 if await self._app.status_probe.is_up() else 503)
+        return _status_only(503)
 
     async def metrics(self, _: Request) -> Response:
         """Numbers; behind the same tokens as the calls."""
         return Response(exposition(self._app, self._traffic), media_type=CONTENT_TYPE)
 
 
-def _bare(status: int) -> Response:
+def _status_only(status: int) -> Response:
     if status == 200:
         return PlainTextResponse("ok\n")
     return PlainTextResponse("unavailable\n", status, {"Retry-After": "1"})

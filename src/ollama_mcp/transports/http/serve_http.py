@@ -23,9 +23,9 @@ import anyio
 import uvicorn
 
 from ollama_mcp.settings import Settings
-from ollama_mcp.settings.listening import Authority, Names
+from ollama_mcp.settings.listening import AllowedNames, Authority
 from ollama_mcp.transports.http.application import MCP_PATH, HttpServer
-from ollama_mcp.transports.http.auth import Access, access_of, refuse_exposure
+from ollama_mcp.transports.http.auth import Access, access_of, require_auth_for_other_machines
 from ollama_mcp.transports.process import Stop
 
 if sys.platform != "win32":
@@ -51,8 +51,8 @@ def listen(settings: Settings) -> tuple[Access, list[socket.socket]]:
         ValueError: They are contrary to one another, or let in others without their having a token.
         OSError: The port is taken, or the name is none of this machine's.
     """
-    access, bind = access_of(settings), settings.http.bind or (Names.bound, 0)
-    refuse_exposure(access, [address for _, address in resolved(bind)])
+    access, bind = access_of(settings), settings.http.bind or (AllowedNames.bound, 0)
+    require_auth_for_other_machines(access, [address for _, address in resolved(bind)])
     return replace(access, connections=_connections(access.connections)), open_sockets(bind)
 
 

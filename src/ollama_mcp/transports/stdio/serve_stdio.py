@@ -42,7 +42,7 @@ from ollama_mcp.transports.stdio.outbox import Outbox
 AUTO, LEGACY = "auto", "legacy"
 
 
-async def serve_eras(server: Server[Any], inbox: Inbox, outbox: Outbox, protocol: str) -> None:
+async def serve_protocols(server: Server[Any], inbox: Inbox, outbox: Outbox, protocol: str) -> None:
     """Serve one client until the inbox ends.
 
     Args:
@@ -221,7 +221,7 @@ async def _serve(
 ) -> None:
     server = host._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     try:
-        await serve_eras(server, inbox, outbox, protocol)
+        await serve_protocols(server, inbox, outbox, protocol)
     finally:
         ended.set()
     stop.ask()
