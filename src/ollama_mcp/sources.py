@@ -83,7 +83,11 @@ class ToolSource(Protocol):
     """Tools of one server."""
 
     async def tools(self) -> Sequence[ToolSpec]:
-        """List its tools."""
+        """List its tools.
+
+        Raises:
+            SourceError: They cannot be listed, and why.
+        """
         ...
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Sequence[Passage]:
@@ -233,7 +237,10 @@ async def gather(
         raise InvalidArgument(
             "a tool that was called for context asks for context again", "Leave out context_tools there."
         )
-    allowed = {t.name: t for t in await source.tools() if t.is_allowed(patterns)} if source else {}
+    try:
+        allowed = {t.name: t for t in await source.tools() if t.is_allowed(patterns)} if source else {}
+    except SourceError as error:
+        return [], [SourceReport(use.tool, error=f"tools cannot be listed: {error}") for use in uses]
     chosen: list[tuple[ToolUse, ToolSpec | None]] = []
     for use in uses:
         named = [tool for name, tool in allowed.items() if fnmatchcase(name, use.tool)]

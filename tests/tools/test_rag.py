@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ollama_mcp import App, create_server, ollama_rag_query, register
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.testing import Script
+from ollama_mcp.tools.siblings import _QuietSession
 
 pytestmark = pytest.mark.anyio
 READS = ToolAnnotations(read_only_hint=True)
@@ -164,6 +165,34 @@ async def test_a_sibling_that_the_servers_middleware_refuses_stays_refused(host,
     result = await ask(host, mode, context_tools=["secret"], documents=[PARKING])
     assert context(result)["tools"][0]["error"] == "forbidden by the host"
     assert "the secret" not in json.dumps(fake.last.json)
+
+
+@pytest.mark.parametrize("method", ["tools/call", "tools/list"])
+async def test_middleware_that_crashes_costs_its_tool_alone(host, mode, fake, method):
+    add_tools(host)
+
+    async def crash(ctx: Any, call_next: Any) -> Any:
+        if ctx.method == method and isinstance(ctx.session, _QuietSession):  # a call for context
+            raise RuntimeError("a fault of the host's")
+        return await call_next(ctx)
+
+    host.middleware.append(crash)
+    fake.script(Script("Behind the museum."), path="/api/chat")
+    result = await ask(host, mode, context_tools=["search_notes"], documents=[PARKING])
+    assert not result.is_error
+    assert "RuntimeError" in context(result)["tools"][0]["error"]
+    assert "a fault of the host's" not in result.content[0].text
+
+
+async def test_a_huge_result_is_cut_and_not_refused(host, mode, fake):
+    @host.tool(annotations=READS)
+    def floods(query: str) -> list[dict[str, str]]:
+        return [{"title": f"row {n}", "text": f"{PARKING} {n} " + "x" * 20_000} for n in range(300)]
+
+    fake.script(Script("Behind the museum [1]."), path="/api/chat")
+    result = await ask(host, mode, context_tools=["floods"])
+    assert not result.is_error
+    assert context(result)["tools"][0]["passages"] <= 200
 
 
 async def test_a_foreign_host_says_which_of_its_tools_may_be_called(app, mode, fake):

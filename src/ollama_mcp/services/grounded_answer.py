@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.retrieval import Retriever, split_passages
 from ollama_mcp.services.specs import ChatSpec, prompt_bytes
 from ollama_mcp.services.untrusted import mark_for
-from ollama_mcp.sources import Passage, SourceReport, ToolSource, ToolUse, gather
+from ollama_mcp.sources import Passage, SourceError, SourceReport, ToolSource, ToolUse, gather
 
 PACKED_WINDOW = 4096
 """Tokens of the context window that are filled, unless the caller's num_ctx says otherwise.
@@ -153,7 +154,10 @@ class GroundedAnswers:
         pieces = split_passages([_visible(passage) for passage in (*spec.passages, *found)])
         if not pieces:
             failed = "; ".join(f"{report.source}: {report.error or 'nothing'}" for report in reports)
-            known = sorted(t.name for t in await source.tools() if t.is_allowed(patterns)) if source else []
+            known: list[str] = []
+            if source is not None:
+                with suppress(SourceError):
+                    known = sorted(tool.name for tool in await source.tools() if tool.is_allowed(patterns))
             named = f": {', '.join(known[:_MOST_NAMED])}" if known else ""
             raise InvalidArgument(
                 f"there is nothing to answer from{': ' if failed else ''}{failed}",

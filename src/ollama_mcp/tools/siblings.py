@@ -6,6 +6,7 @@ client's call would go: `MCPServer.call_tool` passes by middleware that refuses.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from ollama_mcp.sources import Passage, SourceError, ToolSpec
 from ollama_mcp.tools.binding import PublishedTool
 from ollama_mcp.tools.tool_passages import passages_of
 
+_log = logging.getLogger(__name__)
 _ASKS = "it asks for the user's input, which a call for context cannot give"
 
 
@@ -63,7 +65,7 @@ class Siblings:
         self._ctx = ctx
 
     async def tools(self) -> Sequence[ToolSpec]:
-        """List the tools that a client would see, without ours."""
+        """List the tools that a client would see, without ours; as of `ToolSource`."""
         registry = self._ctx.mcp_server._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         listed = ListToolsResult.model_validate(await self._request("tools/list", {}))
         return [
@@ -86,8 +88,6 @@ class Siblings:
             if raw.get("resultType") not in (None, "complete") or "inputRequests" in raw:
                 raise SourceError(_ASKS)
             result = CallToolResult.model_validate(raw)
-        except MCPError as error:
-            raise SourceError(str(error)) from None
         except ValidationError:
             raise SourceError("it gave no result of a tool") from None
         return passages_of(result, name)
@@ -110,6 +110,14 @@ class Siblings:
         call: Any = answer
         for middleware in reversed(server.middleware):
             call = partial(middleware, call_next=call)
-        request = self._ctx.request_context
-        quiet = _QuietSession(request.session)
-        return await call(replace(request, session=quiet, method=method, params=parameters))
+        try:
+            request = self._ctx.request_context
+            quiet = _QuietSession(request.session)
+            return await call(replace(request, session=quiet, method=method, params=parameters))
+        except MCPError as error:
+            raise SourceError(str(error)) from None
+        except ValidationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - somebody's middleware or handler: a row, not our end
+            _log.debug("%s for context failed", method, exc_info=True)
+            raise SourceError(f"it failed with {type(error).__name__}") from None

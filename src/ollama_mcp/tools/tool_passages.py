@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from mcp_types import CallToolResult, EmbeddedResource, ResourceLink, TextContent, TextResourceContents
@@ -39,8 +40,8 @@ _ADDRESSES = ("uri", "url", "link", "href", "source", "path", "id")
 """Keys under which servers put rows, and what a row has, by their habits; the likelier first."""
 _MOST = 200
 """Passages of one result."""
-_LONGEST = 200_000
-"""Characters of one passage; what follows is cut off."""
+_LONGEST = 1_000_000
+"""Characters of one result, about 250,000 tokens; what follows is left out."""
 
 
 def passages_of(result: CallToolResult, source: str) -> list[Passage]:
@@ -64,13 +65,19 @@ def passages_of(result: CallToolResult, source: str) -> list[Passage]:
     rows = list(_of_value(result.structured_content, source)) if result.structured_content else []
     chosen = rows if len(rows) > 1 or not blocks else blocks
     texts = [passage for passage in chosen if passage.text.strip()]
-    return [Passage(p.text[:_LONGEST], p.source, p.title, p.uri) for p in texts[:_MOST]]
+    passages: list[Passage] = []
+    room = _LONGEST
+    for passage in texts[:_MOST]:
+        if room > 0:
+            passages.append(replace(passage, text=passage.text[:room]))
+            room -= len(passage.text)
+    return passages
 
 
 def _of_block(block: Any, source: str) -> Iterator[Passage]:
     if isinstance(block, TextContent):
         rows: list[Passage] = []
-        if block.text.lstrip()[:1] in ("[", "{"):
+        if block.text.lstrip()[:1] in ("[", "{") and len(block.text) <= _LONGEST:
             try:
                 rows = list(_of_value(json.loads(block.text), source))
             except (ValueError, RecursionError):
