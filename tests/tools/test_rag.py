@@ -123,6 +123,16 @@ async def test_an_answer_cites_a_sibling_and_names_it_with_its_address(host, mod
     assert data["tools"] == [{"source": "search_notes", "passages": 2, "error": ""}]
 
 
+async def test_a_single_row_keeps_its_title_and_address(host, mode, fake):
+    @host.tool(annotations=READS)
+    def one_row(query: str) -> list[dict[str, str]]:
+        return [{"title": "Parking", "text": PARKING, "uri": "note://1"}]
+
+    fake.script(Script("Behind the museum [1]."), path="/api/chat")
+    result = await ask(host, mode, context_tools=["one_row"])
+    assert "[1] Parking · note://1 · from one_row" in result.content[0].text
+
+
 async def test_siblings_that_fail_ask_or_recurse_are_lines_and_not_the_end(host, mode, fake):
     calls = add_tools(host)
     fake.script(Script("Behind the museum [1]."), path="/api/chat")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -47,8 +47,8 @@ _LONGEST = 1_000_000
 def passages_of(result: CallToolResult, source: str) -> list[Passage]:
     """Return what a tool gave.
 
-    Rows of structured content have titles and addresses, so that several of them win over the text, which
-    mostly says the same. Images are left out, and links are not followed: their description is the passage.
+    Rows of structured content that have titles or addresses win over the text, which mostly says the same.
+    Images are left out, and links are not followed: their description is the passage.
 
     Args:
         result: Result of the call.
@@ -63,7 +63,7 @@ def passages_of(result: CallToolResult, source: str) -> list[Passage]:
         said = " ".join(passage.text for passage in blocks).removeprefix(crashed).removeprefix(": ")
         raise SourceError(said[:400] or "it failed, and does not say why")
     rows = list(_of_value(result.structured_content, source)) if result.structured_content else []
-    chosen = rows if len(rows) > 1 or not blocks else blocks
+    chosen = rows if _say_more(rows) or not blocks else blocks
     texts = [passage for passage in chosen if passage.text.strip()]
     passages: list[Passage] = []
     room = _LONGEST
@@ -74,6 +74,11 @@ def passages_of(result: CallToolResult, source: str) -> list[Passage]:
     return passages
 
 
+def _say_more(rows: Sequence[Passage]) -> bool:
+    """Return whether rows say more than the result's text: they are several, or have titles or addresses."""
+    return len(rows) > 1 or any(row.title or row.uri for row in rows)
+
+
 def _of_block(block: Any, source: str) -> Iterator[Passage]:
     if isinstance(block, TextContent):
         rows: list[Passage] = []
@@ -82,7 +87,7 @@ def _of_block(block: Any, source: str) -> Iterator[Passage]:
                 rows = list(_of_value(json.loads(block.text), source))
             except (ValueError, RecursionError):
                 rows = []
-        yield from rows if len(rows) > 1 else [Passage(block.text, source)]
+        yield from rows if _say_more(rows) else [Passage(block.text, source)]
     elif isinstance(block, EmbeddedResource) and isinstance(block.resource, TextResourceContents):
         yield Passage(block.resource.text, source, uri=str(block.resource.uri))
     elif isinstance(block, ResourceLink):
