@@ -98,7 +98,7 @@ class Retrieved:
     notes: tuple[str, ...] = ()
 
 
-_UNRELATED = (
+UNRELATED = (
     "The recipe needs two eggs, a cup of flour and a pinch of salt.",
     "The court decided that the contract was not valid.",
     "Patients were given the medicine twice a day for three weeks.",
@@ -129,15 +129,56 @@ _UNRELATED = (
 Cosines differ by model, so that no number of them means "near". The distance of the best passage from these
 texts, in standard deviations, means the same for every model.
 """
-_FEW = 20
-_NEAR, _NEAR_OF_FEW = 6.0, 5.0
-"""Standard deviations above the unrelated texts, below which a passage is not near by meaning."""
-_COVERED, _COVERED_ALONE = 0.25, 0.15
-"""Shares of the question's words, below which no passage is near by words; without vectors the second.
+FEW = 20
+"""Passages below which one need not be as near."""
 
-A question is refused only if neither is near. On Cranfield (1,400 abstracts) none of its 225 questions is
-refused, and 43 of 50 about other things are; of 8 passages 2 % and 98 % (benchmarks/retrieval.py).
-"""
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds below which passages are not about a question.
+
+    A question is refused only if no passage is near, neither by meaning nor by words. Measured by
+    benchmarks/retrieval.py, with figures for others in benchmarks/README.md.
+
+    Attributes:
+        near: Standard deviations above the unrelated texts.
+        near_of_few: The same where there are fewer than `FEW` passages.
+        covered: Share of the question's words.
+        covered_alone: The same where there are no vectors.
+    """
+
+    near: float = 6.0
+    near_of_few: float = 5.0
+    covered: float = 0.25
+    covered_alone: float = 0.15
+
+
+THRESHOLDS = Thresholds()
+
+
+def nearness(best: float, unrelated: Sequence[float]) -> float:
+    """Return how many standard deviations the best cosine is above those of unrelated texts.
+
+    >>> round(nearness(0.5, [0.0, 0.1, 0.2]), 2)
+    4.9
+    """
+    return (best - fmean(unrelated)) / (pstdev(unrelated) or 1e-9)
+
+
+def is_about(near: float | None, covered: float, count: int, thresholds: Thresholds = THRESHOLDS) -> bool:
+    """Return whether passages are about a question.
+
+    Args:
+        near: Their `nearness`; None where there are no vectors.
+        covered: Their `coverage`.
+        count: Their number.
+        thresholds: What each has to reach.
+    """
+    if near is None:
+        return covered >= thresholds.covered_alone
+    return (
+        near >= (thresholds.near_of_few if count < FEW else thresholds.near) or covered >= thresholds.covered
+    )
 
 
 class Retriever:
@@ -179,7 +220,8 @@ class Retriever:
             notes = [f"passages were ranked by words only: {error.code}: {error.cause}"]
             share = await anyio.to_thread.run_sync(coverage, query, texts, by_words[:10])
             order = [*by_words, *sorted(set(range(len(texts))) - set(by_words))]
-            return Retrieved([passages[place] for place in order], share >= _COVERED_ALONE, tuple(notes))
+            about = is_about(None, share, len(texts))
+            return Retrieved([passages[place] for place in order], about, tuple(notes))
 
         def decide() -> tuple[list[int], bool]:
             question, *others = vectors
@@ -191,25 +233,23 @@ class Retriever:
             by_meaning = sorted(scores, key=lambda place: -scores[place])
             order = fuse(by_meaning, by_words)
             base = [similarity(question, vector) for vector in unrelated if vector]
-            spread = pstdev(base) or 1e-9
-            nearness = (scores[by_meaning[0]] - fmean(base)) / spread if by_meaning else 0.0
-            is_near = nearness >= (_NEAR_OF_FEW if len(texts) < _FEW else _NEAR)
-            return order, is_near or coverage(query, texts, by_meaning[:10]) >= _COVERED
+            near = nearness(scores[by_meaning[0]], base) if by_meaning and base else 0.0
+            return order, is_about(near, coverage(query, texts, by_meaning[:10]), len(texts))
 
-        order, is_about = await anyio.to_thread.run_sync(decide)  # up to 100,000 multiplications
-        return Retrieved([passages[place] for place in order], is_about, tuple(notes))
+        order, about = await anyio.to_thread.run_sync(decide)  # up to 100,000 multiplications
+        return Retrieved([passages[place] for place in order], about, tuple(notes))
 
     async def _embed(
         self, query: str, texts: Sequence[str], part: Part
     ) -> tuple[list[list[float]], list[list[float]]]:
         """Return the vectors of the query and the texts, and those of the unrelated texts."""
-        more = () if self._model else _UNRELATED
+        more = () if self._model else UNRELATED
         found = await self._embedder.run(EmbedSpec([query, *texts, *more], queries=1, truncate=True), part)
         if more:
             self._model, self._unrelated = found.stats.model, found.vectors[-len(more) :]
             return found.vectors[: -len(more)], self._unrelated
         if found.stats.model != self._model:  # another model is configured, loaded or newest by now
-            spec = EmbedSpec([query, *_UNRELATED], found.stats.model, queries=1)
+            spec = EmbedSpec([query, *UNRELATED], found.stats.model, queries=1)
             self._unrelated = (await self._embedder.run(spec, part)).vectors[1:]
             self._model = found.stats.model
         return found.vectors, self._unrelated
