@@ -11,7 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, lru_cache
 
 _WORD = re.compile(r"\w+")
 _USUAL = """
@@ -100,6 +100,7 @@ def _rank_plainly(asked: Sequence[str], texts: Sequence[str]) -> list[int]:
     return sorted((place for place, score in enumerate(scores) if score), key=lambda place: -scores[place])
 
 
+@lru_cache(50_000)  # the words of texts repeat
 def _stem(word: str) -> str:
     """Cut a usual English ending off; crude, and the same for question and text."""
     ending = next((e for e in _ENDINGS if word.endswith(e) and len(word) - len(e) >= 3), "")
@@ -118,7 +119,7 @@ def coverage(query: str, texts: Sequence[str], best: Sequence[int]) -> float:
     (1.0, 0.0)
     """
     asked = set(map(_stem, words_of(query)))
-    held = [set(map(_stem, words_of(text))) for text in texts]
+    held = [set(map(_stem, set(words_of(text)))) for text in texts]
     rarity = {
         word: math.log((len(texts) + 1) / (sum(word in words for words in held) + 0.5)) for word in asked
     }
