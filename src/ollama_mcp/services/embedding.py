@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
+from operator import mul
 from typing import Any, get_args
 
 import anyio.to_thread
@@ -358,8 +359,10 @@ def similarity(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if not a or not b:  # a text without a vector
         return 0.0
+    if len(a) != len(b):
+        raise ValueError(f"one vector is shorter: {len(a)} and {len(b)} numbers")
     lengths = math.hypot(*a) * math.hypot(*b)
-    return round(sum(x * y for x, y in zip(a, b, strict=True)) / lengths, 6) if lengths else 0.0
+    return round(sum(map(mul, a, b)) / lengths, 6) if lengths else 0.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from functools import cache, lru_cache
+from functools import cache
 
 _WORD = re.compile(r"\w+")
 _USUAL = """
@@ -61,7 +61,7 @@ def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
     >>> rank_by_words("delta wings", ["the cat sat", "lift of a delta wing", "a wing"])
     [1, 2]
     """
-    asked = list(dict.fromkeys(words_of(query)))[:_MOST_WORDS]
+    asked = _asked(query)
     if not asked or not texts:
         return []
     if not _has_fts5():
@@ -72,6 +72,10 @@ def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
         match = " OR ".join(f'"{word}"' for word in asked)  # quoted: an operator of FTS5 is a word here
         rows = db.execute("SELECT rowid FROM t WHERE t MATCH ? ORDER BY bm25(t)", (match,))
         return [place for (place,) in rows]
+
+
+def _asked(query: str) -> list[str]:
+    return list(dict.fromkeys(words_of(query)))[:_MOST_WORDS]
 
 
 @cache
@@ -100,7 +104,6 @@ def _rank_plainly(asked: Sequence[str], texts: Sequence[str]) -> list[int]:
     return sorted((place for place, score in enumerate(scores) if score), key=lambda place: -scores[place])
 
 
-@lru_cache(50_000)  # the words of texts repeat
 def _stem(word: str) -> str:
     """Cut a usual English ending off; crude, and the same for question and text."""
     ending = next((e for e in _ENDINGS if word.endswith(e) and len(word) - len(e) >= 3), "")
@@ -118,12 +121,14 @@ def coverage(query: str, texts: Sequence[str], best: Sequence[int]) -> float:
     >>> coverage("delta wing", ["lift of a delta wing", "soup"], [0]), coverage("soup", ["a wing"], [0])
     (1.0, 0.0)
     """
-    asked = set(map(_stem, words_of(query)))
-    held = [set(map(_stem, set(words_of(text)))) for text in texts]
+    asked = set(map(_stem, _asked(query)))
+    # Only words that begin as an asked one does are stemmed: that takes a quarter of the time.
+    begin_so = re.compile(rf"\b(?:{'|'.join(map(re.escape, asked))})\w*")
+    held = [set(map(_stem, begin_so.findall(text.lower()))) & asked for text in texts]
     rarity = {
         word: math.log((len(texts) + 1) / (sum(word in words for words in held) + 0.5)) for word in asked
     }
     whole = sum(rarity.values())
     if whole <= 0 or not best:
         return 0.0
-    return max(sum(rarity[word] for word in asked & held[place]) for place in best) / whole
+    return max(sum(rarity[word] for word in held[place]) for place in best) / whole
