@@ -22,9 +22,12 @@ def test_pieces_hold_all_words_and_are_short_enough(text, size):
     assert "".join("".join(pieces).split()) == "".join(text.split())
 
 
-@given(st.lists(st.lists(st.integers(0, 20), unique=True)))
-def test_a_fused_order_has_each_place_once(orders):
-    assert sorted(fuse(*orders)) == sorted({place for order in orders for place in order})
+PLACES = st.lists(st.integers(0, 20), unique=True)
+
+
+@given(PLACES, PLACES)
+def test_a_fused_order_has_each_place_once(by_meaning, by_words):
+    assert sorted(fuse(by_meaning, by_words)) == sorted({*by_meaning, *by_words})
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=60), max_size=8))
