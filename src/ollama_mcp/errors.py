@@ -144,7 +144,7 @@ class CallerError(OllamaError):
 
 
 class InvalidArgument(CallerError):
-    """An argument is of the wrong form. Raised by the argument check, `wire` and the client (HTTP 400)."""
+    """A wrong argument. Raised by the argument check, `api_models` and the client (HTTP 400)."""
 
     code = "INVALID_ARGUMENT"
 

@@ -20,15 +20,15 @@ from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.ollama.model_names import canonical
 
 TRANSFERS = "(transfers)"
-"""The line of pulls, pushes and creations, which share one; no model can have this name."""
+"""The queue of pulls, pushes and creations, which share one; no model can have this name."""
 _MOST_QUEUES = 256
-"""Models with a line; above this, those are forgotten where nothing runs."""
+"""Models with a queue; above this, those are forgotten where nothing runs."""
 _NEWEST_WEIGHS = 0.3
 _SHORTEST_GUESS_S = 1.0
 
 
 class QueueEntry:
-    """A place in the line before a model.
+    """A place in the queue of a model.
 
     Attributes:
         model: The model.
@@ -39,13 +39,13 @@ class QueueEntry:
         self.model = queue.model
         self.caller = caller
         self.granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._line = queue
+        self._queue = queue
 
     @property
     def position(self) -> int:
         """Position in the queue, from 1; 0 once its turn has come."""
         return next(
-            (place for place, queue_entry in enumerate(self._line.turns(), 1) if queue_entry is self), 0
+            (place for place, queue_entry in enumerate(self._queue.turns(), 1) if queue_entry is self), 0
         )
 
 
@@ -115,7 +115,7 @@ class _Queue:
                 del self.waiting[queue_entry.caller]
 
     def next(self) -> QueueEntry | None:
-        """Take the ticket whose turn it is; its caller goes to the end of the round."""
+        """Take the entry whose turn it is; its caller goes to the end of the round."""
         while self.waiting:
             caller = next(iter(self.waiting))
             own = self.waiting.pop(caller)
@@ -143,7 +143,7 @@ class _Queue:
 
 
 class ModelQueue:
-    """Bounded calls, and a bounded line, for each model; counts of its own on each event loop.
+    """Bounded calls, and a bounded queue, for each model; counts of its own on each event loop.
 
     Args:
         parallel: Calls of a model that run at once.
@@ -166,12 +166,12 @@ class ModelQueue:
         Args:
             model: Its name.
             caller: Who calls: turns go round among those who wait.
-            on_wait: Gets the ticket, if there is a wait.
+            on_wait: Gets the entry, if there is a wait.
 
         Raises:
             Busy: As many wait as may; `retry_after_s` is an estimate.
         """
-        queue = self._line(model)
+        queue = self._queue_of(model)
         if len(queue.running) < self._parallel:
             number = queue.begin(self._clock())
         else:
@@ -206,7 +206,7 @@ class ModelQueue:
         if queue_entry is not None:
             queue_entry.granted.set_result(queue.begin(self._clock()))
 
-    def _line(self, model: str) -> _Queue:
+    def _queue_of(self, model: str) -> _Queue:
         lines, key = self._queues.here(), canonical(model)
         if key not in lines:
             if len(lines) >= _MOST_QUEUES:

@@ -1,6 +1,6 @@
 """Ollama's REST API on one screen: a row an endpoint, and the client has two verbs that take a row.
 
-A new endpoint is a row here and its models in `wire`.
+A new endpoint is a row here and its classes in `api_models`.
 """
 
 from __future__ import annotations
