@@ -124,6 +124,7 @@ def test_a_program_of_a_page_runs(program: str, tmp_path: Path) -> None:
         run(file, cwd=tmp_path, OLLAMA_HOST=fake.url)
 
 
+@pytest.mark.gate
 def test_the_tests_of_the_pages_pass(tmp_path: Path) -> None:
     assert len(TESTS) == 5
     for place, block in enumerate(TESTS):

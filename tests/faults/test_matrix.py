@@ -21,18 +21,18 @@ def test_there_are_at_least_24_faults_at_6_moments_and_700_cases():
     assert len(CASES) >= 700
 
 
-def _one_endpoint_each() -> list[Case]:
-    """Every fault at every moment, at one of its endpoints, in turn: what the quick suite tries."""
+def _sample() -> list[Case]:
+    """Every fault at every second of its moments, at one endpoint, in turn: what the quick suite tries."""
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in CASES.values():
         groups.setdefault((case.fault, case.moment), []).append(case)
-    return [group[place % len(group)] for place, group in enumerate(groups.values())]
+    return [group[place % len(group)] for place, group in enumerate(groups.values())][::2]
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_fault_ends_in_its_code_in_time_and_the_next_call_works(virtually, thorough, part):
     failed: dict[str, str] = {}
-    cases = list(CASES.values()) if thorough else _one_endpoint_each()
+    cases = list(CASES.values()) if thorough else _sample()
 
     async def run() -> None:
         async with FakeOllama() as fake, in_process({"OLLAMA_HOST": fake.url}) as driver:

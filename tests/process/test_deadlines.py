@@ -16,7 +16,7 @@ from mcp_types import Implementation
 
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Script
-from ollama_mcp.tools.caller import Caller, call_profile
+from ollama_mcp.tools.caller import CallProfile, call_profile
 from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, ClientProfile
 
 FULL_NAMES = {
@@ -207,7 +207,7 @@ def test_what_the_operator_sets_goes_before_the_table_and_wait_s_before_both(
 ):
     settings = load({"OLLAMA_MCP_SOFT_DEADLINE": setting})
     for wants_progress in (False, True):
-        caller = Caller(row, wants_progress)
+        caller = CallProfile(row, wants_progress)
         assert caller.deadline(settings, None) == (float(setting) or math.inf)
         assert caller.deadline(settings, 3) == 3
         assert caller.deadline(settings, 0) == math.inf
