@@ -10,9 +10,12 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from ollama_mcp.settings import Settings
 from ollama_mcp.testing import FakeOllama, Script
+from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
+DEFAULT = Settings().toolsets
 
 
 def connected(fake: FakeOllama, mode: str, *command: str) -> AbstractAsyncContextManager[Client]:
@@ -34,7 +37,9 @@ async def test_it_streams_an_answer_and_stops_the_model_when_it_gives_up(fake: A
     with anyio.fail_after(20):
         async with connected(fake, mode, *command) as client:
             assert client.protocol_version == version
-            assert len((await client.list_tools()).tools) == 12
+            assert len((await client.list_tools()).tools) == sum(
+                len(TOOLSETS[name].tools) for name in DEFAULT
+            )
             fake.script(Script(tokens=["word "] * 20, delay=0.02), times=1)
             meta = {"ollama-mcp/progress": "text"}
             result = await client.call_tool("ollama_chat", {"prompt": "x"}, progress_callback=hear, meta=meta)
