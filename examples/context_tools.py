@@ -1,7 +1,7 @@
 """Answers from your own tools: a local model reads what a search of yours finds, and cites it.
 
-Run it: `python examples/context_tools.py`. It needs no Ollama: a fake one answers. With `stdio` and the address
-of an Ollama behind it, it is a server for your client.
+Run it: `python examples/context_tools.py`. It needs no Ollama: a fake one answers. With `stdio` and the
+address of an Ollama behind it, it is a server for your client.
 """
 
 from __future__ import annotations
