@@ -29,7 +29,7 @@ CONTEXT = "ollama-mcp/context"
 _NOTHING: dict[str, Any] = {}
 _NO_TEXTS: list[str] = []
 _NO_ITEMS: list[Any] = []
-_ITEMS = WithJsonSchema({"type": "array", "items": {}})
+_ITEMS = WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}})
 
 
 @render.register
