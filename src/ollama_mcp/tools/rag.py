@@ -28,8 +28,9 @@ rag: Toolset = Toolset("rag")
 CONTEXT = "ollama-mcp/context"
 _NOTHING: dict[str, Any] = {}
 _NO_TEXTS: list[str] = []
-_NO_ITEMS: list[Any] = []
-_ITEMS = WithJsonSchema({"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}})
+_NO_TEXTS: list[Any] = []
+_TEXTS = WithJsonSchema({"type": "array", "items": {"type": "string"}})
+"""What language models write; programs may send objects, too, which no client's schema can say simply."""
 
 
 @render.register
@@ -50,14 +51,12 @@ async def ollama_rag_query(
     query: Annotated[str, describe("The question.")],
     context_tools: Annotated[
         list[Any],
-        _ITEMS,
+        _TEXTS,
         describe(
-            "Tools of this server to ask: names, patterns, or {tool, arguments} with $query. Default []."
+            "Tools of this server to ask: names, patterns, or JSON {tool, arguments} with $query. Default []."
         ),
-    ] = _NO_ITEMS,
-    documents: Annotated[
-        list[Any], _ITEMS, describe("Texts, or {text, title, uri}, to answer from. Default [].")
-    ] = _NO_ITEMS,
+    ] = _NO_TEXTS,
+    documents: Annotated[list[Any], _TEXTS, describe("Texts to answer from. Default [].")] = _NO_TEXTS,
     files: Files = _NO_TEXTS,
     model: Annotated[str, describe('Name. "" (default): configured, loaded or newest.')] = "",
     top: Annotated[int, describe("Most passages to read. 0 (default): what fits.")] = 0,
