@@ -28,7 +28,7 @@ rag: Toolset = Toolset("rag")
 CONTEXT = "ollama-mcp/context"
 _NOTHING: dict[str, Any] = {}
 _NO_TEXTS: list[str] = []
-_NO_TEXTS: list[Any] = []
+_NO_ENTRIES: list[Any] = []
 _TEXTS = WithJsonSchema({"type": "array", "items": {"type": "string"}})
 """What language models write; programs may send objects, too, which no client's schema can say simply."""
 
@@ -55,8 +55,8 @@ async def ollama_rag_query(
         describe(
             "Tools of this server to ask: names, patterns, or JSON {tool, arguments} with $query. Default []."
         ),
-    ] = _NO_TEXTS,
-    documents: Annotated[list[Any], _TEXTS, describe("Texts to answer from. Default [].")] = _NO_TEXTS,
+    ] = _NO_ENTRIES,
+    documents: Annotated[list[Any], _TEXTS, describe("Texts to answer from. Default [].")] = _NO_ENTRIES,
     files: Files = _NO_TEXTS,
     model: Annotated[str, describe('Name. "" (default): configured, loaded or newest.')] = "",
     top: Annotated[int, describe("Most passages to read. 0 (default): what fits.")] = 0,
