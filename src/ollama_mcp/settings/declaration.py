@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -110,17 +110,7 @@ def declared(
     secret: bool = False,
 ) -> dict[str, Any]:
     """Return the metadata of a setting whose attribute has a default of its own making; as of `setting`."""
-    return {
-        "setting": {
-            "key": key,
-            "variable": variable,
-            "read": read,
-            "default": shown,
-            "description": description,
-            "group": group,
-            "secret": secret,
-        }
-    }
+    return {"setting": Field(variable, key, read, shown, description, group, secret)}
 
 
 def written(value: Any) -> str:
@@ -145,26 +135,29 @@ def declared_in(kind: Any, path: tuple[str, ...] = ()) -> Iterator[Field]:
         kind: Dataclass. Its `KEY`, if any, makes a key of an attribute's name: `"{}_timeout"`.
         path: Attributes that lead to it.
     """
-    template: str = getattr(kind, "KEY", "{}")
     for one in dataclasses.fields(kind):
         here = (*path, one.name)
         if "setting" in one.metadata:
-            declared = dict(one.metadata["setting"])
-            key = declared.pop("key") or template.format(one.name)
-            variable = declared.pop("variable") or f"OLLAMA_MCP_{key.upper()}"
-            yield Field(variable=variable, key=key, path=here, **declared)
+            declared: Field = one.metadata["setting"]
+            key = _key_of(kind, one)
+            yield replace(
+                declared, key=key, variable=declared.variable or f"OLLAMA_MCP_{key.upper()}", path=here
+            )
         elif is_dataclass(one.default):
             yield from declared_in(type(one.default), here)
 
 
+def _key_of(kind: Any, one: dataclasses.Field[Any]) -> str:
+    template: str = getattr(kind, "KEY", "{}")
+    return one.metadata["setting"].key or template.format(one.name)
+
+
 def build(kind: type[T], values: Mapping[str, Any]) -> T:
     """Make a dataclass of values by the keys of its settings; what has no value keeps its default."""
-    template: str = getattr(kind, "KEY", "{}")
     made: dict[str, Any] = {}
     for one in dataclasses.fields(cast("Any", kind)):
         if "setting" in one.metadata:
-            key = one.metadata["setting"]["key"] or template.format(one.name)
-            if key in values:
+            if (key := _key_of(kind, one)) in values:
                 made[one.name] = values[key]
         elif is_dataclass(one.default):
             made[one.name] = build(cast("type[Any]", type(one.default)), values)
