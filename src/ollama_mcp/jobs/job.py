@@ -153,7 +153,7 @@ class Part:
         self._settled: list[str] = []
         self._tail = ""
         self.changed: asyncio.Event = asyncio.Event()
-        """Set once the state has changed without a unit; then another one stands here."""
+        """Set by the first unit and by a new phase; then another one stands here."""
 
     # --- for the one who works ------------------------------------------------------------------
 
@@ -178,12 +178,17 @@ class Part:
         if self.first_at is None:
             self.first_at = time.monotonic()
             self.begun.set()
+            self._wake()
         if self._whole:
             self._whole.advance(state, units)
 
     def show(self, described: list[str] | None) -> None:
         """Show a phase in the status line, such as "ranking 40 passages"; None: state and count again."""
         self.tell = None if described is None else lambda: list(described)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake those who wait for `changed`; the next change has an event of its own."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 

@@ -120,13 +120,8 @@ class ProgressReporter:
         """Until the next report: at once for the first token, else when there is news, else a heartbeat."""
         job = self._job
         if count == 0 and job.count == 0:
-            patience = HEARTBEAT_S if job.queue_entry is None else _IN_LINE_S
-            tasks = [asyncio.ensure_future(event.wait()) for event in (job.begun, changed)]
-            try:
-                await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
+            with anyio.move_on_after(HEARTBEAT_S if job.queue_entry is None else _IN_LINE_S):
+                await changed.wait()
             return
         for _ in range(round(HEARTBEAT_S / SPACING_S)):
             await anyio.sleep(SPACING_S)
