@@ -61,6 +61,10 @@ def test_the_same_text_is_one_passage_and_the_first_source_is_named():
     assert all(len(p.text) <= PIECE for p in split_passages([Passage("word " * 1000, "a", "t", "u")]))
 
 
+def test_no_passage_is_dropped_in_silence_however_many_there_are():
+    assert len(split_passages([Passage(f"passage {n}", "a") for n in range(12_000)])) == 12_000
+
+
 def passages(*texts):
     return [Passage(text, "test") for text in texts]
 

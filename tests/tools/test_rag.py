@@ -261,6 +261,12 @@ async def test_an_answer_that_cites_nothing_shows_all_of_its_sources(app, fake):
     assert answer.endswith("Sources (the model cites none):\n[1] document 1")
 
 
+async def test_what_is_kept_of_an_answer_counts_its_passages(app, fake):
+    fake.script(Script("Behind the museum [1]."), path="/api/chat")
+    answer = await ollama_rag_query(app, QUESTION, documents=[f"{PARKING} {'word ' * 180}"])
+    assert answer.size > len(answer) + 900
+
+
 async def test_json_stays_json_and_its_sources_are_data(app, fake):
     fake.script(Script('{"place": "behind the museum"}'), path="/api/chat")
     schema = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import anyio
 
 from ollama_mcp.errors import ContextOverflow, InvalidArgument
 from ollama_mcp.jobs.answers import Answer, Stats
@@ -99,6 +102,11 @@ class GroundedAnswer(Answer):
         ]
 
     @property
+    def size(self) -> int:
+        """Bytes, about, that it takes with its passages."""
+        return super().size + sum(sys.getsizeof(passage.text) for passage in self.passages)
+
+    @property
     def context_count(self) -> int:
         """Number of passages in the prompt."""
         return len(self.passages)
@@ -151,7 +159,9 @@ class GroundedAnswers:
         if spec.uses:
             job.show([f"asking {len(spec.uses)} source{'s' * (len(spec.uses) > 1)}"])
         found, reports = await gather(spec.uses, spec.query, source, patterns)
-        pieces = split_passages([_visible(passage) for passage in (*spec.passages, *found)])
+        whole = [*spec.passages, *found]
+        # Megabytes of text, of which the event loop is kept free.
+        pieces = await anyio.to_thread.run_sync(lambda: split_passages(list(map(_visible, whole))))
         if not pieces:
             failed = "; ".join(f"{report.source}: {report.error or 'nothing'}" for report in reports)
             known: list[str] = []

@@ -24,21 +24,9 @@ will with would you your
 """
 _STOPWORDS = frozenset(_USUAL.split())
 _ENDINGS = (
-    "ational",
-    "ization",
-    "ingly",
-    "ments",
-    "ment",
-    "ings",
-    "ing",
-    "edly",
-    "ness",
-    "ies",
-    "ed",
-    "es",
-    "ly",
-    "s",
-)
+    "ational", "ization", "ingly", "ments", "ment", "ings", "ing", "edly", "ness", "ies", "ed", "es",
+    "ly", "s",
+)  # fmt: skip
 _MOST_WORDS = 64
 """Words of a question that count; a longer question is a text."""
 _K1, _B = 1.2, 0.75

@@ -27,7 +27,6 @@ PIECE = 1000
 """Characters of a passage at most: about 250 tokens, which every embedding model takes."""
 MOST_EMBEDDED = 256
 """Passages that are ranked by meaning, too; of more those that are nearest by words."""
-_MOST_PASSAGES = 10_000
 _K, _MEANING = 20, 1.5
 """Constant of reciprocal rank fusion, and the weight of the order by meaning; 60 and 1 are usual.
 
@@ -74,7 +73,7 @@ def split_passages(passages: Sequence[Passage]) -> list[Passage]:
     first: dict[str, Passage] = {}
     for piece in pieces:
         first.setdefault(piece.text, piece)
-    return list(first.values())[:_MOST_PASSAGES]
+    return list(first.values())
 
 
 def fuse(by_meaning: Sequence[int], by_words: Sequence[int]) -> list[int]:

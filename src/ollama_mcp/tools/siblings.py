@@ -10,18 +10,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.session import ServerSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ClientCapabilities, ListToolsResult
-from pydantic import ValidationError
+from pydantic import BaseModel
 
 from ollama_mcp.sources import Passage, SourceError, ToolSpec
 from ollama_mcp.tools.binding import PublishedTool
 from ollama_mcp.tools.tool_passages import passages_of
+
+ResultT = TypeVar("ResultT", bound=BaseModel)
 
 _log = logging.getLogger(__name__)
 _ASKS = "it asks for the user's input, which a call for context cannot give"
@@ -67,7 +70,7 @@ class Siblings:
     async def tools(self) -> Sequence[ToolSpec]:
         """List the tools that a client would see, without ours; as of `ToolSource`."""
         registry = self._ctx.mcp_server._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        listed = ListToolsResult.model_validate(await self._request("tools/list", {}))
+        listed = await self._request(ListToolsResult, "tools/list", {})
         return [
             ToolSpec(
                 tool.name,
@@ -83,17 +86,19 @@ class Siblings:
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Sequence[Passage]:
         """Call a tool; as of `ToolSource`."""
+        parameters = {"name": name, "arguments": dict(arguments)}
+        result = await self._request(CallToolResult, "tools/call", parameters)
         try:
-            raw = await self._request("tools/call", {"name": name, "arguments": dict(arguments)})
-            if raw.get("resultType") not in (None, "complete") or "inputRequests" in raw:
-                raise SourceError(_ASKS)
-            result = CallToolResult.model_validate(raw)
-        except ValidationError:
-            raise SourceError("it gave no result of a tool") from None
-        return passages_of(result, name)
+            return await anyio.to_thread.run_sync(passages_of, result, name)  # it may be a megabyte of JSON
+        except RecursionError:
+            raise SourceError("its result is nested too deeply") from None
 
-    async def _request(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Send the server a request of ours, by the way that a client's request takes."""
+    async def _request(self, kind: type[ResultT], method: str, parameters: dict[str, Any]) -> ResultT:
+        """Send the server a request of ours, by the way that a client's request takes.
+
+        Raises:
+            SourceError: It failed, or answered with a question to the user.
+        """
         server = self._ctx.mcp_server._lowlevel_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         entry = server.get_request_handler(method)
         if entry is None:
@@ -113,11 +118,14 @@ class Siblings:
         try:
             request = self._ctx.request_context
             quiet = _QuietSession(request.session)
-            return await call(replace(request, session=quiet, method=method, params=parameters))
+            raw = await call(replace(request, session=quiet, method=method, params=parameters))
+            is_complete = raw.get("resultType") in (None, "complete") and "inputRequests" not in raw
+            result = kind.model_validate(raw) if is_complete else None
         except MCPError as error:
             raise SourceError(str(error)) from None
-        except ValidationError:
-            raise
         except Exception as error:  # noqa: BLE001 - somebody's middleware or handler: a row, not our end
             _log.debug("%s for context failed", method, exc_info=True)
             raise SourceError(f"it failed with {type(error).__name__}") from None
+        if result is None:
+            raise SourceError(_ASKS)
+        return result

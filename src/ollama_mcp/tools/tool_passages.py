@@ -12,29 +12,12 @@ from mcp_types import CallToolResult, EmbeddedResource, ResourceLink, TextConten
 from ollama_mcp.sources import Passage, SourceError
 
 _ROWS = (
-    "results",
-    "documents",
-    "passages",
-    "items",
-    "hits",
-    "chunks",
-    "matches",
-    "result",
-    "data",
-    "content",
-)
+    "results", "documents", "passages", "items", "hits", "chunks", "matches", "result", "data", "content",
+)  # fmt: skip
 _TEXTS = (
-    "text",
-    "content",
-    "passage",
-    "snippet",
-    "page_content",
-    "body",
-    "chunk",
-    "summary",
-    "description",
+    "text", "content", "passage", "snippet", "page_content", "body", "chunk", "summary", "description",
     "value",
-)
+)  # fmt: skip
 _TITLES = ("title", "name", "heading", "file", "path", "source")
 _ADDRESSES = ("uri", "url", "link", "href", "source", "path", "id")
 """Keys under which servers put rows, and what a row has, by their habits; the likelier first."""
