@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from minilm import embed
 
-from ollama_mcp.services.retrieval import UNRELATED, split_text
+from ollama_mcp.services.retrieval import UNRELATED
+from ollama_mcp.services.splitting import split_text
 
 ROOT = Path(__file__).resolve().parent.parent
 JUDGED = ROOT / "tests/services/judged.json"

@@ -30,7 +30,7 @@ _SETTING = ("variable", "in the file", "default", "meaning")
 
 def tools_table() -> str:
     """Return every tool with its parameters."""
-    server = create_server(App.create(Settings(toolsets=("all",))))
+    server = create_server(App.create(Settings(toolsets=("all",), store="store")))
     published = {tool.name: tool for tool in asyncio.run(server.list_tools())}
     rows: list[Iterable[str]] = []
     for toolset in TOOLSETS.values():

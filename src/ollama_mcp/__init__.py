@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.chat import ollama_compare as ollama_compare
     from ollama_mcp.tools.chat import ollama_continue as ollama_continue
     from ollama_mcp.tools.chat import ollama_generate as ollama_generate
+    from ollama_mcp.tools.collection_tools import ollama_collections as ollama_collections
+    from ollama_mcp.tools.collection_tools import ollama_forget as ollama_forget
+    from ollama_mcp.tools.collection_tools import ollama_index as ollama_index
+    from ollama_mcp.tools.collection_tools import ollama_search as ollama_search
     from ollama_mcp.tools.embeddings import ollama_embeddings as ollama_embeddings
     from ollama_mcp.tools.embeddings import ollama_rank as ollama_rank
     from ollama_mcp.tools.files import ollama_map_files as ollama_map_files
@@ -72,13 +76,16 @@ _ROOMS = {
     # generated: modules
     "ollama_cancel": "tools.chat",
     "ollama_chat": "tools.chat",
+    "ollama_collections": "tools.collection_tools",
     "ollama_compare": "tools.chat",
     "ollama_continue": "tools.chat",
     "ollama_copy_model": "tools.manage",
     "ollama_create_model": "tools.manage",
     "ollama_delete_model": "tools.manage",
     "ollama_embeddings": "tools.embeddings",
+    "ollama_forget": "tools.collection_tools",
     "ollama_generate": "tools.chat",
+    "ollama_index": "tools.collection_tools",
     "ollama_list_models": "tools.models",
     "ollama_load_model": "tools.models",
     "ollama_map_files": "tools.files",
@@ -86,6 +93,7 @@ _ROOMS = {
     "ollama_push_model": "tools.manage",
     "ollama_rag_query": "tools.rag",
     "ollama_rank": "tools.embeddings",
+    "ollama_search": "tools.collection_tools",
     "ollama_show_model": "tools.models",
     "ollama_status": "tools.models",
     "ollama_unload_model": "tools.models",
@@ -110,13 +118,16 @@ __all__ = [
     # generated: names
     "ollama_cancel",
     "ollama_chat",
+    "ollama_collections",
     "ollama_compare",
     "ollama_continue",
     "ollama_copy_model",
     "ollama_create_model",
     "ollama_delete_model",
     "ollama_embeddings",
+    "ollama_forget",
     "ollama_generate",
+    "ollama_index",
     "ollama_list_models",
     "ollama_load_model",
     "ollama_map_files",
@@ -124,6 +135,7 @@ __all__ = [
     "ollama_push_model",
     "ollama_rag_query",
     "ollama_rank",
+    "ollama_search",
     "ollama_show_model",
     "ollama_status",
     "ollama_unload_model",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ollama_mcp.client import OllamaClient
@@ -15,11 +16,13 @@ from ollama_mcp.jobs.rate_limit import RateLimit
 from ollama_mcp.jobs.store import JobStore, Retention
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Catalog
+from ollama_mcp.services.collections import Collections
 from ollama_mcp.services.compare import Comparer
 from ollama_mcp.services.embedding import Embedder, Ranker
 from ollama_mcp.services.files.batch import Mapper
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.grounded_answer import GroundedAnswers
+from ollama_mcp.services.indexing import Indexer
 from ollama_mcp.services.installed_names import InstalledNames
 from ollama_mcp.services.model_manager import ModelManager, Warmer
 from ollama_mcp.services.retrieval import Retriever
@@ -28,6 +31,7 @@ from ollama_mcp.services.server_status import StatusProbe
 from ollama_mcp.services.transfers import Transfers
 from ollama_mcp.services.web_search import Web
 from ollama_mcp.settings import Settings, load_from_environment
+from ollama_mcp.stores.sqlite_collections import SqliteCollections
 
 if TYPE_CHECKING:
     import httpx
@@ -54,6 +58,9 @@ class App:
     schema_validator: SchemaValidator
     web: Web
     grounded: GroundedAnswers
+    retriever: Retriever
+    collections: Collections
+    indexer: Indexer
     calls: CallStats = field(default_factory=CallStats)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
@@ -96,6 +103,9 @@ class App:
         generator = Generator(backend, schema_validator)
         embedder = Embedder(backend)
         model_manager = ModelManager(backend)
+        retriever = Retriever(embedder)
+        store = SqliteCollections(Path(settings.store) / "collections.db") if settings.store else None
+        collections = Collections(store, backend.catalog, settings.shared_collections)
         return cls(
             settings=settings,
             backend=backend,
@@ -113,7 +123,10 @@ class App:
             status_probe=StatusProbe(backend, jobs),
             schema_validator=schema_validator,
             web=Web(client),
-            grounded=GroundedAnswers(backend, generator, Retriever(embedder)),
+            grounded=GroundedAnswers(backend, generator, retriever, collections),
+            retriever=retriever,
+            collections=collections,
+            indexer=Indexer(backend, embedder, collections),
         )
 
     @property
@@ -158,6 +171,7 @@ class App:
         """Cancel what is generated and close the connections, on this event loop, whoever uses them."""
         await self.jobs.aclose()
         await self.schema_validator.aclose()
+        await self.collections.aclose()
         await self.client.aclose()
 
 

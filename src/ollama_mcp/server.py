@@ -119,7 +119,9 @@ def register(
         toolsets, tools = app.settings.toolsets, app.settings.tools
     only_reads = app.settings.read_only or read_only
     chosen = {
-        prefix + tool.name: tool for tool in _chosen(toolsets, tools) if tool.is_read_only or not only_reads
+        prefix + tool.name: tool
+        for tool in _chosen(toolsets, tools)
+        if tool.is_there(app.settings) and (tool.is_read_only or not only_reads)
     }
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     refuse_taken(registry.keys() & chosen.keys(), "register")
@@ -168,6 +170,11 @@ def _switched_off(tool: Tool, app: App) -> Forbidden:
         return Forbidden(
             f"{tool.name} changes something, which OLLAMA_MCP_READ_ONLY forbids here",
             "The operator can leave that out.",
+        )
+    if not tool.is_there(app.settings):
+        return Forbidden(
+            f"{tool.name} needs a store, and there is none here",
+            "The operator can name a folder in OLLAMA_MCP_STORE.",
         )
     toolsets = ",".join([*app.settings.toolsets, tool.toolset])
     return Forbidden(

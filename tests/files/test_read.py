@@ -128,7 +128,7 @@ async def test_reading_is_done_in_a_thread_and_a_cancelled_call_does_not_wait_fo
         go.wait(10)
         return b"x"
 
-    monkeypatch.setattr("ollama_mcp.services.files.read._bytes", slow)
+    monkeypatch.setattr("ollama_mcp.services.files.read.read_bytes", slow)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             group.start_soon(read_file, "a.txt", [root], DEFAULT_LIMITS)

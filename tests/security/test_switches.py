@@ -47,6 +47,7 @@ def offered(settings):
         async with App.create(load(settings)) as app, Client(create_server(app)) as client:
             return {tool.name for tool in (await client.list_tools()).tools}
 
+    settings = {"OLLAMA_MCP_STORE": str(SNAPSHOTS / "none"), **settings}
     return anyio.run(listed)
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from ollama_mcp.jobs.job import Part
 from ollama_mcp.services import lexical
 from ollama_mcp.services.lexical import coverage, rank_by_words, words_of
-from ollama_mcp.services.retrieval import MOST_EMBEDDED, PIECE, Retriever, fuse, split_passages, split_text
+from ollama_mcp.services.retrieval import MOST_EMBEDDED, Retriever, fuse
+from ollama_mcp.services.splitting import PIECE, split_passages, split_text
 from ollama_mcp.sources import Passage
 from ollama_mcp.testing import Model, Script
 

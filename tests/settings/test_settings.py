@@ -22,6 +22,8 @@ SECRET = "hunter2-secret"
 VARIABLES = [field.variable for field in FIELDS]
 # What each says when it is wrong: a wrong value, and words of what is allowed.
 WRONG = {
+    "OLLAMA_MCP_STORE": ("notes", "whole path of a folder"),
+    "OLLAMA_MCP_SHARED_COLLECTIONS": ("a/b", "names of collections"),
     "OLLAMA_HOST": ("ftp://gpu", "http"),
     "OLLAMA_API_KEY": ("a b\n", "printable"),
     "OLLAMA_MCP_API_KEY_HOST": ("a b", "host name"),
@@ -188,6 +190,8 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_ROOTS": os.pathsep.join([str(tmp_path), "", str(tmp_path.parent)]),
             "OLLAMA_MCP_CLIENT_ROOTS": "1",
             "OLLAMA_MCP_OUTPUT": str(tmp_path),
+            "OLLAMA_MCP_STORE": str(tmp_path / "store"),
+            "OLLAMA_MCP_SHARED_COLLECTIONS": "manual, faq",
             "OLLAMA_MCP_PROGRESS": "TEXT",
             "OLLAMA_MCP_SOFT_DEADLINE": "2.5",
             "OLLAMA_MCP_PAGE": "5000",
@@ -228,6 +232,7 @@ def test_every_setting_reaches_its_place(tmp_path):
     assert (found.registries, found.max_pull_gb) == (("registry.ollama.ai", "hf.co"), 4.5)
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
     assert (found.roots, found.client_roots, found.output) == ((tmp_path, tmp_path.parent), True, tmp_path)
+    assert (found.store, found.shared_collections) == (str(tmp_path / "store"), ("manual", "faq"))
 
 
 @pytest.mark.parametrize(("variable", "wrong"), WRONG.items())

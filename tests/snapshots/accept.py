@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 
 async def definitions(mode: str = "legacy") -> dict[str, str]:
     """Each tool's definition as a client sees it, as JSON text, by name and in order."""
-    async with Client(create_server(App.create(load({"OLLAMA_MCP_TOOLSETS": "all"}))), mode=mode) as client:
+    settings = load({"OLLAMA_MCP_TOOLSETS": "all", "OLLAMA_MCP_STORE": str(HERE / "none")})
+    async with Client(create_server(App.create(settings)), mode=mode) as client:
         listed = (await client.list_tools()).tools
     return {tool.name: _written(tool.model_dump(by_alias=True, exclude_none=True)) for tool in listed}
 

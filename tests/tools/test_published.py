@@ -21,7 +21,11 @@ from ollama_mcp.tools import TOOLSETS
 
 pytestmark = pytest.mark.anyio
 
-PARAMETERS = {tool.name: tool.parameters(Settings()) for toolset in TOOLSETS.values() for tool in toolset}
+STORE = {"OLLAMA_MCP_STORE": str(Path(__file__).parent / "none")}
+"""A store that nothing opens: without one some tools are not there."""
+PARAMETERS = {
+    tool.name: tool.parameters(Settings(store="none")) for toolset in TOOLSETS.values() for tool in toolset
+}
 EXPLAINED = ("ollama_chat", "ollama_generate", "ollama_continue", "ollama_embeddings", "ollama_list_models")
 FUNCTIONS = {tool.name: tool.function for toolset in TOOLSETS.values() for tool in toolset}
 SNAPSHOTS = runpy.run_path(str(Path(__file__).parent.parent / "snapshots" / "accept.py"))
@@ -36,8 +40,8 @@ async def offline(mode: str) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def client_of(toolsets: str, mode: str) -> AsyncIterator[Client]:
-    app = App.create(load({"OLLAMA_HOST": "127.0.0.1:1", "OLLAMA_MCP_TOOLSETS": toolsets}))
+async def client_of(toolsets: str, mode: str, store: dict[str, str] = STORE) -> AsyncIterator[Client]:
+    app = App.create(load(store | {"OLLAMA_HOST": "127.0.0.1:1", "OLLAMA_MCP_TOOLSETS": toolsets}))
     async with Client(create_server(app), mode=mode) as client:
         yield client
 
@@ -116,7 +120,7 @@ async def test_no_parameter_is_hidden_but_app_and_ctx_and_what_the_operator_has_
         published = ["app", *tool.input_schema["properties"], "ctx"]
         assert published == list(PARAMETERS[tool.name])
         hidden = signature(FUNCTIONS[tool.name]).parameters.keys() - set(published)
-        assert hidden <= {"files", "output"}
+        assert hidden <= {"files", "output", "collection"}
 
 
 async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(tools: list[Tool]):
@@ -141,9 +145,13 @@ async def test_the_list_is_the_same_for_every_server_and_every_time(offline: Cli
 
 
 # Every client sends them with every turn. There is room for a few tools; who needs more says why.
-@pytest.mark.parametrize(("toolsets", "most"), [("", 2800), ("all", 4200)], ids=["default", "all"])
-async def test_the_tools_together_cost_few_tokens(toolsets: str, most: int, mode: str):
-    async with client_of(toolsets, mode) as client:
+@pytest.mark.parametrize(
+    ("toolsets", "store", "most"),
+    [("", {}, 2800), ("", STORE, 3300), ("all", STORE, 4800)],
+    ids=["default", "with a store", "all"],
+)
+async def test_the_tools_together_cost_few_tokens(toolsets: str, store: dict[str, str], most: int, mode: str):
+    async with client_of(toolsets, mode, store) as client:
         tools = (await client.list_tools()).tools
     shown = [{"name": t.name, "description": t.description, "inputSchema": t.input_schema} for t in tools]
     tokens = len(json.dumps(shown, ensure_ascii=False, separators=(",", ":"))) / 4
@@ -154,7 +162,7 @@ async def test_the_tools_together_cost_few_tokens(toolsets: str, most: int, mode
 
 
 async def test_the_schemas_of_results_cost_few_tokens(mode: str):
-    async with client_of("", mode) as client:
+    async with client_of("", mode, {}) as client:
         tools = (await client.list_tools()).tools
     schemas = [tool.output_schema for tool in tools if tool.output_schema is not None]
     assert len(json.dumps(schemas, ensure_ascii=False, separators=(",", ":"))) / 4 <= 1000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ollama_mcp import __version__
 from ollama_mcp.cli.output import die_with_the_reader
-from ollama_mcp.settings import Settings, SettingsError, load
+from ollama_mcp.settings import Settings, SettingsError, load, with_default_store
 
 Command = Callable[[argparse.Namespace, Settings], int]
 
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         settings = load(flags=_flags(arguments))
+        settings = with_default_store(settings, is_made=arguments.command in {_index, _ask})
     except SettingsError as error:
         for problem in error.problems:
             print(f"ollama-mcp: {problem}", file=sys.stderr)
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--embedded", action="store_true", help="use the embedded engine even if there is an Ollama"
     )
     demo.set_defaults(command=_demo)
+    _add_documents(commands)
     _add_embedded(commands)
     return parser
 
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 _VALUES = {
     "toolsets": (
         "NAMES",
-        "groups of tools with commas between: chat, embeddings, models, manage, files, web; or all",
+        "groups of tools with commas between, such as chat,models; or all",
     ),
     "tools": ("NAMES", "single tools beside those"),
     "http": ("HOST:PORT", "serve Streamable HTTP there, at /mcp, instead of stdio"),
@@ -101,6 +103,37 @@ def _flags(arguments: argparse.Namespace) -> dict[str, str]:
     names = [name.replace("-", "_") for name in (*_VALUES, *_SWITCHES)]
     given = {name: getattr(arguments, name, None) for name in names}
     return {f"OLLAMA_MCP_{name.upper()}": value for name, value in given.items() if value is not None}
+
+
+def _add_documents(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument(
+        "--collection", metavar="NAME", default="documents", help="name of the collection (default documents)"
+    )
+    index = commands.add_parser("index", parents=[named], help="index a folder, so that questions find it")
+    index.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="folder, file or pattern; none: what has changed of last time",
+    )
+    index.set_defaults(command=_index)
+    ask = commands.add_parser("ask", parents=[named], help="answer a question from indexed documents")
+    ask.add_argument("question", metavar="QUESTION", help="the question, in quotes")
+    ask.add_argument("--model", metavar="NAME", default="", help="chat model (default: as for a tool)")
+    ask.set_defaults(command=_ask)
+
+
+def _index(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.document_commands import index  # noqa: PLC0415
+
+    return index(settings, arguments.paths, arguments.collection)
+
+
+def _ask(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.document_commands import ask  # noqa: PLC0415
+
+    return ask(settings, arguments.question, arguments.collection, arguments.model)
 
 
 def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]

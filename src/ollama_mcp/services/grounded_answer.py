@@ -23,11 +23,14 @@ from ollama_mcp.ollama.api_models import ChatRequest
 from ollama_mcp.ollama.sanitize import strip_invisible
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.clamp import clamp_limits
+from ollama_mcp.services.collections import Collections
 from ollama_mcp.services.generation import Generator
-from ollama_mcp.services.retrieval import Retriever, split_passages
+from ollama_mcp.services.retrieval import Retriever
 from ollama_mcp.services.specs import ChatSpec, prompt_bytes
+from ollama_mcp.services.splitting import split_passages
 from ollama_mcp.services.untrusted import mark_for
 from ollama_mcp.sources import Passage, SourceError, SourceReport, ToolSource, ToolUse, gather
+from ollama_mcp.stores.collection_store import StoredPassage
 
 PACKED_WINDOW = 4096
 """Tokens of the context window that are filled, unless the caller's num_ctx says otherwise.
@@ -58,6 +61,7 @@ class GroundedSpec:
         passages: Documents and files of the caller.
         uses: Tools that are asked for context.
         top: Passages in the prompt at most; 0: as many as fit.
+        collection: Collection that is searched; "" for none.
     """
 
     chat: ChatSpec
@@ -65,6 +69,7 @@ class GroundedSpec:
     passages: tuple[Passage, ...] = ()
     uses: tuple[ToolUse, ...] = ()
     top: int = 0
+    collection: str = ""
 
     def __post_init__(self) -> None:
         if self.top < 0:
@@ -124,11 +129,14 @@ class GroundedAnswer(Answer):
 class GroundedAnswers:
     """Answers questions from passages, one job a question."""
 
-    def __init__(self, backend: OllamaBackend, generator: Generator, retriever: Retriever) -> None:
+    def __init__(
+        self, backend: OllamaBackend, generator: Generator, retriever: Retriever, collections: Collections
+    ) -> None:
         self._catalog = backend.catalog
         self._settings = backend.settings
         self._generator = generator
         self._retriever = retriever
+        self._collections = collections
         self._per_token: dict[str, float] = {}
         """Characters of a token by model, as far as prompts have shown."""
 
@@ -156,13 +164,14 @@ class GroundedAnswers:
         choice = await self._catalog.resolve(
             request.model, spec.chat.needs, default=self._settings.chat_model
         )
+        index = await self._collections.open(job.caller, spec.collection) if spec.collection else None
         if spec.uses:
             job.show([f"asking {len(spec.uses)} source{'s' * (len(spec.uses) > 1)}"])
         found, reports = await gather(spec.uses, spec.query, source, patterns)
         whole = [*spec.passages, *found]
         # Megabytes of text, of which the event loop is kept free.
         pieces = await anyio.to_thread.run_sync(lambda: split_passages(list(map(_visible, whole))))
-        if not pieces:
+        if not pieces and index is None:
             failed = "; ".join(f"{report.source}: {report.error or 'nothing'}" for report in reports)
             known: list[str] = []
             if source is not None:
@@ -173,16 +182,18 @@ class GroundedAnswers:
                 f"there is nothing to answer from{': ' if failed else ''}{failed}",
                 f'Send texts in "documents", or name tools in "context_tools"{named}.',
             )
-        job.show([f"ranking {len(pieces)} passages"])
-        ranked = await self._retriever.rank(spec.query, pieces, Part("texts", job.caller))
+        searched = [f"searching {spec.collection}"] if index else []
+        job.show([*searched, *([f"ranking {len(pieces)} passages"] if pieces else [])])
+        ranked = await self._retriever.rank(spec.query, pieces, Part("texts", job.caller), index)
         job.notes += ranked.notes
         if not ranked.is_about:
-            return _not_said(choice.model.name, ranked.passages, reports, job.notes)
+            nearest = list(map(_titled, ranked.passages[:1]))
+            return _not_said(choice.model.name, nearest, ranked.count, reports, job.notes)
         limits = clamp_limits(self._settings, choice.model.name, choice.model.max_context)
         asked_for = request.options.num_ctx if request.options else None
         window = min(asked_for or PACKED_WINDOW, limits.window)
         job.show(None)
-        nearest = ranked.passages[: spec.top or None]
+        nearest = [_visible(_titled(passage)) for passage in ranked.passages[: spec.top or None]]
         answer, passages = await self._answer(spec, choice.model.name, nearest, window, job)
         return _grounded(answer, passages, reports, is_json=spec.chat.schema is not None)
 
@@ -208,6 +219,13 @@ class GroundedAnswers:
         if answer.stats.prompt_tokens:
             self._per_token[model] = 0.95 * size / answer.stats.prompt_tokens
         return answer, passages
+
+
+def _titled(passage: Passage) -> Passage:
+    """Return a passage of a collection with its place as its title: document, line and heading."""
+    if not isinstance(passage, StoredPassage):
+        return passage
+    return Passage(passage.text, passage.source, passage.label, passage.uri)
 
 
 def _visible(passage: Passage) -> Passage:
@@ -287,14 +305,13 @@ def _grounded(
 
 
 def _not_said(
-    model: str, passages: Sequence[Passage], reports: list[SourceReport], notes: Sequence[str]
+    model: str, nearest: Sequence[Passage], count: int, reports: list[SourceReport], notes: Sequence[str]
 ) -> GroundedAnswer:
     """Return the answer of sources that say nothing about the question; no model was asked."""
-    count = "The one passage" if len(passages) == 1 else f"None of the {len(passages)} passages"
-    verb = "is not" if len(passages) == 1 else "is"
-    response = f"The sources do not say. {count} {verb} about this question, and no model was asked."
-    nearest = list(passages[:1])
-    text = "\n\n".join(filter(None, [response, f"Nearest: {_label(nearest[0])}", _failures_text(reports)]))
+    none = "The one passage is not" if count == 1 else f"None of the {count} passages is"
+    response = f"The sources do not say. {none} about this question, and no model was asked."
+    named = [f"Nearest: {_label(passage)}" for passage in nearest]
+    text = "\n\n".join(filter(None, [response, *named, _failures_text(reports)]))
     grounded = GroundedAnswer(text, stats=Stats(model), notes=notes)
     grounded.response, grounded.passages, grounded.reports = response, [], reports
     return grounded

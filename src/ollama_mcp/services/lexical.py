@@ -9,7 +9,7 @@ import math
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from functools import cache
 
@@ -49,7 +49,7 @@ def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
     >>> rank_by_words("delta wings", ["the cat sat", "lift of a delta wing", "a wing"])
     [1, 2]
     """
-    asked = _asked(query)
+    asked = asked_words(query)
     if not asked or not texts:
         return []
     if not _has_fts5():
@@ -62,7 +62,8 @@ def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
         return [place for (place,) in rows]
 
 
-def _asked(query: str) -> list[str]:
+def asked_words(query: str) -> list[str]:
+    """Return the words of a question that count, each once."""
     return list(dict.fromkeys(words_of(query)))[:_MOST_WORDS]
 
 
@@ -98,25 +99,57 @@ def _stem(word: str) -> str:
     return word.removesuffix(ending)
 
 
-def coverage(query: str, texts: Sequence[str], best: Sequence[int]) -> float:
+def rarities(
+    query: str, texts: Sequence[str], counted: Mapping[str, int] | None = None, count: int = 0
+) -> dict[str, float]:
+    """Return how rare each word of a query is in texts, by its stem: the logarithm of one in how many has it.
+
+    Args:
+        query: The question.
+        texts: Texts that are looked through.
+        counted: Number of other texts that have a word, which were counted before.
+        count: Number of those other texts.
+
+    >>> found = rarities("delta wing", ["a delta wing", "a wing", "soup"])
+    >>> found["delta"] > found["wing"]
+    True
+    """
+    asked = set(map(_stem, asked_words(query)))
+    begin_so = _beginnings(asked)
+    numbers = dict.fromkeys(asked, 0)
+    for word, number in (counted or {}).items():
+        stem = _stem(word)
+        numbers[stem] = max(numbers.get(stem, 0), number)
+    for text in texts:
+        for stem in set(map(_stem, begin_so.findall(text.lower()))) & asked:
+            numbers[stem] += 1
+    return {stem: math.log((count + len(texts) + 1) / (number + 0.5)) for stem, number in numbers.items()}
+
+
+def _beginnings(stems: Collection[str]) -> re.Pattern[str]:
+    """Return what finds words that begin as a stem does: only those are stemmed, in a quarter of the time."""
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, stems))})\w*")
+
+
+def coverage(
+    query: str, texts: Sequence[str], best: Sequence[int], rarity: Mapping[str, float] | None = None
+) -> float:
     """Return the share of a query's words, weighted by rarity, that the best of some texts has: 0 to 1.
 
     Args:
         query: The question.
-        texts: All texts, by which rarity is told.
+        texts: All texts.
         best: Places of the texts that are looked at.
+        rarity: Rarity of each word, as of `rarities`; None: in these texts.
 
     >>> coverage("delta wing", ["lift of a delta wing", "soup"], [0]), coverage("soup", ["a wing"], [0])
     (1.0, 0.0)
     """
-    asked = set(map(_stem, _asked(query)))
-    # Only words that begin as an asked one does are stemmed: that takes a quarter of the time.
-    begin_so = re.compile(rf"\b(?:{'|'.join(map(re.escape, asked))})\w*")
-    held = [set(map(_stem, begin_so.findall(text.lower()))) & asked for text in texts]
-    rarity = {
-        word: math.log((len(texts) + 1) / (sum(word in words for words in held) + 0.5)) for word in asked
-    }
+    asked = set(map(_stem, asked_words(query)))
+    rarity = rarities(query, texts) if rarity is None else rarity
+    begin_so = _beginnings(asked)
+    held = [set(map(_stem, begin_so.findall(texts[place].lower()))) & asked for place in best]
     whole = sum(rarity.values())
     if whole <= 0 or not best:
         return 0.0
-    return max(sum(rarity[word] for word in held[place]) for place in best) / whole
+    return max(sum(rarity[word] for word in words) for words in held) / whole

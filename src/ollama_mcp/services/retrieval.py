@@ -8,9 +8,8 @@ is asked.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from statistics import fmean, pstdev
@@ -19,12 +18,11 @@ import anyio
 
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.job import Part
+from ollama_mcp.services.collections import NOTHING_FOUND, OpenCollection
 from ollama_mcp.services.embedding import Embedder, EmbedSpec, similarity
-from ollama_mcp.services.lexical import coverage, rank_by_words
+from ollama_mcp.services.lexical import asked_words, coverage, rank_by_words, rarities
 from ollama_mcp.sources import Passage
 
-PIECE = 1000
-"""Characters of a passage at most: about 250 tokens, which every embedding model takes."""
 MOST_EMBEDDED = 256
 """Passages that are ranked by meaning, too; of more those that are nearest by words."""
 _K, _MEANING = 20, 1.5
@@ -33,47 +31,6 @@ _K, _MEANING = 20, 1.5
 nDCG@10 with these and with the usual ones: 0.440 and 0.437 on Cranfield, 0.71 and 0.68 on our own docs, whose
 questions share fewer words with the answers.
 """
-_BREAKS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"(?<=[.!?])\s+"), re.compile(r"\s+"))
-"""Places to cut at, the best first: paragraphs, lines, sentences, words."""
-
-
-def split_text(text: str, size: int = PIECE) -> list[str]:
-    """Return a text in pieces of at most `size` characters, cut at paragraphs, else lines, sentences, words.
-
-    >>> split_text("One two. Three four.", 10), split_text("short"), split_text("abcdef", 4)
-    (['One two.', 'Three', 'four.'], ['short'], ['abcd', 'ef'])
-    """
-    spans: list[tuple[int, int]] = []
-    for start, end in _pieces(text, 0, len(text), size, 0):
-        if spans and end - spans[-1][0] <= size:
-            spans[-1] = (spans[-1][0], end)
-        else:
-            spans.append((start, end))
-    return [piece for start, end in spans if (piece := text[start:end].strip())]
-
-
-def _pieces(text: str, start: int, end: int, size: int, level: int) -> Iterator[tuple[int, int]]:
-    if end - start <= size:
-        yield start, end
-        return
-    if level == len(_BREAKS):
-        yield from ((at, min(at + size, end)) for at in range(start, end, size))
-        return
-    at = start
-    for found in _BREAKS[level].finditer(text, start, end):
-        yield from _pieces(text, at, found.end(), size, level + 1)
-        at = found.end()
-    if at < end:
-        yield from _pieces(text, at, end, size, level + 1)
-
-
-def split_passages(passages: Sequence[Passage]) -> list[Passage]:
-    """Return passages in pieces that can be ranked, each text once."""
-    pieces = [replace(passage, text=text) for passage in passages for text in split_text(passage.text)]
-    first: dict[str, Passage] = {}
-    for piece in pieces:
-        first.setdefault(piece.text, piece)
-    return list(first.values())
 
 
 def fuse(by_meaning: Sequence[int], by_words: Sequence[int]) -> list[int]:
@@ -97,11 +54,15 @@ class Retrieved:
         passages: All of them, the nearest first.
         is_about: False if none of them is about the question.
         notes: Notes for the caller, such as that there is no embedding model.
+        cosines: Cosine similarity of each to the question; None where it was found by words alone.
+        count: Passages that were looked through.
     """
 
     passages: list[Passage]
     is_about: bool
     notes: tuple[str, ...] = ()
+    cosines: list[float | None] = field(default_factory=list[float | None])
+    count: int = 0
 
 
 UNRELATED = (
@@ -209,7 +170,7 @@ class _Baseline:
 
 
 class Retriever:
-    """Ranks passages for a question.
+    """Ranks passages for a question, those of a collection among them.
 
     The vectors of the unrelated texts are kept for as long as the embedding model stays the same.
 
@@ -221,15 +182,24 @@ class Retriever:
         self._embedder = embedder
         self._baseline: _Baseline | None = None
 
-    async def rank(self, query: str, passages: Sequence[Passage], part: Part) -> Retrieved:
+    async def rank(
+        self,
+        query: str,
+        passages: Sequence[Passage],
+        part: Part,
+        index: OpenCollection | None = None,
+        under: str = "",
+    ) -> Retrieved:
         """Rank passages by meaning and by words; by words alone where no model embeds.
 
         Args:
             query: The question.
             passages: Pieces, as of `split_passages`.
             part: Part of a job that counts the texts.
+            index: Collection whose nearest passages are ranked with them; its model embeds.
+            under: Beginning of the names of the documents of the collection that are searched.
         """
-        texts = [f"{passage.title}\n{passage.text}".strip() for passage in passages]
+        texts = list(map(_text_of, passages))
         by_words = await anyio.to_thread.run_sync(rank_by_words, query, texts)
         notes: list[str] = []
         places = list(range(len(texts)))
@@ -239,39 +209,69 @@ class Retriever:
             notes.append(
                 f"of {len(texts)} passages the {MOST_EMBEDDED} nearest by words were ranked by meaning"
             )
+        question: list[float] | None = None
+        vectors: dict[int, list[float]] = {}
+        baseline = _Baseline("", [])
         try:
-            vectors, baseline = await self._embed(query, [texts[place] for place in places], part)
+            if index is not None:
+                index.require_model()
+            model = index.model if index else ""
+            found, baseline = await self._embed(query, [texts[place] for place in places], part, model)
+            question, *others = found
+            vectors = {place: vector for place, vector in zip(places, others, strict=True) if vector}
         except OllamaError as error:
             notes = [f"passages were ranked by words only: {error.code}: {error.cause}"]
-            share = await anyio.to_thread.run_sync(coverage, query, texts, by_words[:10])
-            order = [*by_words, *sorted(set(range(len(texts))) - set(by_words))]
-            about = is_about(None, share, len(texts))
-            return Retrieved([passages[place] for place in order], about, tuple(notes))
+        stored = await index.search(question, asked_words(query), under) if index else NOTHING_FOUND
+        every = [*stored.passages, *passages]
 
-        def decide() -> tuple[list[int], bool]:
-            question, *others = vectors
-            scores = {
-                place: similarity(question, vector)
-                for place, vector in zip(places, others, strict=True)
-                if vector
-            }
-            by_meaning = sorted(scores, key=lambda place: -scores[place])
-            order = fuse(by_meaning, by_words)
-            unrelated = [similarity(question, vector) for vector in baseline.vectors if vector]
-            best = scores[by_meaning[0]] if by_meaning else 0.0
-            near = nearness(best, unrelated, baseline.spread) if best and unrelated else 0.0
-            return order, is_about(near, coverage(query, texts, by_meaning[:10]), len(texts))
+        def decide() -> Retrieved:
+            cosines: list[float | None] = [
+                *stored.cosines,
+                *(
+                    similarity(question, vectors[n]) if question and n in vectors else None
+                    for n in range(len(texts))
+                ),
+            ]
+            by_meaning = sorted(
+                (place for place, cosine in enumerate(cosines) if cosine is not None),
+                key=lambda place: -(cosines[place] or 0.0),
+            )
+            all_texts = [*map(_text_of, stored.passages), *texts]
+            words = by_words if not stored.passages else stored.by_words
+            if stored.passages and texts:
+                words = rank_by_words(query, all_texts)
+            order = fuse(by_meaning, words)
+            order += sorted(set(range(len(every))) - set(order))
+            count = stored.count + len(texts)
+            share = coverage(
+                query,
+                all_texts,
+                (by_meaning or words)[:10],
+                rarities(query, texts, stored.frequencies, stored.count),
+            )
+            near = None
+            if question:
+                unrelated = [similarity(question, vector) for vector in baseline.vectors if vector]
+                best = cosines[by_meaning[0]] if by_meaning else 0.0
+                near = nearness(best, unrelated, baseline.spread) if best and unrelated else 0.0
+            return Retrieved(
+                [every[place] for place in order],
+                count > 0 and is_about(near, share, count),
+                tuple(notes),
+                [cosines[place] for place in order],
+                count,
+            )
 
-        order, about = await anyio.to_thread.run_sync(decide)  # up to 100,000 multiplications
-        return Retrieved([passages[place] for place in order], about, tuple(notes))
+        return await anyio.to_thread.run_sync(decide)  # up to 100,000 multiplications
 
     async def _embed(
-        self, query: str, texts: Sequence[str], part: Part
+        self, query: str, texts: Sequence[str], part: Part, model: str
     ) -> tuple[list[list[float]], _Baseline]:
         """Return the vectors of the query and the texts, and those of the unrelated texts."""
-        known = self._baseline
+        known = self._baseline if not model or (self._baseline and self._baseline.model == model) else None
         more = () if known else UNRELATED
-        found = await self._embedder.run(EmbedSpec([query, *texts, *more], queries=1, truncate=True), part)
+        spec = EmbedSpec([query, *texts, *more], model, queries=1, truncate=True)
+        found = await self._embedder.run(spec, part)
         vectors, model = found.vectors[: 1 + len(texts)], found.stats.model
         if known is None:
             known = _Baseline(model, found.vectors[len(vectors) :])
@@ -280,3 +280,7 @@ class Retriever:
             known = _Baseline(model, (await self._embedder.run(spec, part)).vectors[1:])
         self._baseline = known
         return vectors, known
+
+
+def _text_of(passage: Passage) -> str:
+    return f"{passage.title}\n{passage.text}".strip()

@@ -7,7 +7,7 @@ named at once, with what is allowed. docs/settings.md is generated from `FIELDS`
 from __future__ import annotations
 
 from ollama_mcp.settings.declaration import Field
-from ollama_mcp.settings.loading import load, load_from_environment
+from ollama_mcp.settings.loading import load, load_from_environment, with_default_store
 from ollama_mcp.settings.model import FIELDS, Backend, Http, ModelDefaults, Settings, SettingsError, Timeouts
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "Timeouts",
     "load",
     "load_from_environment",
+    "with_default_store",
 ]

@@ -20,6 +20,7 @@ MODELS = "Models and defaults"
 SIZES = "Context window and size limits"
 PERMISSIONS = "Toolsets and permissions"
 FILES = "Files"
+STORAGE = "Documents and collections"
 LONG_CALLS = "Progress, protocol and long-running calls"
 CONCURRENCY = "Concurrency and queues"
 TIMEOUTS = "Timeouts and retries"
@@ -29,8 +30,8 @@ LOGGING = "Logging"
 ENGINE = "Embedded engine"
 CONFIG = "Settings file"
 GROUPS = (
-    SERVER, MODELS, SIZES, PERMISSIONS, FILES, LONG_CALLS, CONCURRENCY, TIMEOUTS, RATE_LIMIT, HTTP, LOGGING,
-    ENGINE, CONFIG,
+    SERVER, MODELS, SIZES, PERMISSIONS, FILES, STORAGE, LONG_CALLS, CONCURRENCY, TIMEOUTS, RATE_LIMIT,
+    HTTP, LOGGING, ENGINE, CONFIG,
 )  # fmt: skip
 """Headings of docs/settings.md, in their order."""
 

@@ -119,6 +119,24 @@ def _cache_folder(variables: Mapping[str, str]) -> Path:
         return Path(root) / "ollama-mcp"
 
 
+def with_default_store(settings: Settings, *, is_made: bool = False) -> Settings:
+    """Return settings with the user's own store, where none is set and there is one already.
+
+    Args:
+        settings: Settings of a command. A library uses a store only where its settings name one.
+        is_made: Whether the command makes it.
+    """
+    if settings.store:
+        return settings
+    root = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or "~/.local/share"
+    try:
+        folder = Path(root).expanduser() / "ollama-mcp"
+        is_there = is_made or (folder / "collections.db").exists()
+    except (RuntimeError, OSError):  # a user without a home folder
+        return settings
+    return replace(settings, store=str(folder)) if is_there else settings
+
+
 def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
     if not path.strip():
         return {}

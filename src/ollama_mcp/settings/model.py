@@ -27,6 +27,7 @@ from ollama_mcp.settings.declaration import (
     RATE_LIMIT,
     SERVER,
     SIZES,
+    STORAGE,
     TIMEOUTS,
     Field,
     declared,
@@ -40,6 +41,7 @@ from ollama_mcp.settings.readers import (
     read_allowed_origins,
     read_bind,
     read_bool,
+    read_collections,
     read_count,
     read_folder,
     read_folders,
@@ -60,6 +62,7 @@ from ollama_mcp.settings.readers import (
     read_registries,
     read_seconds,
     read_seconds_or_never,
+    read_store,
     read_text,
     read_token,
     read_token_file,
@@ -325,8 +328,9 @@ class Settings:
         read_bool, False,
         "1 allows cloud models. Their prompts leave the machine.", PERMISSIONS)
     toolsets: tuple[str, ...] = setting(
-        read_names, ("chat", "embeddings", "models", "rag"),
-        "Toolsets to serve: chat, embeddings, models, rag, manage, files, web; or all.", PERMISSIONS)
+        read_names, ("chat", "embeddings", "models", "rag", "collections"),
+        "Toolsets to serve: chat, embeddings, models, rag, collections, manage, files, web; or all.",
+        PERMISSIONS)
     tools: tuple[str, ...] = setting(
         read_names, (),
         "Single tools to serve as well, e.g. ollama_pull_model.", PERMISSIONS)
@@ -348,6 +352,14 @@ class Settings:
     output: Path | None = setting(
         read_folder, None,
         "Folder for new files with answers. Empty: none are written.", FILES)
+    store: str = setting(
+        read_store, "",
+        "Folder for collections of documents. Empty: none. The commands index and ask have a default.",
+        STORAGE)
+    shared_collections: tuple[str, ...] = setting(
+        read_collections, (),
+        "Collections of this operating-system user that every caller over HTTP may read, e.g. manual,faq.",
+        STORAGE)
     progress: str = setting(
         read_one_of("status", "text"), "status",
         "Text of progress notifications: status is a status line; text streams exactly the new text.",

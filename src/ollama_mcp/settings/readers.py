@@ -216,6 +216,25 @@ def read_folders(value: Any) -> tuple[Path, ...]:
     return tuple(read_folder(name) for name in named if name != "")
 
 
+def read_store(value: Any) -> str:
+    """A folder by its whole path, made at its first use; "" for none."""
+    text = read_text(value)
+    if not text:
+        return ""
+    path = read_path(text)
+    if not path.is_absolute() or path.is_file():
+        raise ValueError("the whole path of a folder, such as /home/me/.local/share/ollama-mcp")
+    return str(path)
+
+
+def read_collections(value: Any) -> tuple[str, ...]:
+    """Names of collections, with commas between."""
+    names = tuple(read_text(name) for name in _listed(value))
+    if not all(re.fullmatch(r"[\w.-]{1,64}", name) for name in names):
+        raise ValueError("names of collections with commas between, such as manual,faq")
+    return names
+
+
 def read_rates(value: Any) -> dict[str, Rate]:
     """Rates of calls."""
     return parse_rates(read_text(value))

@@ -1,10 +1,10 @@
-"""Files as an argument of a call: from which folders, and how they come before its prompt."""
+"""Files and documents as arguments of a call: from which folders, and how they come before its prompt."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -107,3 +107,22 @@ def _folder(uri: str) -> Path | None:
         return None
     path = Path(url2pathname(found.path))
     return path if path.is_absolute() and "\0" not in str(path) else None
+
+
+def document_of(number: int, raw: Any) -> Passage:
+    """Read a document: a text, or an object with text, title and address.
+
+    Raises:
+        InvalidArgument: It is neither.
+    """
+    if isinstance(raw, str):
+        return Passage(raw, "documents", f"document {number}")
+    if isinstance(raw, Mapping):
+        fields = cast("Mapping[str, Any]", raw)
+        text, title, uri = (fields.get(name, "") for name in ("text", "title", "uri"))
+        if isinstance(text, str) and text and isinstance(title, str) and isinstance(uri, str):
+            return Passage(text, "documents", title or f"document {number}", uri)
+    raise InvalidArgument(
+        f"documents[{number - 1}] is neither a text nor an object with one",
+        'Send "text", or {"text": "…", "title": "…", "uri": "…"}.',
+    )

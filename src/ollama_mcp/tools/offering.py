@@ -10,7 +10,7 @@ from mcp.server.mcpserver import MCPServer
 
 from ollama_mcp.app import App
 from ollama_mcp.tools.binding import PublishedTool
-from ollama_mcp.tools.prompts import NAMES, add_prompts
+from ollama_mcp.tools.prompts import NEEDS, add_prompts
 from ollama_mcp.tools.resources import resources
 
 
@@ -30,7 +30,7 @@ def add_offers(host: MCPServer[Any], app: App, tools: Mapping[str, str], prefix:
     fixed, templates = resources(app, tools, prefix)
     by_uri = {str(one.uri): one for one in fixed}
     by_template = {one.uri_template: one for one in templates}
-    written = [prefix + name for name in NAMES if "ollama_chat" in tools]
+    written = [prefix + name for name, needed in NEEDS.items() if needed in tools]
     has, menu = host._resource_manager, host._prompt_manager  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     pairs: list[tuple[dict[str, Any], Mapping[str, Any]]] = [
         (has._resources, by_uri),  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]

@@ -74,6 +74,20 @@ async def _vectors(app: App, id: str) -> str:  # noqa: A002 - the variable's nam
     return await anyio.to_thread.run_sync(vectors_json, found)
 
 
+async def _collection(app: App, name: str) -> str:
+    index = await app.collections.open(caller_id(), name)
+    documents = await index.store.documents(index.collection.key)
+    return json.dumps(
+        {
+            "name": index.collection.key.name,
+            "model": index.model,
+            "passages": index.collection.passages,
+            "documents": [{"name": one.name, "uri": one.uri} for one in documents.values()],
+        },
+        ensure_ascii=False,
+    )
+
+
 # Vectors are kept only where ollama_continue is, like all that outlives its call.
 SOURCES = (
     Source("models", "models", ("ollama_list_models",), "Local models",
@@ -82,6 +96,8 @@ SOURCES = (
            "Whether Ollama answers, what is loaded, what runs and waits.", _status),
     Source("model", "models/{name}", ("ollama_show_model",), "One local model",
            "What an installed model is and can do, and how it is loaded.", _model),
+    Source("collection", "collections/{name}", ("ollama_collections",), "One collection",
+           "The documents of a collection that ollama_index has made.", _collection),
     Source(VECTORS, "embeddings/{id}", ("ollama_embeddings", "ollama_continue"), "Vectors",
            "The numbers of vectors that ollama_embeddings has made, where it named this address.", _vectors),
 )  # fmt: skip
@@ -154,21 +170,28 @@ MOST = 100
 async def complete_models(
     app: App, ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument
 ) -> Completion | None:
-    """Complete the name of a model; a server's one completion handler can delegate to it.
+    """Complete the name of a model or collection; a server's one completion handler can delegate to it.
 
     Args:
         app: Whose models.
-        ref: What is filled in: any prompt, or our template of a model.
-        argument: `model` of a prompt, or `name` of the template, and what is typed of it.
+        ref: What is filled in: any prompt, or our template of a model or collection.
+        argument: `model` or `collection` of a prompt, or `name` of a template, and what is typed of it.
 
     Returns:
         Installed models that begin with it, then those that have it in their names; nothing where Ollama
-        does not answer at once. None where it is not the name of a model that is asked for.
+        does not answer at once. None where it is not the name of a model or collection that is asked for.
     """
+    is_prompt = isinstance(ref, PromptReference)
+    if app.settings.store and (
+        argument.name == "collection" if is_prompt else _is_template(ref.uri, "collections")
+    ):
+        listed = await app.collections.listed(caller_id())
+        names = [one.key.name for one in listed if one.key.name.startswith(argument.value)]
+        return Completion(values=names[:MOST], total=len(names), has_more=len(names) > MOST)
     if isinstance(ref, PromptReference):
         is_ours, capability = argument.name == "model", "completion"
     else:
-        is_ours, capability = _is_models(ref.uri) and argument.name == "name", ""
+        is_ours, capability = _is_template(ref.uri, "models") and argument.name == "name", ""
     if not is_ours:
         return None
     names = await app.names.like(argument.value, capability)
@@ -187,6 +210,6 @@ def complete(host: MCPServer[Any], app: App) -> None:
         return await complete_models(app, ref, argument)
 
 
-def _is_models(uri: str) -> bool:
-    """Return whether that is our template of models, with a prefix or without."""
-    return uri.startswith("ollama://") and uri.endswith("models/{name}")
+def _is_template(uri: str, kind: str) -> bool:
+    """Return whether that is our template of a kind, with a prefix or without."""
+    return uri.startswith("ollama://") and uri.endswith(f"{kind}/{{name}}")

@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 from mcp_types import CallToolResult, ToolAnnotations
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from ollama_mcp.settings import Settings
@@ -34,6 +34,7 @@ class Tool:
         example: Arguments of a call, for docs/tools.md and for tests that call every tool.
         misplaced_arguments: Names that callers put here and that belong elsewhere, with where.
         bypasses_queue: Whether it never waits for a model's turn: its calls may pass those that do.
+        only_with: Attribute of the settings without which it is not there; "" for always.
     """
 
     function: Callable[..., Awaitable[Any]]
@@ -45,6 +46,7 @@ class Tool:
     example: Mapping[str, Any]
     misplaced_arguments: Mapping[str, str] = field(default_factory=dict[str, str])
     bypasses_queue: bool = False
+    only_with: str = ""
 
     @property
     def placeholders(self) -> dict[str, Any] | None:
@@ -69,6 +71,10 @@ class Tool:
     def may_return_handle(self) -> bool:
         """True if a call may return a handle while its job goes on."""
         return not self.bypasses_queue and "wait_s" in self.parameters()
+
+    def is_there(self, settings: Settings) -> bool:
+        """Return whether it is there with these settings."""
+        return not self.only_with or bool(getattr(settings, self.only_with))
 
     @property
     def is_read_only(self) -> bool:
@@ -134,13 +140,14 @@ class Toolset:
         hints: ToolAnnotations | None = None,
         misplaced_arguments: Mapping[str, str] | None = None,
         bypasses_queue: bool = False,
+        only_with: str = "",
     ) -> Callable[[Function], Function]:
         """Add the decorated function to this toolset; without `hints` it reads and changes nothing."""
 
         def add(function: Function) -> Function:
             tool = Tool(
                 function, title, render, returns, hints or READS, self.name, example,
-                misplaced_arguments or {}, bypasses_queue,
+                misplaced_arguments or {}, bypasses_queue, only_with,
             )  # fmt: skip
             self.tools.append(tool)
             return function
@@ -161,6 +168,8 @@ Files = Annotated[
     describe("Paths of text files and images here, put before the prompt. Default []."),
     OnlyWith("takes_files", "Send their content; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
 ]
+TEXTS = WithJsonSchema({"type": "array", "items": {"type": "string"}})
+"""What language models write; programs may send objects, too, which no client's schema can say simply."""
 WaitS = Annotated[
     float,
     describe("Seconds until a handle comes (0: never). Default: by client."),

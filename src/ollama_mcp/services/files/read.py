@@ -78,7 +78,7 @@ def _read(path: str | Place, roots: Sequence[Path], limits: Limits) -> Content:
     place = path if isinstance(path, Place) else place_of(path, roots)
     with open_place(place, roots) as file:
         try:
-            data = _bytes(file, printable(place.path.name), limits)
+            data = read_bytes(file, printable(place.path.name), limits)
         except OSError:
             raise StorageError(
                 f"{printable(place.path.name)} cannot be read to its end", "Check the disk that it is on."
@@ -86,11 +86,11 @@ def _read(path: str | Place, roots: Sequence[Path], limits: Limits) -> Content:
     name = " ".join(strip_invisible(place.shown)[0].split("\n"))
     if is_picture(data):
         return Content(name, image=base64.b64encode(data).decode())
-    text, removed = strip_invisible(_decoded(data, printable(place.path.name)))
+    text, removed = strip_invisible(decode_text(data, printable(place.path.name)))
     return Content(name, text, removed=removed)
 
 
-def _bytes(file: BinaryIO, name: str, limits: Limits) -> bytes:
+def read_bytes(file: BinaryIO, name: str, limits: Limits) -> bytes:
     """Read a file, as long as it was when it was opened: one that grows meanwhile may have no end."""
     size = os.fstat(file.fileno()).st_size
     head = _exactly(file, min(size, _HEAD))
@@ -114,7 +114,12 @@ _MARKED = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (cod
 """Byte order marks, and their encodings; a text without one is UTF-8."""
 
 
-def _decoded(data: bytes, name: str) -> str:
+def decode_text(data: bytes, name: str) -> str:
+    """Return the text of a file in UTF-8, or in what its byte order mark says.
+
+    Raises:
+        InvalidArgument: It is no text.
+    """
     encoding = next((encoding for mark, encoding in _MARKED if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)

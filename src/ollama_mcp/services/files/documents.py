@@ -1,0 +1,129 @@
+"""Documents of files, to be indexed: text, Markdown and code as they are, PDF and HTML as their text."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_mcp.errors import InvalidArgument, TooLarge
+from ollama_mcp.ollama.sanitize import strip_invisible
+from ollama_mcp.services.collections import stamp_of
+from ollama_mcp.services.file_access import Place, open_place, printable
+from ollama_mcp.services.files.read import decode_text, read_bytes
+from ollama_mcp.settings.limits import MIB, Limits, shown_size
+from ollama_mcp.stores.collection_store import Document
+
+_LARGEST = 64 * MIB
+"""Bytes of a PDF or of a page of HTML, most of which is no text."""
+
+
+_BLOCKS = (
+    "p",
+    "div",
+    "li",
+    "tr",
+    "pre",
+    "section",
+    "article",
+    "table",
+    "br",
+    *(f"h{n}" for n in range(1, 7)),
+)
+"""Elements of HTML that begin a line."""
+
+
+@dataclass(frozen=True)
+class FileDocument:
+    """A file as a document: what is known of it, its text, and its bytes."""
+
+    document: Document
+    text: str
+    size: int
+
+
+def read_document(
+    place: Place, pattern: str, known: Document | None, roots: Sequence[Path], limits: Limits
+) -> FileDocument | None:
+    """Read a file; None if it is as it was. Blocks: call it in a thread.
+
+    Args:
+        place: Place of the file.
+        pattern: Pattern by which it was found.
+        known: Document as it was indexed; None for a new one.
+        roots: Allowed folders.
+        limits: Limits of its size.
+
+    Raises:
+        Forbidden: It is in none of the folders.
+        InvalidArgument: It is no text, or needs an extra that is not installed.
+        TooLarge: It is too large.
+        StorageError: It cannot be read.
+    """
+    name = " ".join(strip_invisible(place.shown)[0].split())
+    with open_place(place, roots) as file:
+        found = os.fstat(file.fileno())
+        stamp = stamp_of(found)
+        if known is not None and known.stamp == stamp and known.pattern == pattern:
+            return None
+        suffix = place.path.suffix.lower()
+        extract = {".pdf": _pdf_text, ".html": _html_text, ".htm": _html_text}.get(suffix)
+        if extract is None:
+            data = read_bytes(file, printable(place.path.name), limits)
+            text = decode_text(data, printable(place.path.name))
+        else:
+            if found.st_size > _LARGEST:
+                raise TooLarge(
+                    f"{printable(place.path.name)} has {shown_size(found.st_size)}; the limit is "
+                    f"{shown_size(_LARGEST)}",
+                    "Name smaller files.",
+                )
+            data = file.read()
+            text = extract(data, printable(place.path.name))
+    document = Document(
+        id=str(place.path), name=name, hash=hashlib.sha256(data).hexdigest(), pattern=pattern, stamp=stamp
+    )
+    return FileDocument(document, strip_invisible(text)[0], found.st_size)
+
+
+def _pdf_text(data: bytes, name: str) -> str:
+    try:
+        from pypdf import PdfReader  # noqa: PLC0415 - the extra `ingest`
+        from pypdf.errors import PyPdfError  # noqa: PLC0415
+    except ImportError:
+        raise _needs_extra(name, "PDF") from None
+    try:
+        text = "\n\n".join(page.extract_text() for page in PdfReader(io.BytesIO(data)).pages)
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        raise InvalidArgument(f"{name} cannot be read as PDF", "Name another file.") from None
+    if not text.strip():
+        raise InvalidArgument(
+            f"{name} has pictures of pages and no text", "Run text recognition on it first."
+        )
+    return text
+
+
+def _html_text(data: bytes, name: str) -> str:
+    try:
+        from bs4 import BeautifulSoup  # noqa: PLC0415 - the extra `ingest`
+    except ImportError:
+        raise _needs_extra(name, "HTML") from None
+    page = BeautifulSoup(data, "html.parser")
+    for unseen in page(["script", "style", "template", "noscript"]):
+        unseen.decompose()
+    for number in range(1, 7):
+        for heading in page(f"h{number}"):  # as in Markdown, so that passages get them as titles
+            heading.insert(0, f"{'#' * number} ")
+    for block in page(_BLOCKS):
+        block.insert(0, "\n")
+        block.append("\n")
+    return (page.body or page).get_text()
+
+
+def _needs_extra(name: str, kind: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{name} is {kind}, which cannot be read here", 'Have the operator install "ollama-mcp[ingest]".'
+    )
