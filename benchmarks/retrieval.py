@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from minilm import MODEL, Matrix, embed, unit
 
 from ollama_mcp.jobs.answers import EmbeddingStats, Vectors
 from ollama_mcp.jobs.job import Part
+from ollama_mcp.services.collections import CANDIDATES, OpenCollection
 from ollama_mcp.services.embedding import EmbedSpec
 from ollama_mcp.services.grounded_answer import pack
 from ollama_mcp.services.lexical import coverage, rank_by_words
@@ -41,6 +44,15 @@ from ollama_mcp.services.retrieval import (
     spread_of,
 )
 from ollama_mcp.sources import Passage
+from ollama_mcp.stores.collection_store import (
+    CollectionKey,
+    CollectionStore,
+    Document,
+    Fingerprint,
+    NewPassage,
+    StoredPassage,
+)
+from ollama_mcp.stores.sqlite_collections import SqliteCollections
 
 WINDOWS = {2048: 0.78, 4096: 0.87, 8192: 0.93}
 """Context windows, and the share of questions that shall have a relevant passage in the prompt."""
@@ -304,6 +316,94 @@ def measure_time(collection: Collection, unrelated: Matrix) -> None:
         print(f"  {count:5} passages: rank_by_words {of_words:.0f}, all {of_all:.0f}")
 
 
+KEY = CollectionKey("", "cranfield")
+
+
+async def measure_store(
+    store: CollectionStore, collection: Collection, unrelated: Matrix, unanswerable: Sequence[Question]
+) -> None:
+    """Print how good the order of a store is, with what it refuses and how long a search takes."""
+    await store.ensure(KEY, Fingerprint(MODEL, "known", collection.vectors.shape[1]))
+    for place, (passage, vector) in enumerate(zip(collection.passages, collection.vectors, strict=True)):
+        document = Document(str(place), passage.title, "")
+        await store.put(KEY, document, [NewPassage(passage.title, passage.text, 1)], [vector.tolist()])
+    questions = [*collection.questions, *unanswerable]
+    vectors: dict[str, Any] = dict(zip(UNRELATED, unrelated.tolist(), strict=True))
+    vectors |= {question.text: question.vector.tolist() for question in questions}
+    retriever = Retriever(_Known(vectors))  # pyright: ignore[reportArgumentType]
+    (there,) = await store.collections("")
+    index = OpenCollection(store, there, "known")
+    scores: list[float] = []
+    packed: dict[int, list[bool]] = {window: [] for window in WINDOWS}
+    refused: list[bool] = []
+    times: list[float] = []
+    for question in questions:
+        begun = time.perf_counter()
+        found = await retriever.rank(question.text, [], Part("texts"), index)
+        times.append(time.perf_counter() - begun)
+        refused.append(not found.is_about)
+        ranked = [one for one in found.passages if isinstance(one, StoredPassage)]
+        if question.relevant:
+            order = [int(one.document.id) for one in ranked]
+            scores.append(ndcg(order, question.relevant))
+            for window, hits in packed.items():
+                prompt = [
+                    one for one in pack(ranked, window, question.text) if isinstance(one, StoredPassage)
+                ]
+                hits.append(not question.relevant.isdisjoint(int(one.document.id) for one in prompt))
+    real = len(collection.questions)
+    print(f"\n{type(store).__name__}: nDCG@10 {fmean(scores):.3f}, median {np.median(times) * 1e3:.1f} ms")
+    for window, hits in packed.items():
+        print(f"  {window:5} tokens  {fmean(hits):6.1%}  (goal {WINDOWS[window]:.0%})")
+    print(f"  refused: {fmean(refused[:real]):.1%} of its questions, {fmean(refused[real:]):.0%} of others")
+
+
+async def measure_size(store: CollectionStore, count: int) -> None:
+    """Print the time and memory of searches among many passages, with random vectors and words."""
+    key = CollectionKey("", f"of-{count}")
+    chance = np.random.default_rng(1)
+    words = np.array([f"w{number}" for number in range(5000)])
+    await store.ensure(key, Fingerprint(MODEL, "known", 384))
+    begun = time.perf_counter()
+    for number in range(count // 100):
+        texts = [" ".join(chance.choice(words, 120)) for _ in range(100)]
+        some = chance.normal(size=(100, 384)).tolist()
+        await store.put(
+            key, Document(str(number), str(number), ""), [NewPassage("", t, 1) for t in texts], some
+        )
+    print(
+        f"\n{type(store).__name__}, {count} passages (random): stored in {time.perf_counter() - begun:.0f} s"
+    )
+    await store.aclose()
+    before = _resident()
+    times: list[float] = []
+    for _ in range(30):
+        query, asked = chance.normal(size=384).tolist(), chance.choice(words, 6).tolist()
+        begun = time.perf_counter()
+        await store.search(key, query, asked, CANDIDATES, "")
+        times.append((time.perf_counter() - begun) * 1e3)
+    grown = (_resident() - before) / 2**20
+    first, warm = times[0], np.median(times[1:])
+    print(
+        f"  first search {first:.0f} ms (goal 300), median {warm:.1f} ms (goal 15), + {grown:.0f} MiB (goal 40)"
+    )
+
+
+def _resident() -> int:
+    """Return the resident memory of this process, in bytes; Linux only."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def measure_stores(collection: Collection, unrelated: Matrix, unanswerable: Sequence[Question]) -> None:
+    """Measure SQLite in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = SqliteCollections(Path(folder) / "collections.db")
+        await measure_store(store, collection, unrelated, unanswerable)
+        for count in (20_000, 100_000):
+            await measure_size(store, count)
+        await store.aclose()
+
+
 def main(folder: Path) -> None:
     """Print all figures."""
     asked = (Path(__file__).parent / "unanswerable.txt").read_text().splitlines()
@@ -313,6 +413,7 @@ def main(folder: Path) -> None:
     collection = read(folder, unrelated)
     measure_time(collection, unrelated)
     measure_order(collection)
+    asyncio.run(measure_stores(collection, unrelated, unanswerable))
     measure_refusals(gather_evidence(collection, unanswerable))
 
 

@@ -253,17 +253,13 @@ class SqliteCollections:
         ).fetchone()
         known = self._matrices.pop(number, None)
         if known is None or known.changes != changes:
-            (count,) = db.execute(f"SELECT count(*) FROM passage_{number}").fetchone()  # noqa: S608
+            rows = db.execute(f"SELECT id, scale, vector FROM passage_{number}").fetchall()  # noqa: S608
             known = _Matrix(
                 changes,
-                np.empty(count, dtype=np.int64),
-                np.empty(count, dtype=np.float32),
-                np.empty((count, dimensions), dtype=np.int8),
+                np.array([one for one, _, _ in rows], dtype=np.int64),
+                np.array([scale for _, scale, _ in rows], dtype=np.float32),
+                np.frombuffer(b"".join(stored for *_, stored in rows), dtype=np.int8).reshape(-1, dimensions),
             )
-            rows = db.execute(f"SELECT id, scale, vector FROM passage_{number}")  # noqa: S608
-            for place, (one, scale, stored) in enumerate(rows):
-                known.ids[place], known.scales[place] = one, scale
-                known.vectors[place] = np.frombuffer(stored, dtype=np.int8)
         self._matrices[number] = known  # the newest is the last
         while len(self._matrices) > _MATRICES:
             self._matrices.pop(next(iter(self._matrices)))
