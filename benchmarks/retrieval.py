@@ -385,7 +385,8 @@ async def measure_size(store: CollectionStore, count: int) -> None:
     grown = (_resident() - before) / 2**20
     first, warm = times[0], np.median(times[1:])
     print(
-        f"  first search {first:.0f} ms (goal 300), median {warm:.1f} ms (goal 15), + {grown:.0f} MiB (goal 40)"
+        f"  first search {first:.0f} ms (goal 300), median {warm:.1f} ms (goal 15), "
+        f"+ {grown:.0f} MiB (goal 40)"
     )
 
 
