@@ -14,7 +14,7 @@ from mcp_types import ElicitResult
 
 from ollama_mcp import App, create_server
 from ollama_mcp.errors import NotConfirmed
-from ollama_mcp.jobs.job import InputRequired, Job
+from ollama_mcp.jobs.job import InputRequired, Job, JobState
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Model
 
@@ -218,8 +218,8 @@ def test_a_reply_takes_one_answer_and_goes_on_where_it_was(virtually):
             for place in "ab":
                 await asyncio.sleep(1)
                 assert job.summary() == f"waiting for the user to answer: {place}?"
-                job.close_question(None)
-                job.close_question(NotConfirmed("too late", ""))
+                job.answer(job.questions[0])
+                job.answer(job.questions[0], NotConfirmed("too late", ""))
             assert await job.wait() == "done"
             assert steps == ["a", "b"]
 
@@ -268,12 +268,12 @@ def test_of_two_who_wait_one_asks_and_both_get_what_comes_of_it(virtually):
                     try:
                         return await job.wait(asks=True)
                     except InputRequired:
-                        asked.append(job.question.text)
-                        job.asked_by(asyncio.ensure_future(asyncio.sleep(60)))
+                        asked.append(job.unasked.text)
+                        job.asked_by(job.unasked, asyncio.ensure_future(asyncio.sleep(60)))
 
             both = asyncio.gather(wait(), wait())
             await asyncio.sleep(1)
-            job.close_question(None)
+            job.answer(job.questions[0])
             assert await both == ["done", "done"]
             assert asked == ["a?"]
 
@@ -287,9 +287,33 @@ def test_where_asking_broke_off_the_next_one_may_ask(virtually):
             for _ in range(2):
                 with pytest.raises(InputRequired):
                     await job.wait(5, asks=True)
-                job.asked_by(asyncio.ensure_future(asyncio.sleep(1)))  # it ends without an answer
+                job.asked_by(
+                    job.unasked, asyncio.ensure_future(asyncio.sleep(1))
+                )  # it ends without an answer
                 await asyncio.sleep(2)
-            job.close_question(None)
+            job.answer(job.questions[0])
             assert await job.wait() == "done"
+
+    virtually(work)
+
+
+def test_of_two_questions_at_once_each_takes_its_own_answer(virtually):
+    async def work() -> None:
+        async def both(job: Job[str]) -> str:
+            answers = await asyncio.gather(job.ask("a?"), job.ask("b?"), return_exceptions=True)
+            return ", ".join("no" if answer else "yes" for answer in answers)
+
+        async with App.create(load({})) as app:
+            job = app.jobs.start(both)
+            with pytest.raises(InputRequired):
+                await job.wait(5, asks=True)
+            first, second = job.open_questions
+            job.asked_by(first, asyncio.ensure_future(asyncio.sleep(60)))
+            assert job.unasked is second
+            job.answer(first)
+            assert (job.state, job.open_questions) == (JobState.INPUT_REQUIRED, [second])
+            assert job.summary() == "waiting for the user to answer: b?"
+            job.answer(second, NotConfirmed("no", ""))
+            assert await job.wait() == "yes, no"
 
     virtually(work)

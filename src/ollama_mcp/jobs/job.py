@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
 
@@ -73,7 +74,7 @@ class InputRequired(Exception):
     """A Job waits for an answer of its user, whom nobody has asked yet. Not a failure.
 
     Attributes:
-        job: The Job, with its `question`.
+        job: The Job, with its `questions`.
     """
 
     def __init__(self, job: Job[Any]) -> None:
@@ -284,11 +285,12 @@ class Job(Part, Generic[T]):
     Attributes:
         handle: Its name, which nobody can guess; valid once `Jobs` keeps it.
         active: The part that works now; itself where it has none.
-        may_ask: Whether it may have a question to its user.
-        question: What its user is to answer before it goes on.
+        may_ask: Whether it may have questions to its user.
+        questions: What its user is to answer before it goes on; some may have their answer already.
         subject: What a call asked for that may ask its user.
         waiters: How many wait for it now.
         asked_at: When somebody last did.
+        created_at: When it began, by the clock on the wall.
     """
 
     def __init__(self, unit: str = "tok", caller: str = "") -> None:
@@ -296,16 +298,19 @@ class Job(Part, Generic[T]):
         self.handle: str = secrets.token_hex(16)
         self.active: Part = self
         self.may_ask = False
-        self.question: Question | None = None
+        self.questions: list[Question] = []
         self.subject = ""
         self.waiters: int = 0
         self.asked_at: float = self.started_at
+        self.created_at: datetime = datetime.now(UTC)
         self._unasked: asyncio.Event = asyncio.Event()
         """Set while there is a question that nobody asks the user."""
         self._task: asyncio.Task[T] | None = None
         self._result: T | None = None
         self._failure: BaseException | None = None
         self._stopped: OllamaError | None = None
+        self._resumes_as: JobState = JobState.WAITING
+        """State to go back to once no question is left."""
 
     # --- for the one who works ------------------------------------------------------------------
 
@@ -330,45 +335,60 @@ class Job(Part, Generic[T]):
         return part
 
     async def ask(self, text: str) -> None:
-        """Put a question to the user, and wait for their yes.
+        """Put a question to the user, and wait for their yes; there may be several at once.
 
         Raises:
             NotConfirmed: They did not say it, or not within `ASKED_S`.
         """
-        self.question = question = Question(text)
-        before, self.state = self.state, JobState.INPUT_REQUIRED
-        self._unasked.set()
+        question = Question(text)
+        if not self.questions:
+            self._resumes_as, self.state = self.state, JobState.INPUT_REQUIRED
+        self.questions.append(question)
+        self._note_unasked()
         try:
             async with asyncio.timeout(ASKED_S):
                 await question.answered()
         except TimeoutError:
             raise NotConfirmed("the user did not answer in time", "Ask the user, and call again.") from None
         finally:
-            self.question, self.state = None, before
-            self._unasked.clear()
+            self.questions.remove(question)
+            if not self.questions:
+                self.state = self._resumes_as
+            self._note_unasked()
             if question.asking is not None:
                 question.asking.cancel()
 
-    def close_question(self, refusal: OllamaError | None) -> None:
-        """Take the user's answer: None is a yes."""
-        if self.question is not None:
-            self._unasked.clear()
-            self.question.answer(refusal)
+    @property
+    def open_questions(self) -> list[Question]:
+        """Questions that have no answer yet, the oldest first."""
+        return [question for question in self.questions if not question.is_answered]
 
-    def asked_by(self, asking: asyncio.Task[Any]) -> None:
-        """Say what asks the user the question. Where that ends without an answer, the next one may ask."""
-        question = self.question
-        if question is None:
-            return
+    @property
+    def unasked(self) -> Question | None:
+        """The oldest open question that nobody asks the user."""
+        return next((question for question in self.open_questions if question.asking is None), None)
+
+    def answer(self, question: Question, refusal: OllamaError | None = None) -> None:
+        """Take the user's answer to a question: None is a yes. Only the first answer counts."""
+        question.answer(refusal)
+        self._note_unasked()
+
+    def asked_by(self, question: Question, asking: asyncio.Task[Any]) -> None:
+        """Say what asks the user a question. Where that ends without an answer, the next one may ask."""
         question.asking = asking
-        self._unasked.clear()
+        self._note_unasked()
 
         def ended(_: asyncio.Task[Any]) -> None:
-            if self.question is question and not question.is_answered:
-                question.asking = None
-                self._unasked.set()
+            question.asking = None
+            self._note_unasked()
 
         asking.add_done_callback(ended)
+
+    def _note_unasked(self) -> None:
+        if self.unasked is None:
+            self._unasked.clear()
+        else:
+            self._unasked.set()
 
     def _ended(self, task: asyncio.Task[T]) -> None:
         """Keep what came of it, and nothing else: a task holds the whole call in which it was begun."""
@@ -389,8 +409,8 @@ class Job(Part, Generic[T]):
         self._settled.clear()
 
     def _status_parts(self) -> list[str]:
-        if self.question is not None:
-            return [f"waiting for the user to answer: {self.question.text}"]
+        if self.questions:
+            return [f"waiting for the user to answer: {(self.open_questions or self.questions)[0].text}"]
         return super()._status_parts()
 
     # --- for those who wait and watch -----------------------------------------------------------

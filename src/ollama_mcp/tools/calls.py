@@ -20,12 +20,12 @@ from mcp_types import CallToolResult
 from ollama_mcp.app import App
 from ollama_mcp.errors import Cancelled, NotConfirmed, OllamaError
 from ollama_mcp.jobs.answers import Unfinished, Vectors
-from ollama_mcp.jobs.job import InputRequired, Job, Question, StillRunning
+from ollama_mcp.jobs.job import InputRequired, Job, StillRunning
 from ollama_mcp.jobs.progress import Series, report_progress
 from ollama_mcp.ollama.sanitize import sanitize_text
 from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.tools.caller import call_profile, caller_id, meta_of, wants_progress
-from ollama_mcp.tools.elicitation import can_ask, elicit, resumed, take_answer
+from ollama_mcp.tools.elicitation import can_ask, elicit, resumed, take_answers
 from ollama_mcp.tools.resource_uris import vectors_uri
 from ollama_mcp.tools.results import REPLY, error_result, fits, page_of, render, text_page, text_result
 
@@ -227,8 +227,8 @@ async def _wait_and_ask(app: App, job: Job[T], ctx: Context[Any, Any] | None, wi
     deadline = None if within is None else time.monotonic() + within
     may_ask = job.may_ask and can_ask(ctx)
     if may_ask:
-        take_answer(job, ctx)
-    asked: Question | None = None
+        take_answers(job, (ctx.input_responses if ctx else None) or {})
+    asked: set[str] = set()
     while True:
         left = None if deadline is None else max(deadline - time.monotonic(), 0)
         try:
@@ -236,11 +236,12 @@ async def _wait_and_ask(app: App, job: Job[T], ctx: Context[Any, Any] | None, wi
         except InputRequired:
             if ctx is None or not ctx.session.can_send_request:
                 raise
-            if job.question is asked:  # a session that broke: another call may ask
+            question = job.unasked
+            if question is None or question.key in asked:  # a session that broke: another call may ask
                 may_ask = False
                 continue
-            asked = job.question
-            job.asked_by(app.jobs.spawn(elicit(ctx, job)))
+            asked.add(question.key)
+            job.asked_by(question, app.jobs.spawn(elicit(ctx, job, question)))
 
 
 _request: ContextVar[tuple[object, Series] | None] = ContextVar("_request", default=None)

@@ -8,12 +8,13 @@ back with it, sealed by the SDK.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
-from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequests, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,41 +44,35 @@ def can_ask(ctx: Context[Any, Any] | None) -> bool:
     return asking is not None and (asking.form is not None or asking.url is None)
 
 
-async def elicit(ctx: Context[Any, Any], job: Job[Any]) -> None:
+async def elicit(ctx: Context[Any, Any], job: Job[Any], question: Question) -> None:
     """Ask in the middle of a call. The call may return before: the answer reaches the Job all the same."""
-    question = job.question
-    if question is None:
-        return
     form = render_elicitation_schema(_Consent)
     try:
         answer = await ctx.session.elicit_form(question.text, form, ctx.request_id)
     except (MCPError, ValidationError):  # it says that it can ask, and cannot
-        question.answer(
-            NotConfirmed(
-                "the client did not ask its user, as it says that it can: " + question.text,
-                "Have the user do it.",
-            )
+        refusal: OllamaError | None = NotConfirmed(
+            "the client did not ask its user, as it says that it can: " + question.text,
+            "Have the user do it.",
         )
     else:
-        question.answer(_refusal(answer))
+        refusal = _refusal(answer)
+    job.answer(question, refusal)
 
 
 def input_required(job: Job[Any]) -> InputRequiredResult:
-    """The question as the result of a call, which comes again with the answer."""
-    question = job.question
-    if question is None:
-        raise RuntimeError("this Job has no question")
-    form = ElicitRequestFormParams(
-        message=question.text, requested_schema=render_elicitation_schema(_Consent)
-    )
-    return InputRequiredResult(
-        input_requests={question.key: ElicitRequest(params=form)},
-        request_state=_state(job, question),
-    )
+    """The questions as the result of a call, which comes again with the answers."""
+    return InputRequiredResult(input_requests=input_requests(job), request_state=json.dumps([job.handle]))
 
 
-def _state(job: Job[Any], question: Question) -> str:
-    return json.dumps([job.handle, question.key])
+def input_requests(job: Job[Any]) -> InputRequests:
+    """Return the open questions of a job, by their keys."""
+    form = render_elicitation_schema(_Consent)
+    return {
+        question.key: ElicitRequest(
+            params=ElicitRequestFormParams(message=question.text, requested_schema=form)
+        )
+        for question in job.open_questions
+    }
 
 
 def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Job[Any] | None:
@@ -99,14 +94,17 @@ def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Job[Any] |
     return job if job.subject == subject else None
 
 
-def take_answer(job: Job[Any], ctx: Context[Any, Any] | None) -> None:
-    """Hand the answer that a call brings to the Job that asked; one to another question does not count."""
-    question = job.question
-    if ctx is None or ctx.request_state is None or question is None:
-        return
-    answer = (ctx.input_responses or {}).get(question.key)
-    if ctx.request_state == _state(job, question) and isinstance(answer, ElicitResult):
-        job.close_question(_refusal(answer))
+def take_answers(job: Job[Any], answers: Mapping[str, Any]) -> None:
+    """Hand answers to the job that asked; one to another question does not count.
+
+    Args:
+        job: The job.
+        answers: By the keys of the questions; what is no `ElicitResult` does not count.
+    """
+    for question in job.open_questions:
+        answer = answers.get(question.key)
+        if isinstance(answer, ElicitResult):
+            job.answer(question, _refusal(answer))
 
 
 def _refusal(answer: ElicitResult) -> OllamaError | None:
