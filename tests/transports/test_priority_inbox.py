@@ -16,6 +16,7 @@ def call(number: int, tool: str, **arguments: str) -> bytes:
 CALLS = [call(number, "chat", prompt='say "status" or "ping"') for number in range(2 * _CROWD)]
 STATUS = call(9_999, "status")
 PING = b'{"jsonrpc":"2.0","id":"p","method":"ping"}'
+POLL = b'{"jsonrpc":"2.0","id":"t","method":"tasks/get","params":{"taskId":"0"}}'
 
 
 def order(*lines: bytes) -> list[bytes]:
@@ -29,7 +30,7 @@ def order(*lines: bytes) -> list[bytes]:
 
 
 def test_what_is_answered_at_once_passes_a_crowd_in_its_own_order():
-    assert order(*CALLS, STATUS, *CALLS, PING) == [CALLS[0], STATUS, PING, *CALLS[1:], *CALLS]
+    assert order(*CALLS, STATUS, *CALLS, PING, POLL) == [CALLS[0], STATUS, PING, POLL, *CALLS[1:], *CALLS]
 
 
 def test_without_a_crowd_nothing_passes():

@@ -41,7 +41,7 @@ class PriorityInbox:
 
     def __init__(self, priority_tools: Collection[str] = ()) -> None:
         self._at_once = frozenset(priority_tools)
-        self._marks = [b'"ping"', *(f'"{name}"'.encode() for name in self._at_once)]
+        self._marks = [b'"ping"', b'"tasks/', *(f'"{name}"'.encode() for name in self._at_once)]
         self._turns: deque[Line] = deque()
         self._passing: deque[Line] = deque()
         self._is_open = False
@@ -81,7 +81,7 @@ class PriorityInbox:
         except ValueError:
             return False
         match message:
-            case {"method": "ping", "id": _}:
+            case {"method": "ping" | "tasks/get" | "tasks/update" | "tasks/cancel", "id": _}:
                 return True
             case {"method": "tools/call", "id": _, "params": {"name": str(name)}}:
                 return name in self._at_once
