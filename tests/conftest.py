@@ -39,6 +39,7 @@ LONG = (
     "http",
     "process",
     "replay/test_tools.py",
+    "tasks/test_transports.py",
     "transports/test_stdio.py",
     "transports/test_stopping.py",
 )

@@ -15,7 +15,8 @@ from ollama_mcp.tools import TOOLSETS
 
 PUBLIC = sorted(
     [
-        "App", "Backend", "OllamaClient", "OllamaError", "Settings", "StillRunning", "__version__",
+        "App", "Backend", "OllamaClient", "OllamaError", "Settings", "StillRunning", "Tasks",
+        "__version__",
         "complete_models", "create_server", "http_app", "offer", "register",
         *(tool.name for toolset in TOOLSETS.values() for tool in toolset),
     ]

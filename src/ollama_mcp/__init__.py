@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ollama_mcp.settings import Backend as Backend
     from ollama_mcp.settings import Settings as Settings
     from ollama_mcp.tools.resources import complete_models as complete_models
+    from ollama_mcp.tools.tasks import Tasks as Tasks
     from ollama_mcp.transports.http import http_app as http_app
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ _ROOMS = {
     "OllamaError": "errors",
     "Settings": "settings",
     "StillRunning": "jobs.job",
+    "Tasks": "tools.tasks",
     "complete_models": "tools.resources",
     "create_server": "server",
     "http_app": "transports.http",
@@ -110,6 +112,7 @@ __all__ = [
     "OllamaError",
     "Settings",
     "StillRunning",
+    "Tasks",
     "__version__",
     "complete_models",
     "create_server",

@@ -20,6 +20,7 @@ from ollama_mcp.tools.offering import add_offers, refuse_taken, tools_of
 from ollama_mcp.tools.prompts import check_requests
 from ollama_mcp.tools.resources import complete
 from ollama_mcp.tools.results import error_result
+from ollama_mcp.tools.tasks import add_tasks, connect
 from ollama_mcp.tools.toolset import Tool
 
 INSTRUCTIONS = """\
@@ -68,7 +69,7 @@ def create_server(app: App, *, log_level: str = "WARNING") -> MCPServer[Any]:
         log_level=log_level,  # pyright: ignore[reportArgumentType] - settings allow only the SDK's levels
         cache_hints={method: CacheHint(ttl_ms=_DAY_MS) for method in _LISTS},
     )
-    register(host, app, context_tools=(READ_ONLY,))
+    register(host, app, context_tools=(READ_ONLY,), tasks=True)
     add_offers(host, app, tools_of(host, app))
     complete(host, app)
     check_requests(host)
@@ -86,6 +87,7 @@ def register(
     prefix: str = "",
     read_only: bool = False,
     context_tools: Iterable[str] = (),
+    tasks: bool = False,
 ) -> None:
     """Add our tools to a server, which may have others.
 
@@ -103,6 +105,8 @@ def register(
         context_tools: Names or patterns (`search_*`) of the server's other tools that ollama_rag_query may
             call for context; "read-only" is every one whose hints say that it only reads, and not from the
             open world. None by default: a hint is no permission.
+        tasks: Whether to serve long calls as MCP tasks to clients that declare that extension. A Tasks
+            extension that the server has stays alone. Publicly: `MCPServer(extensions=[Tasks(app)])`.
 
     Raises:
         ValueError: A toolset or tool is unknown, one of OLLAMA_MCP_RATE too, the prefix cannot be part of
@@ -128,6 +132,9 @@ def register(
     names = {tool.name: name for name, tool in chosen.items()}
     patterns = (context_tools,) if isinstance(context_tools, str) else tuple(context_tools)
     registry.update({name: publish(tool, app, name, names, patterns) for name, tool in chosen.items()})
+    if tasks:
+        add_tasks(host, app)
+    connect(host, app)
 
 
 def offer(host: MCPServer[Any], app: App, *, prefix: str = "") -> None:

@@ -189,6 +189,12 @@ class JobStore:
 
     # --- what can be seen of it -----------------------------------------------------------------
 
+    def kept_s(self, job: Job[Any]) -> float:
+        """Return the seconds, from its beginning, for which a kept job can be found if nobody asks again."""
+        if job.ended_at is not None:
+            return job.ended_at + self._retention.kept_s - job.started_at
+        return job.asked_at + min(self._retention.unclaimed_s, self._retention.kept_s) - job.started_at
+
     def running(self, caller: str) -> list[Job[Any]]:
         """A caller's Jobs that are kept and go on, the oldest first."""
         return [job for job in self._held.here().kept.of(caller) if not job.finished]

@@ -21,7 +21,7 @@ from ollama_mcp.jobs.call_stats import CallStats
 from ollama_mcp.jobs.job import InputRequired, StillRunning
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
-from ollama_mcp.tools.caller import CONTEXT_TOOLS, call_profile, caller_id
+from ollama_mcp.tools.caller import CONTEXT_TOOLS, TASK_AFTER_S, TASK_CALL, call_profile, caller_id
 from ollama_mcp.tools.calls import resumable_error, still_running_result
 from ollama_mcp.tools.elicitation import input_required
 from ollama_mcp.tools.results import code_of, error_result, page_of, with_notes
@@ -133,6 +133,11 @@ def bind(
     async def guarded(app: App, /, **arguments: Any) -> Result:
         patterns = CONTEXT_TOOLS.set(context_tools)
         before = ARGUMENTS.set(takes)  # for the work that begins here, too, which has a copy
+        call = TASK_CALL.get()
+        if call is not None and (call.app is not app or call.tool != names.get(tool.name)):
+            call = None  # a call of another tool, which calls this one
+        if call is not None and arguments.get("wait_s"):
+            arguments["wait_s"] = min(arguments["wait_s"], TASK_AFTER_S)
         try:
             if not tool.bypasses_queue:  # asking for what is there already must not be too often
                 app.limit.admit(tool.name, caller_id())
@@ -140,8 +145,13 @@ def bind(
             number, page = arguments.get("page", 1), call_profile(arguments.get("ctx")).page(app.settings)
             return page_of(found, lambda: tool.render(found), number, page, continue_as)
         except InputRequired as required:
-            return input_required(required.job)
+            if call is None:
+                return input_required(required.job)
+            call.job = required.job
+            return still_running_result(StillRunning(required.job), names, tool.placeholders)
         except StillRunning as running:
+            if call is not None:
+                call.job = running.job
             return still_running_result(running, names, tool.placeholders)
         except OllamaError as error:
             return resumable_error(error, continue_as)

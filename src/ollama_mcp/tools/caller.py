@@ -12,7 +12,9 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import principal_components
 from mcp.server.mcpserver import Context
 
+from ollama_mcp.app import App
 from ollama_mcp.errors import InvalidArgument
+from ollama_mcp.jobs.job import Job
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.client_profiles import DEFAULT_PROFILE, ClientProfile, PageSize, client_profile
 
@@ -88,6 +90,28 @@ def caller_id() -> str:
 
 CONTEXT_TOOLS: ContextVar[tuple[str, ...]] = ContextVar("CONTEXT_TOOLS", default=())
 """Patterns of the tools that may be called for context on the server of this call; set by its binding."""
+
+TASK_AFTER_S = 5.0
+"""Seconds after which a call becomes a task, if its own deadline is no shorter."""
+
+
+@dataclass
+class TaskCall:
+    """A call that a task may answer, since its client declares the Tasks extension.
+
+    Attributes:
+        app: App whose jobs can be tasks on this server.
+        tool: Name of the tool on this server.
+        job: The job that outlives the call; None while there is none.
+    """
+
+    app: App
+    tool: str
+    job: Job[Any] | None = None
+
+
+TASK_CALL: ContextVar[TaskCall | None] = ContextVar("TASK_CALL", default=None)
+"""The call that is being answered, if a task may answer it; set by the Tasks extension."""
 
 WITHOUT_TOKEN: ContextVar[bool] = ContextVar("WITHOUT_TOKEN", default=False)
 """True for a request over HTTP to a server that checks no tokens; set by that transport."""
