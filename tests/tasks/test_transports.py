@@ -75,7 +75,7 @@ async def test_tasks_over_stdio(fake: FakeOllama):
     await use_tasks(fake, stdio_client(StdioServerParameters(command=COMMAND, env=environment)))
 
 
-async def test_tasks_over_http_where_the_header_has_to_name_the_task(fake: FakeOllama, url: str):
+async def test_tasks_over_http_where_a_header_names_no_other_task(fake: FakeOllama, url: str):
     await use_tasks(fake, url)
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -90,7 +90,7 @@ async def test_tasks_over_http_where_the_header_has_to_name_the_task(fake: FakeO
         "mcp-method": "tasks/get",
     }
     async with httpx.AsyncClient(trust_env=False) as client:
-        for name, status, code in (("one", 400, -32602), ("another", 400, -32020), (None, 400, -32020)):
+        for name, status, code in (("one", 400, -32602), ("another", 400, -32020), (None, 400, -32602)):
             named = headers | ({"mcp-name": name} if name else {})
             answer = await client.post(url, json=message, headers=named)
             assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)

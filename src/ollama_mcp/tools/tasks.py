@@ -141,8 +141,9 @@ class Tasks(Extension):
 
     def _find(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> Job[Any]:
         require_client_extension(ctx, IDENTIFIER)
-        headers = getattr(ctx.request, "headers", None)  # the SDK compares them for its own methods only
-        if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != params.task_id:
+        # The SDK compares the header for its own methods only. fastmcp 4 sends none, which has to pass.
+        name = getattr(ctx.request, "headers", {}).get(MCP_NAME_HEADER)
+        if name is not None and decode_header_value(name) != params.task_id:
             raise MCPError(HEADER_MISMATCH, "the header Mcp-Name is not the taskId. Send the taskId in both.")
         try:
             return self.app.jobs.find(params.task_id, caller_id())
