@@ -278,6 +278,28 @@ def test_a_tasks_extension_of_the_host_is_left_alone(at: At):
     at(work, build=build)
 
 
+def test_of_two_apps_on_a_host_the_first_has_tasks_and_the_other_handles(at: At):
+    def build(app: App) -> MCPServer[Any]:
+        host = registered(app)
+        register(host, App.create(app.settings), prefix="other_", tasks=True)
+        return host
+
+    async def work(fake: FakeOllama, app: App, client: Client) -> None:
+        fake.script(SLOW)
+        task = await begin(client, "local_ollama_chat", prompt="x")
+        assert (await begin(client, "local_ollama_continue", handle=task["taskId"]))["taskId"] == task[
+            "taskId"
+        ]
+        result = await begin(client, "other_ollama_chat", prompt="x", wait_s=9)
+        assert now() == pytest.approx(19, abs=0.5)
+        assert result.content[0].text.startswith("STILL RUNNING: ")
+        handle = result.meta["ollama-mcp/reply"]["handle"]
+        await refused(-32602, client, "tasks/get", taskId=handle)
+        await client.call_tool("other_ollama_cancel", {"handle": handle})
+
+    at(work, build=build)
+
+
 def test_a_hosts_tool_that_calls_ours_has_its_own_result(at: At):
     def build(app: App) -> MCPServer[Any]:
         host = create_server(app)
