@@ -21,6 +21,7 @@ from anyio._backends._asyncio import AsyncIOBackend
 from hypothesis import HealthCheck, settings
 from mcp.server.mcpserver.prompts import Prompt
 
+from ollama_mcp.jobs.job import Job
 from ollama_mcp.ollama_server.http_connections import ClientLeft
 from ollama_mcp.testing import FakeOllama
 
@@ -118,6 +119,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The one event loop that we run on: in virtual time but where a process or another loop takes part."""
     is_real = request.node.get_closest_marker("real_time") is not None or _is_long(request.node.path)
     return "asyncio", {"loop_factory": asyncio.SelectorEventLoop if is_real else VirtualLoop}
+
+
+@pytest.fixture
+def in_line() -> Callable[[int, str], str]:
+    """What a queued call says first; its words are accepted in tests/jobs/test_status_line.py."""
+
+    def said(position: int, model: str) -> str:
+        job: Job[Any] = Job()
+        job.queue(SimpleNamespace(position=position, model=model))
+        return job.status()
+
+    return said
 
 
 # --- with an Ollama that watches ----------------------------------------------------------------

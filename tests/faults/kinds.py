@@ -146,7 +146,6 @@ BODIES: dict[str, bytes] = {
     "nan": b'{"models":[{"size":NaN}]}',
     "infinity": b'{"embeddings":[[Infinity,1],[1,1]]}',
 }
-_FIELD = {"embed": "embeddings", "show": "capabilities", "chat-show": "capabilities", "version": "version"}
 VALUES: dict[str, bytes] = {
     "null": b"null",
     "number": b"5",
@@ -176,7 +175,9 @@ VECTORS: dict[str, bytes] = {
 
 
 def _odd_objects(endpoint: Endpoint) -> Iterator[Case]:
-    field = _FIELD.get(endpoint.name, "models").encode()
+    answer = json.loads(endpoint.body)
+    lists = [name for name, value in answer.items() if isinstance(value, list)]
+    field = (lists or list(answer))[0].encode()
     odd = {f"body-{name}": body for name, body in BODIES.items()}
     odd |= {f"field-{name}": b'{"%b":%b}' % (field, value) for name, value in VALUES.items()}
     if endpoint.name == "embed":

@@ -148,14 +148,15 @@ def test_the_end_of_the_reports_is_nothing_to_complain_about(virtually, caplog: 
     assert caplog.records == []
 
 
-def test_the_place_in_line_is_told_every_second(virtually):
+def test_the_place_in_line_is_told_every_second(virtually, in_line):
     def prepare(job: Job[Any]) -> None:
         job.queue(SimpleNamespace(position=2, model="m"))
 
     watched = virtually(lambda: watch([(3.5, "a")], prepare=prepare))
     assert watched.times[:4] == pytest.approx([0.1, 1.1, 2.1, 3.1])
     assert watched.values[:3] == pytest.approx([0.001, 0.002, 0.003])
-    assert watched.messages[:4] == ["2nd in line for m", *(f"2nd in line for m, {n} s" for n in (1, 2, 3))]
+    said = in_line(2, "m")
+    assert watched.messages[:4] == [said, *(f"{said}, {n} s" for n in (1, 2, 3))]
 
 
 def test_a_heartbeat_says_what_a_look_at_the_server_found(virtually):

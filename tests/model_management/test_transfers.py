@@ -210,7 +210,7 @@ async def test_a_push_wants_that_very_content_confirmed(bench):
     assert (done.model, done.status, done.bytes) == ("me/m:latest", "success", 2019393189)
 
 
-async def test_transfers_share_one_line_and_the_next_one_waits_or_is_busy(bench):
+async def test_transfers_share_one_line_and_the_next_one_waits_or_is_busy(bench, in_line):
     with anyio.fail_after(10):
         async with bench(parallel=1, queue=1) as b:
             b.fake.script(Script(lines=[b'{"status":"success"}'], hold_after_tokens=0), path=PULL)
@@ -219,7 +219,7 @@ async def test_transfers_share_one_line_and_the_next_one_waits_or_is_busy(bench)
             second = b.begin_pull("b")
             while second.queue_entry is None:
                 await anyio.lowlevel.checkpoint()
-            assert second.status().startswith("1st in line for b")
+            assert second.status().startswith(in_line(1, "b"))
             with pytest.raises(Busy):
                 await b.pull("c")
             b.fake.release()

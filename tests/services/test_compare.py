@@ -111,7 +111,7 @@ async def test_a_comparison_in_which_no_name_is_known_is_refused(bench):
             assert not b.fake.asked("/api/chat")
 
 
-async def test_waiting_for_a_turn_is_told_of_the_whole(bench):
+async def test_waiting_for_a_turn_is_told_of_the_whole(bench, in_line):
     with anyio.fail_after(5):
         async with bench(*MODELS, parallel=1) as b:
             b.fake.script(Script(tokens=["a", "b"], hold_after_tokens=1), model="m")
@@ -125,7 +125,7 @@ async def test_waiting_for_a_turn_is_told_of_the_whole(bench):
             for other in others:
                 await other.result()
             await job.result()
-    assert said.startswith("1st in line for m")
+    assert said.startswith(in_line(1, "m"))
     assert job.queue_entry is None
 
 

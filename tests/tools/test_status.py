@@ -183,7 +183,7 @@ def test_a_look_that_hangs_is_given_up_and_another_one_follows(virtually, mode):
 # --- what goes on here -------------------------------------------------------------------------
 
 
-def test_the_line_the_replies_and_the_speeds(virtually, mode):
+def test_the_line_the_replies_and_the_speeds(virtually, mode, in_line):
     async def run() -> None:
         async with desk(mode, OLLAMA_MCP_PARALLEL="1") as (fake, app, client):
             fake.script(Script(tokens=["a "] * 9, delay=1))
@@ -194,9 +194,8 @@ def test_the_line_the_replies_and_the_speeds(virtually, mode):
             (line,) = data["queue"]
             assert (line["model"], line["running"], line["waiting"]) == ("llama3.2:3b", 1, 1)
             assert line["mean_s"] >= 0
-            assert [job["state"] for job in data["running"]] == [
-                "4 tok · 1 tok/s · writing", "1st in line for llama3.2:3b, 1 s"
-            ]  # fmt: skip
+            states = ["4 tok · 1 tok/s · writing", f"{in_line(1, 'llama3.2:3b')}, 1 s"]
+            assert [job["state"] for job in data["running"]] == states
             for job in data["running"]:
                 assert job["handle"] in text
                 assert await client.call_tool("ollama_continue", {"handle": job["handle"], "wait_s": 0})

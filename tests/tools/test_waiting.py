@@ -195,7 +195,7 @@ def test_a_wait_that_is_none_is_refused(at, wait):
 
 
 @in_legacy_mode
-def test_the_place_in_line_is_progress_and_part_of_what_goes_on(at):
+def test_the_place_in_line_is_progress_and_part_of_what_goes_on(at, in_line):
     async def work(d: Any) -> None:
         d.fake.script(Script(tokens=WORDS, delay=10))
         first = [asyncio.create_task(d.call(wait_s=0)) for _ in range(3)]
@@ -206,11 +206,11 @@ def test_the_place_in_line_is_progress_and_part_of_what_goes_on(at):
             heard.append(message)
 
         result = await d.call(wait_s=150, hear=hear)
-        assert d.text(result).splitlines()[1] == "2nd in line for llama3.2:3b, 150 s"
+        assert d.text(result).splitlines()[1] == in_line(2, "llama3.2:3b") + ", 150 s"
         assert result.meta[REPLY]["position"] == 2
         assert result.meta[REPLY]["state"] == "queued"
-        assert any(message.startswith("3rd in line for llama3.2:3b") for message in heard)
-        assert any(message.startswith("2nd in line for llama3.2:3b") for message in heard)
+        assert any(message.startswith(in_line(3, "llama3.2:3b")) for message in heard)
+        assert any(message.startswith(in_line(2, "llama3.2:3b")) for message in heard)
         assert d.text(await d.cont(d.handle(result), wait_s=0)) == "".join(WORDS)
         assert [d.text(await call) for call in first] == ["".join(WORDS)] * 3
 
