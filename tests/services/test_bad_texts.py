@@ -20,7 +20,7 @@ def fails_of(*bad: str, **how):
 
 
 async def test_the_others_have_their_vectors_and_the_bad_one_is_named(bench):
-    async with bench(Model("e", capabilities=["embedding"])) as b:
+    async with bench(Model("e", capabilities=["embedding"], dimensions=8)) as b:
         b.fake.script(fails_of("bad"), path="/api/embed")
         found = await b.embed(*"abc", "bad", *map(str, range(40)))
         assert [place for place, vector in enumerate(found) if not vector] == [3] == list(found.failed)
@@ -33,7 +33,7 @@ async def test_the_others_have_their_vectors_and_the_bad_one_is_named(bench):
 async def test_wherever_it_stands_the_others_are_kept(bench, place):
     texts = [f"t{number}" for number in range(65)]
     texts[place] = "bad"
-    async with bench(Model("e", capabilities=["embedding"])) as b:
+    async with bench(Model("e", capabilities=["embedding"], dimensions=8)) as b:
         b.fake.script(fails_of("bad"), path="/api/embed")
         found = await b.embed(*texts)
         assert list(found.failed) == [place]
@@ -43,13 +43,13 @@ async def test_wherever_it_stands_the_others_are_kept(bench, place):
 async def test_many_bad_ones_in_a_row_are_each_named(bench):
     texts = [f"t{number}" for number in range(40)]
     texts[32:38] = ["bad"] * 6
-    async with bench(Model("e", capabilities=["embedding"])) as b:
+    async with bench(Model("e", capabilities=["embedding"], dimensions=8)) as b:
         b.fake.script(fails_of("bad"), path="/api/embed")
         assert list((await b.embed(*texts)).failed) == [32, 33, 34, 35, 36, 37]
 
 
 async def test_where_all_are_bad_the_failure_is_theirs(bench):
-    async with bench(Model("e", capabilities=["embedding"])) as b:
+    async with bench(Model("e", capabilities=["embedding"], dimensions=8)) as b:
         b.fake.script(fails_of("bad", "worse"), path="/api/embed")
         for texts in (["bad"], ["bad", "worse"]):
             with pytest.raises(Upstream, match="NaN"):
@@ -57,7 +57,7 @@ async def test_where_all_are_bad_the_failure_is_theirs(bench):
 
 
 async def test_a_model_that_does_not_fit_into_memory_is_asked_once(bench):
-    async with bench(Model("e", capabilities=["embedding"])) as b:
+    async with bench(Model("e", capabilities=["embedding"], dimensions=8)) as b:
         b.fake.script(Script(status=500, body={"error": "CUDA error: out of memory"}), path="/api/embed")
         with pytest.raises(Upstream, match="memory"):
             await b.embed("a", "b")

@@ -378,16 +378,16 @@ async def test_a_runner_that_dies_in_the_grown_window_is_no_overflow(bench):
         async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
             b.fake.script(lambda asked: dies if "num_ctx" in str(asked.json) else Script(), path="/api/chat")
             with pytest.raises(Upstream, match="stopped in the middle"):
-                await b.chat("word " * 5000, model="m")
+                await b.chat(**prompt(5000), model="m")
             b.fake.scripts.clear()
-            assert (await b.chat("word " * 5000, model="m")).stats.context_window == 8192
+            assert (await b.chat(**prompt(5000), model="m")).stats.context_window == 8192
 
 
 async def test_a_passing_failure_does_not_shrink_the_window(bench):
     dies = Script(lines=[b'{"error":"runner: exit"}\n'])
     with anyio.fail_after(5):
         async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
-            await b.chat("word " * 5000, model="m")
+            await b.chat(**prompt(5000), model="m")
             b.fake.script(dies, path="/api/chat", times=1)
             with pytest.raises(Upstream):
                 await b.chat(model="m")
@@ -503,7 +503,7 @@ def test_a_window_that_does_not_load_is_given_up_for_the_one_before():
 
 async def test_a_grown_window_goes_back_after_ten_idle_minutes_and_not_before(bench):
     async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
-        await b.chat("word " * 5000, model="m")
+        await b.chat(**prompt(5000), model="m")
         for minutes in (9, 9, 11):
             await anyio.sleep(minutes * 60)
             await b.chat(model="m")
@@ -513,7 +513,7 @@ async def test_a_grown_window_goes_back_after_ten_idle_minutes_and_not_before(be
 @pytest.mark.parametrize("how", ["a call", "the tool"])
 async def test_a_grown_window_goes_with_the_model(bench, how):
     async with bench(Model("m", ("completion",), context_length=16384), window=4096) as b:
-        await b.chat("word " * 5000, model="m")
+        await b.chat(**prompt(5000), model="m")
         if how == "the tool":
             await b.app.model_manager.unload("m")
         else:

@@ -120,7 +120,7 @@ async def test_the_first_text_is_kept_when_the_repair_breaks_before_its_first_to
 async def test_the_repair_may_be_the_turn_that_does_not_fit_the_window(bench):
     with anyio.fail_after(60):
         async with bench(Model("m", ("completion",), 32768)) as b:
-            b.fake.script(Script(tokens=["word "] * 4000), Script(), *answers(GOOD), path="/api/chat")
+            b.fake.script(Script(tokens=["word " * 4000]), Script(), *answers(GOOD), path="/api/chat")
             answer = await b.chat("w " * 1000, schema=CITY)
             assert b.options_sent() == [{}, {}, {"num_ctx": 8192}]
     assert answer.stats.repaired

@@ -151,7 +151,7 @@ def rfc3339(nanoseconds: int) -> str:
     """
     whole, rest = divmod(nanoseconds, 1_000_000_000)
     fraction = f".{rest:09d}".rstrip("0").rstrip(".")
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    return f"{datetime.fromtimestamp(whole, UTC).isoformat()[:19]}{fraction}Z"
 
 
 def timestamp(after: float = 0.0) -> str:
