@@ -47,12 +47,15 @@ if find_spec("sniffio") is None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _authorities_once() -> Iterator[None]:
-    """Read httpx's file of authorities once: it takes 20 ms for each client, also for plain http."""
-    make, bundle = ssl.create_default_context, certifi.where()
-    usual = cache(lambda: make(cafile=bundle))
+    """Read the usual authorities once: httpx takes 20 ms for each client, also for plain http."""
+    make, names = ssl.create_default_context, ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    usual = {None, certifi.where(), os.environ.get("SSL_CERT_FILE")}
+    once = cache(lambda cafile, *environment: make(cafile=cafile))
 
-    def create(*args: Any, **kwargs: Any) -> ssl.SSLContext:
-        return usual() if (args, kwargs) == ((), {"cafile": bundle}) else make(*args, **kwargs)
+    def create(*args: Any, cafile: str | None = None, **kwargs: Any) -> ssl.SSLContext:
+        if args or kwargs or cafile not in usual:
+            return make(*args, cafile=cafile, **kwargs)
+        return once(cafile, *map(os.environ.get, names))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", create)
