@@ -245,7 +245,9 @@ async def test_a_summary_has_the_facts_and_keeps_what_is_long_apart(bench):
 
 
 @pytest.mark.parametrize(
-    "parent", ["/root/.ollama/models/blobs/sha256-" + "0" * 64, "C:\\Users\\me\\m.gguf", "./m.gguf"]
+    "parent",
+    ["/root/.ollama/models/blobs/sha256-" + "0" * 64, "C:\\Users\\me\\m.gguf", "./m.gguf"],
+    ids=["Unix", "Windows", "relative"],
 )
 async def test_a_summary_does_not_tell_where_the_server_has_its_files(bench, parent):
     with anyio.fail_after(5):

@@ -141,7 +141,7 @@ METADATA = [
 ]
 
 
-@pytest.mark.parametrize("value", METADATA)
+@pytest.mark.parametrize("value", METADATA, ids=lambda value: ascii(value).replace("\\", ""))
 def test_link_local_and_metadata_addresses_are_refused_in_every_spelling(value):
     with pytest.raises(InvalidArgument, match="link-local or metadata"):
         parse_host(value)
