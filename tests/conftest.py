@@ -339,9 +339,15 @@ BLOCKS_TOO = (
 """What blockbuster does not look for by itself; it finds the reading of buffered files only."""
 
 
+_target = os.readlink  # as it is before blockbuster wraps it
+
+
 def _listed(folder: str) -> list[str]:
     """The names in a folder of /proc; none where the system has none."""
-    return os.listdir(folder) if Path(folder).is_dir() else []
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _descriptors() -> set[str]:
@@ -349,7 +355,7 @@ def _descriptors() -> set[str]:
     found: set[str] = set()
     for number in _listed("/proc/self/fd"):
         with suppress(FileNotFoundError):  # that of the listing itself
-            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+            found.add(f"{number} {_target(f'/proc/self/fd/{number}')}")
     return found
 
 

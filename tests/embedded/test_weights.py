@@ -102,6 +102,7 @@ def test_the_installer_is_pip_then_uv_then_an_error(monkeypatch):
         weights._installer()
 
 
+@pytest.mark.gate  # pip's start alone takes seconds
 def test_the_hash_is_pips_to_check(tmp_path):
     """pip itself refuses what has another hash: the requirement file is written so that it does."""
     work = tmp_path / "work"

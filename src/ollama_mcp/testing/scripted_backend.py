@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import re
 import struct
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -315,8 +316,8 @@ def vector(text: str, dimensions: int = 768) -> list[float]:
     It is the sum of the words' vectors and a little of one that is the text's own.
     """
     total = [_ITS_OWN * number for number in _hashed(text, dimensions)]
-    for word in re.findall(r"\w+", text.lower()):
-        total = [a + b for a, b in zip(total, _hashed(f"word {word}", dimensions), strict=True)]
+    for word, times in Counter(re.findall(r"\w+", text.lower())).items():
+        total = [a + times * b for a, b in zip(total, _hashed(f"word {word}", dimensions), strict=True)]
     return normalised(total)
 
 
