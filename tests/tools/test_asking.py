@@ -101,6 +101,16 @@ def test_the_wait_for_a_person_is_told_as_progress(served, tool, arguments):
         assert sum("waiting for the user to answer: " in message for _, message in heard) >= 2
 
 
+def test_what_was_lowered_before_the_question_is_told_once(served):
+    arguments = {"model": "n", "from_model": "m", "parameters": {"num_ctx": 100_000}}
+
+    async def work(fake, app, client):
+        result = await client.call_tool("ollama_create_model", arguments)
+        assert text(result).count("num_ctx lowered from 100000") == 1, text(result)
+
+    served(work, SlowUser(), OLLAMA_MCP_MAX_CONTEXT="4096")
+
+
 def test_a_call_returns_at_its_deadline_and_the_answer_still_counts(served):
     user = SlowUser(30)
 
