@@ -89,6 +89,11 @@ LONG = (
     "tasks/test_transports.py",
     "transports/test_stdio.py",
     "transports/test_stopping.py",
+    "upstreams/test_child_process.py",
+    "upstreams/test_ending.py",
+    "upstreams/test_outcomes.py",
+    "upstreams/test_real_servers.py",
+    "upstreams/test_secrets.py",
 )
 """Tests that start the command, or take long: of the long suite, but for those that are marked `gate`."""
 

@@ -13,6 +13,7 @@ from ollama_mcp.sources import (
     Passage,
     SourceError,
     SourceReport,
+    ToolList,
     ToolSpec,
     ToolUse,
     arguments_for,
@@ -34,9 +35,9 @@ class Tools:
         self.functions = functions
         self.asked = []
 
-    async def tools(self):
+    async def tools(self, wanted=None):
         schema = {"properties": {"q": TEXT}, "required": ["q"]}
-        return [ToolSpec(name, parameters=schema, is_read_only=True) for name in self.functions]
+        return ToolList(ToolSpec(name, parameters=schema, is_read_only=True) for name in self.functions)
 
     async def call(self, name, arguments):
         self.asked.append((name, dict(arguments)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import MISSING, dataclass, field, fields
@@ -29,6 +30,7 @@ from ollama_mcp.services.retrieval import Retriever
 from ollama_mcp.services.schema import SchemaValidator
 from ollama_mcp.services.server_status import StatusProbe
 from ollama_mcp.services.transfers import Transfers
+from ollama_mcp.services.upstreams import UpstreamPool
 from ollama_mcp.services.web_search import Web
 from ollama_mcp.settings import Settings, load_from_environment
 from ollama_mcp.stores.sqlite_collections import SqliteCollections
@@ -61,6 +63,7 @@ class App:
     retriever: Retriever
     collections: Collections
     indexer: Indexer
+    upstreams: UpstreamPool
     calls: CallStats = field(default_factory=CallStats)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
@@ -106,6 +109,7 @@ class App:
         retriever = Retriever(embedder)
         store = SqliteCollections(Path(settings.store) / "collections.db") if settings.store else None
         collections = Collections(store, backend.catalog, settings.shared_collections)
+        upstreams = UpstreamPool(settings.upstreams)
         return cls(
             settings=settings,
             backend=backend,
@@ -120,13 +124,14 @@ class App:
             names=InstalledNames(backend.catalog, jobs, settings),
             jobs=jobs,
             limit=RateLimit(settings.rate, settings.burst),
-            status_probe=StatusProbe(backend, jobs),
+            status_probe=StatusProbe(backend, jobs, upstreams),
             schema_validator=schema_validator,
             web=Web(client),
             grounded=GroundedAnswers(backend, generator, retriever, collections),
             retriever=retriever,
             collections=collections,
             indexer=Indexer(backend, embedder, collections),
+            upstreams=upstreams,
         )
 
     @property
@@ -169,10 +174,15 @@ class App:
 
     async def aclose(self) -> None:
         """Cancel what is generated and close the connections, on this event loop, whoever uses them."""
-        await self.jobs.aclose()
-        await self.schema_validator.aclose()
-        await self.collections.aclose()
-        await self.client.aclose()
+
+        async def ours() -> None:
+            await self.jobs.aclose()
+            await self.schema_validator.aclose()
+            await self.collections.aclose()
+            await self.client.aclose()
+
+        # Side by side: children may take a third of a second, and the process has no more than a whole one.
+        await asyncio.gather(ours(), self.upstreams.aclose())
 
 
 _PARTS = sum(part.default is MISSING and part.default_factory is MISSING for part in fields(App))

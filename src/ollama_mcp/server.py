@@ -104,7 +104,7 @@ def register(
         read_only: Whether to leave out what changes something, as OLLAMA_MCP_READ_ONLY does.
         context_tools: Names or patterns (`search_*`) of the server's other tools that ollama_rag_query may
             call for context; "read-only" is every one whose hints say that it only reads, and not from the
-            open world. None by default: a hint is no permission.
+            open world. None by default: a hint is no permission. Those of OLLAMA_MCP_UPSTREAM need none.
         tasks: Whether to serve long calls as MCP tasks to clients that declare that extension. A Tasks
             extension that the server has stays alone. Publicly: `MCPServer(extensions=[Tasks(app)])`.
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping, Sequence
+import re
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -56,6 +57,8 @@ class ToolSpec:
         is_read_only: The hint `readOnlyHint`; None where it does not say.
         is_open_world: The hint `openWorldHint`; None where it does not say.
         is_destructive: The hint `destructiveHint`; None where it does not say.
+        is_permitted: Decision of the operator; None: patterns decide.
+        remote_host: Host to which a call goes; "" for this machine.
     """
 
     name: str
@@ -64,9 +67,16 @@ class ToolSpec:
     is_read_only: bool | None = None
     is_open_world: bool | None = None
     is_destructive: bool | None = None
+    is_permitted: bool | None = None
+    remote_host: str = ""
+
+    @property
+    def destination(self) -> str:
+        """Where a call may carry the question; "" for nowhere beyond this machine."""
+        return self.remote_host or ("the open world" if self.is_open_world else "")
 
     def is_allowed(self, patterns: Sequence[str]) -> bool:
-        """Return whether it may be called for context: by its name, or by `READ_ONLY` and its hints.
+        """Return whether it may be called for context: by the operator, its name, or `READ_ONLY` and hints.
 
         >>> ToolSpec("search_notes").is_allowed(["search_*"]), ToolSpec("fetch", is_read_only=True,
         ...     is_open_world=True).is_allowed([READ_ONLY])
@@ -74,16 +84,47 @@ class ToolSpec:
         """
         if self.is_destructive and not self.is_read_only:
             return False
+        if self.is_permitted is not None:
+            return self.is_permitted
         if READ_ONLY in patterns and self.is_read_only and not self.is_open_world:
             return True
         return any(fnmatchcase(self.name, pattern) for pattern in patterns if pattern != READ_ONLY)
 
 
-class ToolSource(Protocol):
-    """Tools of one server."""
+class ToolList(list[ToolSpec]):
+    """Tools of a source.
 
-    async def tools(self) -> Sequence[ToolSpec]:
+    Attributes:
+        failures: Reasons why others cannot be listed, by the prefix of their names.
+    """
+
+    def __init__(self, tools: Iterable[ToolSpec] = (), failures: Mapping[str, str] | None = None) -> None:
+        super().__init__(tools)
+        self.failures = dict(failures or {})
+
+    def failure_of(self, pattern: str) -> str:
+        """Return why a tool of that name or pattern is not listed; "" where nothing failed."""
+        return next((why for prefix, why in self.failures.items() if may_begin(pattern, prefix)), "")
+
+
+def may_begin(pattern: str, prefix: str) -> bool:
+    """Return whether a pattern can match a name that begins so.
+
+    >>> [may_begin(pattern, "fs__") for pattern in ("fs__read", "fs*", "*", "git__*")]
+    [True, True, True, False]
+    """
+    fixed = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    return fixed.startswith(prefix) or (prefix.startswith(fixed) and fixed != pattern)
+
+
+class ToolSource(Protocol):
+    """Tools of one server or of several."""
+
+    async def tools(self, wanted: Sequence[str] | None = None) -> ToolList:
         """List its tools.
+
+        Args:
+            wanted: Names and patterns; servers that have none of them need not be asked. None: all.
 
         Raises:
             SourceError: They cannot be listed, and why.
@@ -101,6 +142,35 @@ class ToolSource(Protocol):
 
 class SourceError(Exception):
     """The failure of a tool that was called for context; its text is shown to the caller."""
+
+
+class SourceGroup:
+    """Several sources as one; the first one that has a name wins."""
+
+    def __init__(self, sources: Sequence[ToolSource]) -> None:
+        self._sources = sources
+        self._owners: dict[str, ToolSource] = {}
+
+    async def tools(self, wanted: Sequence[str] | None = None) -> ToolList:
+        """List the tools of all, side by side; as of `ToolSource`."""
+        listed = await asyncio.gather(
+            *(source.tools(wanted) for source in self._sources), return_exceptions=True
+        )
+        found = ToolList()
+        for source, tools in zip(self._sources, listed, strict=True):
+            if isinstance(tools, SourceError):
+                found.failures[""] = f"tools cannot be listed: {tools}"
+            elif isinstance(tools, BaseException):
+                raise tools
+            else:
+                new = [tool for tool in tools if self._owners.setdefault(tool.name, source) is source]
+                found.extend(new)
+                found.failures |= tools.failures
+        return found
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> Sequence[Passage]:
+        """Call a tool of one of them, which has been listed; as of `ToolSource`."""
+        return await self._owners[name].call(name, arguments)
 
 
 @dataclass(frozen=True)
@@ -152,11 +222,13 @@ class SourceReport:
         source: Name of the tool, or "documents" and the like.
         passages: Passages that it gave.
         error: Reason why it gave none; "" where it answered.
+        sent_to: Where the question went; "" for nowhere beyond this machine.
     """
 
     source: str
     passages: int = 0
     error: str = ""
+    sent_to: str = ""
 
 
 _USUAL = ("query", "q", "question", "text", "search", "search_query", "prompt", "input", "keywords", "term")
@@ -238,38 +310,59 @@ async def gather(
             "a tool that was called for context asks for context again", "Leave out context_tools there."
         )
     try:
-        allowed = {t.name: t for t in await source.tools() if t.is_allowed(patterns)} if source else {}
+        listed = await source.tools([use.tool for use in uses]) if source else ToolList()
     except SourceError as error:
         return [], [SourceReport(use.tool, error=f"tools cannot be listed: {error}") for use in uses]
+    allowed = {tool.name: tool for tool in listed if tool.is_allowed(patterns)}
     chosen: list[tuple[ToolUse, ToolSpec | None]] = []
     for use in uses:
         named = [tool for name, tool in allowed.items() if fnmatchcase(name, use.tool)]
         chosen += [(use, tool) for tool in named] or [(use, None)]
     if len(chosen) > MOST_TOOLS:
         raise InvalidArgument(f"{len(chosen)} context tools are named", f"Name at most {MOST_TOOLS}.")
-    if source is None or not any(tool for _, tool in chosen):
-        known = f"There are {', '.join(sorted(allowed))}." if allowed else "None may be called here."
-        raise InvalidArgument(f"there is no context tool {', '.join(use.tool for use in uses)}", known)
-    outcomes = await asyncio.gather(*(_ask(use, tool, query, source, each_s) for use, tool in chosen))
-    passages = [passage for found, _ in outcomes for passage in found]
-    return passages, [report for _, report in outcomes]
+    if source is None or not any(tool or listed.failure_of(use.tool) for use, tool in chosen):
+        known = sorted(await names_of(source, patterns)) if source else []
+        raise InvalidArgument(
+            f"there is no context tool {', '.join(use.tool for use in uses)}",
+            f"There are {', '.join(known)}." if known else "None may be called here.",
+        )
+    missing = "there is no such tool, or it may not be called"
+    outcomes = await asyncio.gather(
+        *(_ask(use, tool, query, source, each_s) for use, tool in chosen if tool is not None)
+    )
+    reports = [report for _, report in outcomes]
+    for place, (use, tool) in enumerate(chosen):  # in the order of `uses`
+        if tool is None:
+            reports.insert(place, SourceReport(use.tool, error=listed.failure_of(use.tool) or missing))
+    return [passage for found, _ in outcomes for passage in found], reports
+
+
+async def names_of(source: ToolSource, patterns: Sequence[str]) -> list[str]:
+    """Return the names of all tools that may be called; of those alone that can be listed."""
+    try:
+        return [tool.name for tool in await source.tools() if tool.is_allowed(patterns)]
+    except SourceError:
+        return []
 
 
 async def _ask(
-    use: ToolUse, tool: ToolSpec | None, query: str, source: ToolSource, each_s: float
+    use: ToolUse, tool: ToolSpec, query: str, source: ToolSource, each_s: float
 ) -> tuple[Sequence[Passage], SourceReport]:
-    if tool is None:
-        return [], SourceReport(use.tool, error="there is no such tool, or it may not be called")
     _DEPTH.set(_DEPTH.get() + 1)  # gather() made a task, and so a context, for each
     try:
-        found = await _within(each_s, source.call(tool.name, arguments_for(use, tool, query)))
-    except TimeoutError:
-        return [], SourceReport(tool.name, error=f"no answer within {each_s:g} s")
-    except SourceError as error:
-        return [], SourceReport(tool.name, error=" ".join(str(error).split())[:400])
-    except OllamaError as error:
+        arguments = arguments_for(use, tool, query)
+    except InvalidArgument as error:
         return [], SourceReport(tool.name, error=f"{error.cause}. {error.remedy}")
-    return found, SourceReport(tool.name, len(found))
+    found: Sequence[Passage] = ()
+    try:
+        found, why = await _within(each_s, source.call(tool.name, arguments)), ""
+    except TimeoutError:
+        why = f"no answer within {each_s:g} s"
+    except SourceError as error:
+        why = " ".join(str(error).split())[:400]
+    except OllamaError as error:
+        why = f"{error.cause}. {error.remedy}"
+    return found, SourceReport(tool.name, len(found), why, tool.destination)
 
 
 _abandoned: set[asyncio.Task[Any]] = set()

@@ -51,6 +51,7 @@ WRONG = {
     "OLLAMA_MCP_ROOTS": ("notes", "folder that exists"),
     "OLLAMA_MCP_CLIENT_ROOTS": ("perhaps", "1 or 0"),
     "OLLAMA_MCP_OUTPUT": ("/no/such/folder", "folder that exists"),
+    "OLLAMA_MCP_UPSTREAM": ("/no/such/file", "file that exists"),
     "OLLAMA_MCP_PROGRESS": ("loud", "status, text"),
     "OLLAMA_MCP_TOOLSETS": ("chat;models", "commas between"),
     "OLLAMA_MCP_TOOLS": ("1", "commas between"),

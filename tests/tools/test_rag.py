@@ -120,7 +120,7 @@ async def test_an_answer_cites_a_sibling_and_names_it_with_its_address(host, mod
         "number": 1, "source": "search_notes", "title": "Parking", "uri": "note://1", "cited": True,
     }  # fmt: skip
     assert data["context_sources"][1]["cited"] is False
-    assert data["tools"] == [{"source": "search_notes", "passages": 2, "error": ""}]
+    assert data["tools"] == [{"source": "search_notes", "passages": 2, "error": "", "sent_to": ""}]
 
 
 async def test_a_single_row_keeps_its_title_and_address(host, mode, fake):

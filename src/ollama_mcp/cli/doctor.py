@@ -27,6 +27,9 @@ from ollama_mcp.settings.declaration import written
 from ollama_mcp.settings.limits import shown_size
 from ollama_mcp.settings.listening import Authority
 from ollama_mcp.settings.readers import read_size
+from ollama_mcp.settings.upstreams import UpstreamServer
+from ollama_mcp.sources import SourceError
+from ollama_mcp.tools.upstreams.source import Upstreams
 
 _REACH_S = 10.0
 
@@ -71,6 +74,8 @@ def _print(finding: Finding) -> None:
 async def examine(app: App) -> AsyncIterator[Finding]:
     """Look at everything that a chat needs, in order; stops at what makes the rest pointless."""
     for line in (*_settings_in_force(app.settings), *_refusals(app)):
+        yield line
+    for line in await _upstreams(app):
         yield line
     try:
         with anyio.fail_after(_REACH_S):
@@ -159,6 +164,27 @@ def _log_file(settings: Settings) -> list[Finding]:
         return []
     text, remedy = "OLLAMA_MCP_LOG_FILE cannot be written", "Name a file in a folder that exists."
     return [Finding(text, remedy, is_problem=True, stops=True)]
+
+
+async def _upstreams(app: App) -> list[Finding]:
+    """Connect to each upstream, side by side; return what it offers, or why it cannot be reached."""
+    source = Upstreams(app.upstreams)
+
+    async def examined(server: UpstreamServer) -> Finding:
+        try:
+            offered = await source.offered(server)
+        except SourceError as error:
+            remedy = "Correct its entry in OLLAMA_MCP_UPSTREAM, or take it out."
+            return Finding(f"upstream {server.name}: {error}", remedy, is_problem=True)
+        allowed = [tool.name for tool in offered if tool.is_allowed(())]
+        named = f": {', '.join(allowed)}" if allowed else ""
+        finding = f"upstream {server.name}: {len(allowed)} of {len(offered)} tools may be asked{named}"
+        if allowed or not offered:
+            return Finding(finding)
+        others = ", ".join(tool.name.removeprefix(server.prefix) for tool in offered[:5])
+        return Finding(finding, f'List those that may in its "tools"; it has {others}.')
+
+    return await asyncio.gather(*map(examined, app.upstreams.servers.values()))
 
 
 def _problem(error: Exception) -> Finding:

@@ -108,7 +108,7 @@ def start_log(settings: Settings) -> bool:
     logging.basicConfig(
         level=settings.log_level, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for noisy in ("httpx", "httpcore"):
+    for noisy in ("httpx", "httpcore", "httpx2", "httpcore2", "mcp.client"):  # they log addresses
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns of each request that is no HTTP: whoever reaches the port could fill the disk.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

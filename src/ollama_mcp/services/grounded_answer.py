@@ -10,7 +10,6 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,7 +28,7 @@ from ollama_mcp.services.retrieval import Retriever
 from ollama_mcp.services.specs import ChatSpec, prompt_bytes
 from ollama_mcp.services.splitting import split_passages
 from ollama_mcp.services.untrusted import mark_for
-from ollama_mcp.sources import Passage, SourceError, SourceReport, ToolSource, ToolUse, gather
+from ollama_mcp.sources import Passage, SourceReport, ToolSource, ToolUse, gather, names_of
 from ollama_mcp.stores.collection_store import StoredPassage
 
 PACKED_WINDOW = 4096
@@ -173,13 +172,11 @@ class GroundedAnswers:
         pieces = await anyio.to_thread.run_sync(lambda: split_passages(list(map(_visible, whole))))
         if not pieces and index is None:
             failed = "; ".join(f"{report.source}: {report.error or 'nothing'}" for report in reports)
-            known: list[str] = []
-            if source is not None:
-                with suppress(SourceError):
-                    known = sorted(tool.name for tool in await source.tools() if tool.is_allowed(patterns))
+            cause = f"there is nothing to answer from{': ' if failed else ''}{failed}"
+            known = sorted(await names_of(source, patterns)) if source is not None else []
             named = f": {', '.join(known[:_MOST_NAMED])}" if known else ""
             raise InvalidArgument(
-                f"there is nothing to answer from{': ' if failed else ''}{failed}",
+                ". ".join(filter(None, [cause, _sent_text(reports).rstrip(".")])),
                 f'Send texts in "documents", or name tools in "context_tools"{named}.',
             )
         searched = [f"searching {spec.collection}"] if index else []
@@ -287,9 +284,7 @@ def _grounded(
 ) -> GroundedAnswer:
     text = str(answer)
     if not is_json and not answer.tool_calls:  # nothing is put behind JSON
-        text = "\n\n".join(
-            filter(None, [text, _sources_text(passages, _cited(text)), _failures_text(reports)])
-        )
+        text = "\n\n".join(filter(None, [text, _sources_text(passages, _cited(text)), *_remarks(reports)]))
     grounded = GroundedAnswer(
         text,
         stats=answer.stats,
@@ -311,7 +306,7 @@ def _not_said(
     none = "The one passage is not" if count == 1 else f"None of the {count} passages is"
     response = f"The sources do not say. {none} about this question, and no model was asked."
     named = [f"Nearest: {_label(passage)}" for passage in nearest]
-    text = "\n\n".join(filter(None, [response, *named, _failures_text(reports)]))
+    text = "\n\n".join(filter(None, [response, *named, *_remarks(reports)]))
     grounded = GroundedAnswer(text, stats=Stats(model), notes=notes)
     grounded.response, grounded.passages, grounded.reports = response, [], reports
     return grounded
@@ -338,3 +333,13 @@ def _label(passage: Passage) -> str:
 def _failures_text(reports: Sequence[SourceReport]) -> str:
     failed = [f"{report.source} ({report.error})" for report in reports if report.error]
     return f"No answer from: {'; '.join(failed)}." if failed else ""
+
+
+def _remarks(reports: Sequence[SourceReport]) -> tuple[str, str]:
+    return _failures_text(reports), _sent_text(reports)
+
+
+def _sent_text(reports: Sequence[SourceReport]) -> str:
+    """Return where the question went beyond this machine; "" for nowhere."""
+    sent = [f"{report.source} ({report.sent_to})" for report in reports if report.sent_to]
+    return f"The question was sent to: {', '.join(sent)}." if sent else ""

@@ -21,6 +21,7 @@ from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.services.backend import OllamaBackend
+from ollama_mcp.services.upstreams import UpstreamPool, UpstreamStatus
 
 PATIENCE_S = 0.15
 """Seconds to wait for the server before its last answer is taken."""
@@ -52,6 +53,7 @@ class Status:
         running: The caller's Jobs that go on and have a handle.
         in_flight: The number of all Jobs that go on, in this process.
         speeds: Tokens a second of the last answers, by model.
+        upstreams: State of each upstream.
     """
 
     seen: Seen | None
@@ -62,20 +64,22 @@ class Status:
     running: list[Job[object]] = field(default_factory=list[Job[object]])
     in_flight: int = 0
     speeds: dict[str, float] = field(default_factory=dict[str, float])
+    upstreams: list[UpstreamStatus] = field(default_factory=list[UpstreamStatus])
 
 
 class StatusProbe:
     """Finds out the Status of one App.
 
-    status = await StatusProbe(backend, jobs).status()
+    status = await StatusProbe(backend, jobs, upstreams).status()
     status.trouble or status.seen.version
     """
 
-    def __init__(self, backend: OllamaBackend, jobs: JobStore) -> None:
+    def __init__(self, backend: OllamaBackend, jobs: JobStore, upstreams: UpstreamPool) -> None:
         self._client = backend.client
         self._snapshot = backend.catalog.snapshot
         self._model_queue = backend.model_queue
         self._jobs = jobs
+        self._upstreams = upstreams
         self._look: Background[None] = Background(self._ask, jobs.spawn)
 
     async def status(self, caller: str = "") -> Status:
@@ -95,6 +99,7 @@ class StatusProbe:
             running=self._jobs.running(caller),
             in_flight=self._jobs.in_flight,
             speeds={model: round(fmean(each), 1) for model, each in speeds.items()},
+            upstreams=self._upstreams.statuses(),
         )
 
     async def is_up(self) -> bool:

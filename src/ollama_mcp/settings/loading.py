@@ -19,6 +19,7 @@ from ollama_mcp.ollama.model_names import is_name
 from ollama_mcp.settings.declaration import Field, build, declared_in
 from ollama_mcp.settings.model import FIELDS, Backend, ModelDefaults, Settings, SettingsError
 from ollama_mcp.settings.readers import read_text
+from ollama_mcp.settings.upstreams import DEPTH, UpstreamServer, read_upstreams
 
 _log = logging.getLogger("ollama_mcp")
 
@@ -57,6 +58,12 @@ def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, st
     removed = [key for key in table if key.upper() in REMOVED]
     problems.extend(_strangers({key: value for key, value in table.items() if key not in removed}))
     unknown = (*_unknown_variables(variables), *map(_is_removed, removed))
+    upstreams: tuple[UpstreamServer, ...] = ()
+    if file := values.get("upstream"):
+        if variables.get(DEPTH):
+            unknown += ("OLLAMA_MCP_UPSTREAM is ignored: this server is an upstream of another ollama-mcp",)
+        else:
+            upstreams = read_upstreams(file, variables, problems)
     if problems:
         raise SettingsError([*problems, *unknown])
     values.setdefault("cache", _cache_folder(variables))
@@ -68,7 +75,7 @@ def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, st
         beside=_beside(variables),
         inside=_inside(),
     )
-    return replace(settings, backend=backend, per_model=per_model, unknown=unknown)
+    return replace(settings, backend=backend, per_model=per_model, unknown=unknown, upstreams=upstreams)
 
 
 _OTHERS = ("OLLAMA_BASE_URL", "OLLAMA_API_BASE", "OLLAMA_API_BASE_URL", "OLLAMA_URL", "OLLAMA_API_URL",
@@ -235,7 +242,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     for name in (variable.removeprefix(ours) for variable in variables if variable.startswith(ours)):
         if name in REMOVED:
             yield _is_removed(name)
-        elif name not in known:
+        elif name not in known and f"{ours}{name}" != DEPTH:
             close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
             yield f"{ours}{name} is no setting" + (f"; {ours}{close[0]} is meant?" if close else "")
 

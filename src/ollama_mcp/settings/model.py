@@ -68,6 +68,7 @@ from ollama_mcp.settings.readers import (
     read_token_file,
     read_verifier,
 )
+from ollama_mcp.settings.upstreams import UpstreamServer
 
 
 class SettingsError(Exception):
@@ -360,6 +361,9 @@ class Settings:
         read_collections, (),
         "Collections of this operating-system user that every caller over HTTP may read, e.g. manual,faq.",
         STORAGE)
+    upstream_file: str = setting(
+        read_readable, "",
+        "mcp.json of other MCP servers, whose tools ollama_rag_query may ask.", PERMISSIONS, key="upstream")
     progress: str = setting(
         read_one_of("status", "text"), "status",
         "Text of progress notifications: status is a status line; text streams exactly the new text.",
@@ -415,6 +419,8 @@ class Settings:
     )
     unknown: tuple[str, ...] = ()
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
+    upstreams: tuple[UpstreamServer, ...] = field(default=(), repr=False)
+    """Servers of `upstream_file`."""
 
     @property
     def takes_files(self) -> bool:

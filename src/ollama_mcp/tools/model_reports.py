@@ -57,7 +57,10 @@ class RunningRow(BaseModel):
 
 
 class StatusReport(BaseModel):
-    """The status as data; `trouble` says why Ollama does not answer."""
+    """The status as data; `trouble` says why Ollama does not answer.
+
+    `upstreams` are there where any are configured: by name an object with `state`, `error` and `tools`.
+    """
 
     reachable: bool
     version: str
@@ -67,6 +70,7 @@ class StatusReport(BaseModel):
     running: list[RunningRow]
     tokens_per_s: dict[str, float]
     transfers: LineRow | None = None
+    upstreams: Any = None  # the schema of a table that most servers do not have costs every client tokens
 
 
 def status_report(status: Status) -> CallToolResult:
@@ -83,6 +87,9 @@ def status_report(status: Status) -> CallToolResult:
     }
     if status.transfers is not None:
         data["transfers"] = _line(status.transfers)
+    if status.upstreams:
+        rows = map(asdict, status.upstreams)
+        data["upstreams"] = {row.pop("name"): row for row in rows}
     return table_result("\n\n".join([_server(status), *_tables(data)]), data)
 
 
@@ -147,6 +154,15 @@ def _tables(data: dict[str, Any]) -> Iterator[str]:
     if data["running"]:
         rows = [tuple(job.values()) for job in data["running"]]
         yield columns([("handle", "model", "state"), *rows])
+    if "upstreams" in data:
+        yield "\n".join(_upstream(row) for row in data["upstreams"].items())
+
+
+def _upstream(named: tuple[str, dict[str, Any]]) -> str:
+    name, row = named
+    tools = "" if row["tools"] is None else f", {row['tools']} tools may be asked"
+    error = f": {row['error']}" if row["error"] else ""
+    return f"Upstream {name}: {row['state']}{tools}{error}."
 
 
 def _loaded_cells(model: dict[str, Any]) -> tuple[str, ...]:

@@ -12,13 +12,14 @@ from ollama_mcp.app import App
 from ollama_mcp.services.grounded_answer import GroundedAnswer, GroundedSpec
 from ollama_mcp.services.specs import build_chat
 from ollama_mcp.settings.limits import check_texts
-from ollama_mcp.sources import ToolUse
+from ollama_mcp.sources import SourceGroup, ToolSource, ToolUse
 from ollama_mcp.tools.attachments import document_of, passages_of_files
 from ollama_mcp.tools.caller import CONTEXT_TOOLS
 from ollama_mcp.tools.calls import run_job
 from ollama_mcp.tools.results import answer_result, render
 from ollama_mcp.tools.siblings import Siblings
 from ollama_mcp.tools.toolset import TEXTS, Files, OnlyWith, Toolset, WaitS, describe
+from ollama_mcp.tools.upstreams.source import Upstreams
 
 rag: Toolset = Toolset("rag")
 
@@ -47,9 +48,7 @@ async def ollama_rag_query(
     context_tools: Annotated[
         list[Any],
         TEXTS,
-        describe(
-            "Tools of this server to ask: names, patterns, or JSON {tool, arguments} with $query. Default []."
-        ),
+        describe("Tools to ask: names, patterns, or JSON {tool, arguments} with $query. Default []."),
     ] = _NO_ENTRIES,
     documents: Annotated[list[Any], TEXTS, describe("Texts to answer from. Default [].")] = _NO_ENTRIES,
     files: Files = _NO_TEXTS,
@@ -67,7 +66,8 @@ async def ollama_rag_query(
 ) -> GroundedAnswer:
     """Answer a question with a local model from other tools, texts and files alone; it cites them as [1].
 
-    From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`; `context_tools` needs `ctx`.
+    From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`; without `ctx`, `context_tools` are
+    those of upstreams alone.
 
     Returns:
         The text with its sources at the end: a str that has `response`, `context_sources`, `context_count`,
@@ -85,5 +85,8 @@ async def ollama_rag_query(
     spec = GroundedSpec(
         chat, query, tuple(passages), tuple(map(ToolUse.parse, context_tools)), top, collection
     )
-    source = Siblings(ctx) if ctx is not None else None
+    sources: list[ToolSource] = [Siblings(ctx)] if ctx is not None else []
+    if app.upstreams.servers:
+        sources.append(Upstreams(app.upstreams))
+    source = SourceGroup(sources) if sources else None
     return await run_job(app, partial(app.grounded.run, spec, source, CONTEXT_TOOLS.get()), ctx, wait_s)

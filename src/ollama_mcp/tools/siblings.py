@@ -20,7 +20,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ClientCapabilities, ListToolsResult
 from pydantic import BaseModel
 
-from ollama_mcp.sources import Passage, SourceError, ToolSpec
+from ollama_mcp.sources import Passage, SourceError, ToolList, ToolSpec
 from ollama_mcp.tools.binding import PublishedTool
 from ollama_mcp.tools.tool_passages import passages_of
 
@@ -67,11 +67,11 @@ class Siblings:
     def __init__(self, ctx: Context[Any, Any]) -> None:
         self._ctx = ctx
 
-    async def tools(self) -> Sequence[ToolSpec]:
+    async def tools(self, wanted: Sequence[str] | None = None) -> ToolList:
         """List the tools that a client would see, without ours; as of `ToolSource`."""
         registry = self._ctx.mcp_server._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         listed = await self._request(ListToolsResult, "tools/list", {})
-        return [
+        return ToolList(
             ToolSpec(
                 tool.name,
                 tool.description or "",
@@ -82,7 +82,7 @@ class Siblings:
             )
             for tool in listed.tools
             if not isinstance(registry.get(tool.name), PublishedTool)
-        ]
+        )
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Sequence[Passage]:
         """Call a tool; as of `ToolSource`."""

@@ -27,7 +27,7 @@ _LONGEST = 1_000_000
 """Characters of one result, about 250,000 tokens; what follows is left out."""
 
 
-def passages_of(result: CallToolResult, source: str) -> list[Passage]:
+def passages_of(result: CallToolResult, source: str, name: str = "") -> list[Passage]:
     """Return what a tool gave.
 
     Rows of structured content that have titles or addresses win over the text, which mostly says the same.
@@ -36,13 +36,14 @@ def passages_of(result: CallToolResult, source: str) -> list[Passage]:
     Args:
         result: Result of the call.
         source: Name of the tool.
+        name: Name on its server, where that is another one.
 
     Raises:
         SourceError: The call failed; the text is the tool's own.
     """
     blocks = [passage for block in result.content for passage in _of_block(block, source)]
     if result.is_error:
-        crashed = f"Error executing tool {source}"  # the SDK's words; behind a colon the tool's own
+        crashed = f"Error executing tool {name or source}"  # the SDK's words; behind a colon the tool's own
         said = " ".join(passage.text for passage in blocks).removeprefix(crashed).removeprefix(": ")
         raise SourceError(said[:400] or "it failed, and does not say why")
     rows = list(_of_value(result.structured_content, source)) if result.structured_content else []

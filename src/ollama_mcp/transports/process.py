@@ -14,6 +14,7 @@ from types import FrameType
 
 import anyio
 
+from ollama_mcp.tools.upstreams.child_process import kill_children
 from ollama_mcp.transports.pipes import post, start_thread
 
 LAST_MOMENT = 0.85
@@ -43,6 +44,7 @@ class Stop:
     def _watch(self) -> None:
         self._alarm.get()
         time.sleep(self._last_moment)
+        kill_children()
         os._exit(0)
 
     def listen(self) -> None:
