@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.chat import ollama_compare as ollama_compare
     from ollama_mcp.tools.chat import ollama_continue as ollama_continue
     from ollama_mcp.tools.chat import ollama_generate as ollama_generate
-    from ollama_mcp.tools.collection_tools import ollama_collections as ollama_collections
-    from ollama_mcp.tools.collection_tools import ollama_forget as ollama_forget
-    from ollama_mcp.tools.collection_tools import ollama_index as ollama_index
-    from ollama_mcp.tools.collection_tools import ollama_search as ollama_search
     from ollama_mcp.tools.embeddings import ollama_embeddings as ollama_embeddings
     from ollama_mcp.tools.embeddings import ollama_rank as ollama_rank
     from ollama_mcp.tools.files import ollama_map_files as ollama_map_files
@@ -56,6 +52,11 @@ if TYPE_CHECKING:
     from ollama_mcp.tools.models import ollama_status as ollama_status
     from ollama_mcp.tools.models import ollama_unload_model as ollama_unload_model
     from ollama_mcp.tools.rag import ollama_rag_query as ollama_rag_query
+    from ollama_mcp.tools.storage import ollama_collections as ollama_collections
+    from ollama_mcp.tools.storage import ollama_conversations as ollama_conversations
+    from ollama_mcp.tools.storage import ollama_forget as ollama_forget
+    from ollama_mcp.tools.storage import ollama_index as ollama_index
+    from ollama_mcp.tools.storage import ollama_search as ollama_search
     from ollama_mcp.tools.web import ollama_web_fetch as ollama_web_fetch
     from ollama_mcp.tools.web import ollama_web_search as ollama_web_search
 
@@ -78,16 +79,17 @@ _ROOMS = {
     # generated: modules
     "ollama_cancel": "tools.chat",
     "ollama_chat": "tools.chat",
-    "ollama_collections": "tools.collection_tools",
+    "ollama_collections": "tools.storage",
     "ollama_compare": "tools.chat",
     "ollama_continue": "tools.chat",
+    "ollama_conversations": "tools.storage",
     "ollama_copy_model": "tools.manage",
     "ollama_create_model": "tools.manage",
     "ollama_delete_model": "tools.manage",
     "ollama_embeddings": "tools.embeddings",
-    "ollama_forget": "tools.collection_tools",
+    "ollama_forget": "tools.storage",
     "ollama_generate": "tools.chat",
-    "ollama_index": "tools.collection_tools",
+    "ollama_index": "tools.storage",
     "ollama_list_models": "tools.models",
     "ollama_load_model": "tools.models",
     "ollama_map_files": "tools.files",
@@ -95,7 +97,7 @@ _ROOMS = {
     "ollama_push_model": "tools.manage",
     "ollama_rag_query": "tools.rag",
     "ollama_rank": "tools.embeddings",
-    "ollama_search": "tools.collection_tools",
+    "ollama_search": "tools.storage",
     "ollama_show_model": "tools.models",
     "ollama_status": "tools.models",
     "ollama_unload_model": "tools.models",
@@ -124,6 +126,7 @@ __all__ = [
     "ollama_collections",
     "ollama_compare",
     "ollama_continue",
+    "ollama_conversations",
     "ollama_copy_model",
     "ollama_create_model",
     "ollama_delete_model",

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ollama_mcp.client import OllamaClient
@@ -19,6 +18,7 @@ from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.collections import Collections
 from ollama_mcp.services.compare import Comparer
+from ollama_mcp.services.conversations import Conversations
 from ollama_mcp.services.embedding import Embedder, Ranker
 from ollama_mcp.services.files.batch import Mapper
 from ollama_mcp.services.generation import Generator
@@ -34,6 +34,7 @@ from ollama_mcp.services.upstreams import UpstreamPool
 from ollama_mcp.services.web_search import Web
 from ollama_mcp.settings import Settings, load_from_environment
 from ollama_mcp.stores.sqlite_collections import SqliteCollections
+from ollama_mcp.stores.sqlite_conversations import SqliteConversations
 
 if TYPE_CHECKING:
     import httpx
@@ -64,6 +65,7 @@ class App:
     collections: Collections
     indexer: Indexer
     upstreams: UpstreamPool
+    conversations: Conversations
     calls: CallStats = field(default_factory=CallStats)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
@@ -107,7 +109,7 @@ class App:
         embedder = Embedder(backend)
         model_manager = ModelManager(backend)
         retriever = Retriever(embedder)
-        store = SqliteCollections(Path(settings.store) / "collections.db") if settings.store else None
+        store = SqliteCollections(settings.collections) if settings.collections else None
         collections = Collections(store, backend.catalog, settings.shared_collections)
         upstreams = UpstreamPool(settings.upstreams)
         return cls(
@@ -132,6 +134,12 @@ class App:
             collections=collections,
             indexer=Indexer(backend, embedder, collections),
             upstreams=upstreams,
+            conversations=Conversations(
+                backend,
+                generator,
+                SqliteConversations(settings.conversations, settings.conversation_days * 86400.0),
+                summarises=settings.summarise,
+            ),
         )
 
     @property
@@ -179,6 +187,7 @@ class App:
             await self.jobs.aclose()
             await self.schema_validator.aclose()
             await self.collections.aclose()
+            await self.conversations.store.aclose()
             await self.client.aclose()
 
         # Side by side: children may take a third of a second, and the process has no more than a whole one.

@@ -126,7 +126,7 @@ PROMPTS = {
 }
 RESOURCES = ["ollama://models", "ollama://status", f"ollama://models/{MODEL}", f"ollama://models/{HALF}",
              f"ollama://embeddings/{HALF}", HALF]  # fmt: skip
-TEMPLATES = ["ollama://models/{name}", "ollama://embeddings/{id}"]
+TEMPLATES = ["ollama://models/{name}", "ollama://conversations/{name}", "ollama://embeddings/{id}"]
 
 
 def requests() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -23,6 +23,8 @@ VARIABLES = [field.variable for field in FIELDS]
 # What each says when it is wrong: a wrong value, and words of what is allowed.
 WRONG = {
     "OLLAMA_MCP_STORE": ("notes", "whole path of a folder"),
+    "OLLAMA_MCP_CONVERSATION_DAYS": ("0", "at least 1"),
+    "OLLAMA_MCP_SUMMARISE": ("maybe", "1 or 0"),
     "OLLAMA_MCP_SHARED_COLLECTIONS": ("a/b", "names of collections"),
     "OLLAMA_HOST": ("ftp://gpu", "http"),
     "OLLAMA_API_KEY": ("a b\n", "printable"),

@@ -1,6 +1,7 @@
 """Collections through MCP: index, search, answer, list, forget; whose they are."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -165,9 +166,8 @@ async def test_a_collection_is_its_callers_but_for_those_that_are_shared(fake, t
     async with App.create(settings) as app, Client(create_server(app)) as client:
         for name in ("manual", "private"):
             await index(client, collection=name, documents=[TEA])
-        monkeypatch.setattr("ollama_mcp.tools.caller.caller_id", lambda: "ann")
-        for module in ("calls", "collection_tools", "resources"):
-            monkeypatch.setattr(f"ollama_mcp.tools.{module}.caller_id", lambda: "ann")
+        for module in ("calls", "storage", "resources"):
+            monkeypatch.setattr(sys.modules[f"ollama_mcp.tools.{module}"], "caller_id", lambda: "ann")
         await index(client, collection="own", documents=[BREAD])
         assert names(await client.call_tool("ollama_collections", {})) == ["manual", "own"]
         found = await client.call_tool("ollama_search", {"query": "green tea", "collection": "manual"})
@@ -180,7 +180,9 @@ async def test_a_collection_is_its_callers_but_for_those_that_are_shared(fake, t
 
 async def test_without_a_store_the_tools_are_not_there_and_say_how(client):
     names = {tool.name for tool in (await client.list_tools()).tools}
-    assert not names & {"ollama_search", "ollama_index", "ollama_collections", "ollama_forget"}
+    assert not names & {"ollama_search", "ollama_index", "ollama_collections"}
+    forget = next(tool for tool in (await client.list_tools()).tools if tool.name == "ollama_forget")
+    assert "collection" not in forget.input_schema["properties"]
     refused = await client.call_tool("ollama_search", {"query": "x"})
     assert text(refused) == (
         "FORBIDDEN: ollama_search needs a store, and there is none here. The operator can name a folder in "

@@ -13,7 +13,7 @@ from ollama_mcp.settings import load
 pytestmark = pytest.mark.anyio
 
 RESOURCES = ["ollama://models", "ollama://status"]
-TEMPLATES = ["ollama://models/{name}", "ollama://embeddings/{id}"]
+TEMPLATES = ["ollama://models/{name}", "ollama://conversations/{name}", "ollama://embeddings/{id}"]
 PROMPTS = ["delegate", "summarise", "second_opinion", "commit_message"]
 
 

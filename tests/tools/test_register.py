@@ -12,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from ollama_mcp import App, ollama_chat, ollama_embeddings, ollama_generate, ollama_list_models, register
 from ollama_mcp.errors import CapabilityMissing, InvalidArgument, ModelNotFound
-from ollama_mcp.settings import load
+from ollama_mcp.settings import Settings, load
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import TOOLSETS
 
@@ -21,7 +21,8 @@ CHAT = [tool.name for tool in TOOLSETS["chat"]]
 HANDLES = ["ollama_continue", "ollama_cancel"]
 EMBEDDINGS = [tool.name for tool in TOOLSETS["embeddings"]]
 MODELS = [tool.name for tool in TOOLSETS["models"]]
-OURS = [tool.name for name in ("chat", "embeddings", "models", "rag") for tool in TOOLSETS[name]]
+BY_DEFAULT = Settings()
+OURS = [t.name for name in BY_DEFAULT.toolsets for t in TOOLSETS[name] if t.is_there(BY_DEFAULT)]
 Talk = Callable[[MCPServer], AbstractAsyncContextManager[Client]]
 
 

@@ -44,7 +44,7 @@ async def test_what_there_is_is_listed_with_descriptions_and_may_be_remembered(c
     templates = await client.list_resource_templates()
     assert [str(one.uri) for one in fixed.resources] == ["ollama://models", "ollama://status"]
     assert [one.uri_template for one in templates.resource_templates] == [
-        "ollama://models/{name}", "ollama://embeddings/{id}",
+        "ollama://models/{name}", "ollama://conversations/{name}", "ollama://embeddings/{id}",
     ]  # fmt: skip
     for one in (*fixed.resources, *templates.resource_templates):
         assert all([one.name, one.title, one.description])

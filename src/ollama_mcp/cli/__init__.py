@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(command=_demo)
     _add_documents(commands)
+    _add_conversations(commands)
     _add_embedded(commands)
     return parser
 
@@ -122,6 +123,35 @@ def _add_documents(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     ask.add_argument("question", metavar="QUESTION", help="the question, in quotes")
     ask.add_argument("--model", metavar="NAME", default="", help="chat model (default: as for a tool)")
     ask.set_defaults(command=_ask)
+
+
+def _add_conversations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    parser = commands.add_parser("conversations", help="list, show, export and delete what models were told")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    texts = {
+        "list": "list them, the newest first",
+        "show": "print one as Markdown",
+        "export": "write one to stdout, as Markdown or JSON",
+        "delete": "delete one",
+        "purge": "delete those of all callers that were not used for some days",
+    }
+    for action, text in texts.items():
+        one = actions.add_parser(action, help=text)
+        one.set_defaults(command=_conversations, action=action, name="", json=False, days=0.0)
+        if action in {"show", "export", "delete"}:
+            one.add_argument("name", metavar="NAME", help="name of the conversation")
+        if action == "export":
+            one.add_argument("--json", action="store_true", help="as JSON")
+        if action == "purge":
+            one.add_argument("--days", type=float, metavar="DAYS", help="days of no use (default 0: all)")
+
+
+def _conversations(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.conversation_commands import conversations  # noqa: PLC0415
+
+    return conversations(
+        settings, arguments.action, arguments.name, as_json=arguments.json, days=arguments.days
+    )
 
 
 def _index(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -198,7 +198,8 @@ class GroundedAnswers:
         self, spec: GroundedSpec, model: str, nearest: Sequence[Passage], window: int, job: Part
     ) -> tuple[Answer, list[Passage]]:
         """Ask the model with the passages that fit; with fewer, if it counts more tokens than assumed."""
-        passages = pack(nearest, window, spec.query, self._per_token.get(model, _PER_TOKEN))
+        before = prompt_bytes(_before(spec))
+        passages = pack(nearest, window, spec.query, self._per_token.get(model, _PER_TOKEN), before)
         chat = _with_passages(spec, model, passages)
         size = prompt_bytes(chat.request)
         try:
@@ -209,7 +210,7 @@ class GroundedAnswers:
                 raise
             # Tables and code have fewer characters a token than prose; now the model has counted them.
             self._per_token[model] = 0.95 * size / tokens
-            fewer = pack(nearest, window, spec.query, self._per_token[model])
+            fewer = pack(nearest, window, spec.query, self._per_token[model], before)
             if len(fewer) >= len(passages):
                 raise
             return await self._generator.answer(_with_passages(spec, model, fewer), job), fewer
@@ -232,7 +233,7 @@ def _visible(passage: Passage) -> Passage:
 
 
 def pack(
-    passages: Sequence[Passage], window: int, query: str, per_token: float = _PER_TOKEN
+    passages: Sequence[Passage], window: int, query: str, per_token: float = _PER_TOKEN, before: int = 0
 ) -> list[Passage]:
     """Return the first passages that fit into a context window with the question and an answer; at least one.
 
@@ -241,9 +242,10 @@ def pack(
         window: Tokens of the context window.
         query: The question.
         per_token: Characters of a token.
+        before: Characters of the messages before the question.
     """
     answer = min(_ANSWER_ROOM, window // 4)
-    room = int((window - answer - _OVERHEAD) * per_token) - len(query)
+    room = int((window - answer - _OVERHEAD) * per_token) - len(query) - before
     packed: list[Passage] = []
     for passage in passages:
         cost = len(passage.text) + len(passage.title) + len(passage.uri) + _DELIMITERS
@@ -251,6 +253,13 @@ def pack(
             packed.append(passage)
             room -= cost
     return packed or list(passages[:1])
+
+
+def _before(spec: GroundedSpec) -> ChatRequest:
+    """Return the request without its question: the conversation so far."""
+    request = spec.chat.request
+    assert isinstance(request, ChatRequest)  # noqa: S101 - build_chat makes no other
+    return request.model_copy(update={"messages": request.messages[:-1]})
 
 
 def _with_passages(spec: GroundedSpec, model: str, passages: Sequence[Passage]) -> ChatSpec:

@@ -138,7 +138,7 @@ def with_default_store(settings: Settings, *, is_made: bool = False) -> Settings
     root = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or "~/.local/share"
     try:
         folder = Path(root).expanduser() / "ollama-mcp"
-        is_there = is_made or (folder / "collections.db").exists()
+        is_there = is_made or folder.is_dir()
     except (RuntimeError, OSError):  # a user without a home folder
         return settings
     return replace(settings, store=str(folder)) if is_there else settings

@@ -329,8 +329,8 @@ class Settings:
         read_bool, False,
         "1 allows cloud models. Their prompts leave the machine.", PERMISSIONS)
     toolsets: tuple[str, ...] = setting(
-        read_names, ("chat", "embeddings", "models", "rag", "collections"),
-        "Toolsets to serve: chat, embeddings, models, rag, collections, manage, files, web; or all.",
+        read_names, ("chat", "embeddings", "models", "rag", "storage"),
+        "Toolsets to serve: chat, embeddings, models, rag, storage, manage, files, web; or all.",
         PERMISSIONS)
     tools: tuple[str, ...] = setting(
         read_names, (),
@@ -355,7 +355,14 @@ class Settings:
         "Folder for new files with answers. Empty: none are written.", FILES)
     store: str = setting(
         read_store, "",
-        "Folder for collections of documents. Empty: none. The commands index and ask have a default.",
+        "Folder for collections of documents and conversations. Empty: memory, and no collections.",
+        STORAGE)
+    conversation_days: int = setting(
+        read_count(1), 90,
+        "Days after which a conversation that nobody has gone on with is removed.", STORAGE)
+    summarise: bool = setting(
+        read_bool, False,
+        "1 has the model sum up messages of a conversation that no longer fit, instead of leaving them out.",
         STORAGE)
     shared_collections: tuple[str, ...] = setting(
         read_collections, (),
@@ -421,6 +428,16 @@ class Settings:
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
     upstreams: tuple[UpstreamServer, ...] = field(default=(), repr=False)
     """Servers of `upstream_file`."""
+
+    @property
+    def collections(self) -> Path | None:
+        """File of the collections; None without a store."""
+        return Path(self.store) / "collections.db" if self.store else None
+
+    @property
+    def conversations(self) -> Path | None:
+        """File of the conversations; None where they are in memory."""
+        return Path(self.store) / "conversations.db" if self.store else None
 
     @property
     def takes_files(self) -> bool:

@@ -30,11 +30,11 @@ class SqliteFile:
         await file.write(lambda db: db.execute("INSERT INTO note VALUES ('tea')"))
 
     Args:
-        path: Path of the file; folders on the way are made.
+        path: Path of the file; folders on the way are made. None: the memory of this process.
         schema: Statements that make what is missing.
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path | None, schema: str) -> None:
         self.path = path
         self._schema = schema
         self._db: sqlite3.Connection | None = None
@@ -66,16 +66,19 @@ class SqliteFile:
                     raise
             except (sqlite3.Error, OSError) as error:
                 raise StorageError(
-                    f"{self.path.name} cannot be used: {_reason(error)}",
+                    f"{self.path.name if self.path else 'memory'} cannot be used: {_reason(error)}",
                     "Check the disk, and the permissions of the folder of OLLAMA_MCP_STORE.",
                 ) from error
             return found
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite makes its other files with the permissions of this one.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        if self.path is not None:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # SQLite makes its other files with the permissions of this one.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = sqlite3.connect(
+            self.path or ":memory:", timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")  # safe when a process is killed
@@ -87,8 +90,9 @@ class SqliteFile:
         return db
 
     async def aclose(self) -> None:
-        """Close the file; the next use opens it again."""
-        await anyio.to_thread.run_sync(self._close)
+        """Close the file; the next use opens it again. What is in memory stays."""
+        if self.path is not None:
+            await anyio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
         with self._lock:

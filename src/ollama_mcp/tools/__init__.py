@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from ollama_mcp.tools.chat import chat
-from ollama_mcp.tools.collection_tools import collections
 from ollama_mcp.tools.embeddings import embeddings
 from ollama_mcp.tools.files import files
 from ollama_mcp.tools.manage import manage
 from ollama_mcp.tools.models import models
 from ollama_mcp.tools.rag import rag
+from ollama_mcp.tools.storage import storage
 from ollama_mcp.tools.toolset import Toolset
 from ollama_mcp.tools.web import web
 
 TOOLSETS: dict[str, Toolset] = {
-    toolset.name: toolset for toolset in (chat, embeddings, models, rag, collections, manage, files, web)
+    toolset.name: toolset for toolset in (chat, embeddings, models, rag, storage, manage, files, web)
 }
 """Every toolset by its name, in the order in which clients see them."""
 

@@ -29,7 +29,7 @@ from ollama_mcp.tools.results import (
     text_page,
     text_result,
 )
-from ollama_mcp.tools.toolset import Files, Toolset, WaitS, describe
+from ollama_mcp.tools.toolset import ConversationName, Files, Toolset, WaitS, describe
 
 
 @render.register
@@ -175,10 +175,11 @@ async def ollama_chat(
     keep_alive: KeepAlive = "",
     truncate: Truncate = False,
     files: Files = _NO_TEXTS,
+    conversation: ConversationName = "",
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> Answer:
-    """Ask a local model in Ollama; prompt, messages (also for pictures) or both. It remembers no other call.
+    """Ask a local model in Ollama; prompt, messages (also for pictures) or both.
 
     From Python: `app` is `App.create()`. With `ctx`, the `Context` of a tool of yours, the model's progress
     is that of your tool; progress must not go down, and ours counts tokens from 1, so report none of your
@@ -199,6 +200,8 @@ async def ollama_chat(
         limits=app.settings.limits,
     )  # fmt: skip
     spec = await with_files(app, spec, files, ctx)
+    if conversation:
+        return await run_job(app, partial(app.conversations.chat, spec, conversation), ctx, wait_s)
     return await run_job(app, partial(app.generator.run, spec), ctx, wait_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult
 
 from ollama_mcp.app import App
+from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.grounded_answer import GroundedAnswer, GroundedSpec
 from ollama_mcp.services.specs import build_chat
 from ollama_mcp.settings.limits import check_texts
@@ -18,12 +20,14 @@ from ollama_mcp.tools.caller import CONTEXT_TOOLS
 from ollama_mcp.tools.calls import run_job
 from ollama_mcp.tools.results import answer_result, render
 from ollama_mcp.tools.siblings import Siblings
-from ollama_mcp.tools.toolset import TEXTS, Files, OnlyWith, Toolset, WaitS, describe
+from ollama_mcp.tools.toolset import TEXTS, ConversationName, Files, OnlyWith, Toolset, WaitS, describe
 from ollama_mcp.tools.upstreams.source import Upstreams
 
 rag: Toolset = Toolset("rag")
 
 CONTEXT = "ollama-mcp/context"
+REMEMBERED = 1024
+"""Tokens of a conversation beside the passages, which need most of the window."""
 _NOTHING: dict[str, Any] = {}
 _NO_TEXTS: list[str] = []
 _NO_ENTRIES: list[Any] = []
@@ -61,6 +65,7 @@ async def ollama_rag_query(
     top: Annotated[int, describe("Most passages to read. 0 (default): what fits.")] = 0,
     schema: Annotated[dict[str, Any], describe("JSON Schema of the answer. Default {}.")] = _NOTHING,
     options: Annotated[dict[str, Any], describe("Ollama options. Default {}.")] = _NOTHING,
+    conversation: ConversationName = "",
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> GroundedAnswer:
@@ -89,4 +94,14 @@ async def ollama_rag_query(
     if app.upstreams.servers:
         sources.append(Upstreams(app.upstreams))
     source = SourceGroup(sources) if sources else None
-    return await run_job(app, partial(app.grounded.run, spec, source, CONTEXT_TOOLS.get()), ctx, wait_s)
+    patterns = CONTEXT_TOOLS.get()
+    if not conversation:
+        return await run_job(app, partial(app.grounded.run, spec, source, patterns), ctx, wait_s)
+
+    async def go_on(job: Job[GroundedAnswer]) -> GroundedAnswer:
+        continued = await app.conversations.begin(chat, conversation, job, most=REMEMBERED)
+        answer = await app.grounded.run(replace(spec, chat=continued.spec), source, patterns, job)
+        await app.conversations.finish(continued, answer, job)
+        return answer
+
+    return await run_job(app, go_on, ctx, wait_s)

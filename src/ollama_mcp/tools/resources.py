@@ -88,6 +88,14 @@ async def _collection(app: App, name: str) -> str:
     )
 
 
+async def _conversation(app: App, name: str) -> str:
+    found = await app.conversations.read(caller_id(), name)
+    messages = [one.model_dump(exclude_none=True, exclude={"images"}) for one in found.messages]
+    return json.dumps(
+        {"name": name, "summary": found.conversation.summary, "messages": messages}, ensure_ascii=False
+    )
+
+
 # Vectors are kept only where ollama_continue is, like all that outlives its call.
 SOURCES = (
     Source("models", "models", ("ollama_list_models",), "Local models",
@@ -98,6 +106,8 @@ SOURCES = (
            "What an installed model is and can do, and how it is loaded.", _model),
     Source("collection", "collections/{name}", ("ollama_collections",), "One collection",
            "The documents of a collection that ollama_index has made.", _collection),
+    Source("conversation", "conversations/{name}", ("ollama_conversations",), "One conversation",
+           "The messages of a conversation that ollama_chat remembers, without images.", _conversation),
     Source(VECTORS, "embeddings/{id}", ("ollama_embeddings", "ollama_continue"), "Vectors",
            "The numbers of vectors that ollama_embeddings has made, where it named this address.", _vectors),
 )  # fmt: skip
@@ -186,8 +196,10 @@ async def complete_models(
         argument.name == "collection" if is_prompt else _is_template(ref.uri, "collections")
     ):
         listed = await app.collections.listed(caller_id())
-        names = [one.key.name for one in listed if one.key.name.startswith(argument.value)]
-        return Completion(values=names[:MOST], total=len(names), has_more=len(names) > MOST)
+        return _beginning_with(argument.value, [one.key.name for one in listed])
+    if not is_prompt and _is_template(ref.uri, "conversations"):
+        listed = await app.conversations.listed(caller_id())
+        return _beginning_with(argument.value, [one.key.name for one in listed])
     if isinstance(ref, PromptReference):
         is_ours, capability = argument.name == "model", "completion"
     else:
@@ -196,6 +208,11 @@ async def complete_models(
         return None
     names = await app.names.like(argument.value, capability)
     return Completion(values=names[:MOST], total=len(names), has_more=len(names) > MOST)
+
+
+def _beginning_with(typed: str, names: list[str]) -> Completion:
+    found = [name for name in names if name.startswith(typed)]
+    return Completion(values=found[:MOST], total=len(found), has_more=len(found) > MOST)
 
 
 def complete(host: MCPServer[Any], app: App) -> None:

@@ -170,6 +170,9 @@ Files = Annotated[
 ]
 TEXTS = WithJsonSchema({"type": "array", "items": {"type": "string"}})
 """What language models write; programs may send objects, too, which no client's schema can say simply."""
+ConversationName = Annotated[
+    str, describe('Name, chosen by you, under which turns are remembered. Default "": none.')
+]
 WaitS = Annotated[
     float,
     describe("Seconds until a handle comes (0: never). Default: by client."),

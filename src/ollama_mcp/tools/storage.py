@@ -1,10 +1,11 @@
-"""Toolset collections: documents that are indexed once and searched often. It needs a store."""
+"""Toolset storage: collections of documents, which need a store, and conversations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from textwrap import indent
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context
@@ -15,16 +16,18 @@ from ollama_mcp.app import App
 from ollama_mcp.errors import InvalidArgument
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.collections import changed_since
+from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.services.indexing import Indexed, build_index
 from ollama_mcp.settings.limits import check_text
 from ollama_mcp.stores.collection_store import Collection, StoredPassage
+from ollama_mcp.stores.conversation_store import Conversation, Stored
 from ollama_mcp.tools.attachments import allowed_folders, document_of
 from ollama_mcp.tools.caller import caller_id
 from ollama_mcp.tools.calls import run_job, run_with_confirmation
-from ollama_mcp.tools.results import columns, render, table_result
+from ollama_mcp.tools.results import columns, render, table_result, text_result
 from ollama_mcp.tools.toolset import TEXTS, OnlyWith, Toolset, WaitS, describe
 
-collections: Toolset = Toolset("collections")
+storage: Toolset = Toolset("storage")
 
 _NO_TEXTS: list[str] = []
 _NO_ENTRIES: list[Any] = []
@@ -112,7 +115,7 @@ def hits_result(found: Hits) -> CallToolResult:
     )
 
 
-@collections.tool(
+@storage.tool(
     "Search documents",
     hits_result,
     Annotated[CallToolResult, SearchReport],
@@ -184,7 +187,7 @@ def indexed_result(found: Indexed) -> CallToolResult:
     return table_result("\n".join([first, *failed, *found.notes]), data)
 
 
-@collections.tool(
+@storage.tool(
     "Index documents",
     indexed_result,
     Annotated[CallToolResult, IndexReport],
@@ -224,6 +227,10 @@ class CollectionRow(BaseModel):
     shared: bool = False
 
 
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
 class CollectionTable(BaseModel):
     """Collections by name."""
 
@@ -238,7 +245,7 @@ def collection_table(found: list[Collection]) -> CallToolResult:
             documents=one.documents,
             passages=one.passages,
             model=one.fingerprint.model,
-            indexed_at=datetime.fromtimestamp(one.indexed_at, UTC).isoformat(timespec="seconds"),
+            indexed_at=_time(one.indexed_at),
             shared=one.key.owner != caller_id(),
         )
         for one in found
@@ -251,7 +258,7 @@ def collection_table(found: list[Collection]) -> CallToolResult:
     return table_result(text, {"collections": [row.model_dump() for row in rows]})
 
 
-@collections.tool(
+@storage.tool(
     "List collections",
     collection_table,
     Annotated[CallToolResult, CollectionTable],
@@ -264,42 +271,90 @@ async def ollama_collections(app: App, ctx: Context[Any, Any] | None = None) -> 
     return await app.collections.listed(caller_id())
 
 
-class Forgotten(BaseModel):
-    """What was forgotten."""
-
-    collection: str
-    documents: int
+_MOST_SHOWN, _LONGEST_SHOWN = 20, 2000
+"""Messages of a conversation that a result shows, and characters of each; the resource has all."""
 
 
-def forgotten(found: Collection) -> CallToolResult:
-    """Return what was forgotten."""
-    text = f"Collection {found.key.name} with {found.documents} documents is forgotten. Its files stay."
-    return table_result(text, {"collection": found.key.name, "documents": found.documents})
+def conversation_text(found: list[Conversation] | Stored) -> CallToolResult:
+    """Return conversations as a table, or the newest messages of one."""
+    if isinstance(found, Stored):
+        shown = found.messages[-_MOST_SHOWN:]
+        # Indented, so that no message can write what looks like another one.
+        texts = [
+            one.content if len(one.content) <= _LONGEST_SHOWN else f"{one.content[:_LONGEST_SHOWN]}…"
+            for one in shown
+        ]
+        blocks = [f"{one.role}:\n{indent(text, '  ')}" for one, text in zip(shown, texts, strict=True)]
+        conversation = found.conversation
+        first = f"{conversation.key.name}: {conversation.count} messages, the newest {len(shown)} of them:"
+        return text_result("\n\n".join([first, *blocks]), {})
+    if not found:
+        return text_result(
+            "There are no conversations. ollama_chat begins one with the argument conversation.", {}
+        )
+    rows = [(one.key.name, str(one.count), _time(one.used_at)[:16], one.model) for one in found]
+    return text_result(columns([("name", "messages", "used", "model"), *rows]), {})
 
 
-@collections.tool(
-    "Forget documents",
+@storage.tool(
+    "List or read conversations",
+    conversation_text,
+    example={},
+    bypasses_queue=True,
+)
+async def ollama_conversations(
+    app: App,
+    name: Annotated[str, describe('One to read. "" (default): a list.')] = "",
+    ctx: Context[Any, Any] | None = None,
+) -> list[Conversation] | Stored:
+    """List remembered conversations, or read the newest messages of one."""
+    if name:
+        return await app.conversations.read(caller_id(), name)
+    return await app.conversations.listed(caller_id())
+
+
+def forgotten(found: Collection | Conversation) -> CallToolResult:
+    """Say what was forgotten."""
+    if isinstance(found, Conversation):
+        return text_result(f"Conversation {found.key.name} with {found.count} messages is forgotten.", {})
+    return text_result(
+        f"Collection {found.key.name} with {found.documents} documents is forgotten. Its files stay.", {}
+    )
+
+
+@storage.tool(
+    "Forget a collection or conversation",
     forgotten,
-    Annotated[CallToolResult, Forgotten],
     hints=ToolAnnotations(
         read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
     ),
-    example={"collection": "notes", "confirm": "notes"},
-    only_with="store",
+    example={"conversation": "tea", "confirm": "tea"},
 )
 async def ollama_forget(
     app: App,
-    collection: Annotated[str, describe("Collection to remove.")],
+    conversation: Annotated[str, describe('Conversation to remove. Default "".')] = "",
+    collection: Annotated[
+        str,
+        describe('Collection to remove; its files stay. Default "".'),
+        OnlyWith("store", "Leave it out; the operator has set no OLLAMA_MCP_STORE."),
+    ] = "",
     confirm: Annotated[str, describe('Its name again, once the user agreed. Default "": ask.')] = "",
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
-) -> Collection:
-    """Remove a collection from the store; the files that it was made of stay."""
+) -> Collection | Conversation:
+    """Remove a conversation, or a collection of documents, for good."""
+    if bool(conversation) == bool(collection):
+        raise InvalidArgument(
+            "there is nothing to forget", 'Send "conversation" or "collection", one of them.'
+        )
+
+    async def forget(
+        job: Job[Collection | Conversation], yes: Confirmation | None
+    ) -> Collection | Conversation:
+        if conversation:
+            return await app.conversations.forget(job.caller, conversation, yes)
+        return await app.collections.forget(job.caller, collection, yes)
+
     return await run_with_confirmation(
-        app,
-        lambda job, yes: app.collections.forget(job.caller, collection, yes),
-        ctx,
-        wait_s,
-        confirm=confirm,
-        subject=f"forget {collection}",
+        app, forget, ctx, wait_s, confirm=confirm, subject=f"forget {conversation or collection}"
     )
