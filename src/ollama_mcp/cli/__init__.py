@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--embedded", action="store_true", help="use the embedded engine even if there is an Ollama"
     )
     demo.set_defaults(command=_demo)
+    _add_setup(commands)
     _add_documents(commands)
     _add_conversations(commands)
     _add_embedded(commands)
@@ -104,6 +105,32 @@ def _flags(arguments: argparse.Namespace) -> dict[str, str]:
     names = [name.replace("-", "_") for name in (*_VALUES, *_SWITCHES)]
     given = {name: getattr(arguments, name, None) for name in names}
     return {f"OLLAMA_MCP_{name.upper()}": value for name, value in given.items() if value is not None}
+
+
+def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    setup = commands.add_parser("setup", help="put this server into the settings of your MCP clients")
+    setup.add_argument(
+        "clients", nargs="*", metavar="CLIENT", help="clients to change (default: those found)"
+    )
+    setup.add_argument(
+        "--print", dest="shown", metavar="CLIENT", default="", help="print a client's entry only"
+    )
+    setup.add_argument("--remove", action="store_true", help="take the server out again")
+    setup.add_argument(
+        "--env", action="append", metavar="NAME=VALUE", default=[], help="a setting of the server"
+    )
+    setup.add_argument("--http", dest="url", metavar="URL", default="", help="address of a server over HTTP")
+    setup.add_argument("--name", metavar="NAME", default="ollama", help="name of the server (default ollama)")
+    setup.add_argument("--yes", action="store_true", help="write without a question")
+    setup.set_defaults(command=_setup)
+
+
+def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.setup import Options, setup  # noqa: PLC0415
+
+    given = arguments
+    options = Options(given.clients, given.shown, given.remove, given.env, given.url, given.name, given.yes)
+    return setup(settings, options)
 
 
 def _add_documents(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
