@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ollama_mcp.cli import main
-from ollama_mcp.cli.setup import config_text, jsonc
+from ollama_mcp.cli.setup import config_text, first_models, jsonc
 from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, ClientConfig, Server
+from ollama_mcp.settings import load
 from ollama_mcp.settings.machine import Machine
+from ollama_mcp.testing import FakeOllama, Model
 
 PLAIN = """{
   "mcpServers": {
@@ -95,6 +97,7 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(name)
     for name in ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(first_models, "offer_models", lambda *_, **__: None)  # its tests are below
     machine = Machine()
 
     def put(client: ClientConfig, text: str | None = None) -> Path:
@@ -373,3 +376,39 @@ def test_an_entry_for_stdio_has_an_absolute_command() -> None:
     server = Server("/bin/ollama-mcp", ("--read-only",), {"A": "b"})
     for client in CLIENT_CONFIGS:
         assert "/bin/ollama-mcp" in json.dumps(client.entry(server))
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize(("memory", "chat"), [(4e9, "qwen3:0.6b"), (8.2e9, "qwen3:4b"), (64e9, "qwen3:14b")])
+def test_a_model_that_fits_the_memory_is_pulled_after_a_yes(
+    memory: float, chat: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "yes")
+    monkeypatch.setattr(first_models, "_memory", lambda: memory)
+    with FakeOllama.in_thread([]) as fake:
+        settings = load({"OLLAMA_HOST": fake.url})
+        first_models.offer_models(settings, asks=False)
+        assert f"`ollama pull {chat}`" in capsys.readouterr().out
+        assert not asked
+        first_models.offer_models(settings, asks=True)
+        pulled = [request.json["model"] for request in fake.requests if request.path == "/api/pull"]
+        assert pulled == [chat, "nomic-embed-text"]
+    assert [chat in question or "nomic" in question for question in asked] == [True, True]
+
+
+@pytest.mark.real_time
+def test_nothing_is_offered_where_both_models_are(capsys: Any):
+    models = [Model("a", capabilities=("completion",)), Model("b", capabilities=("embedding",))]
+    with FakeOllama.in_thread(models) as fake:
+        first_models.offer_models(load({"OLLAMA_HOST": fake.url}), asks=True)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.real_time
+def test_an_ollama_that_is_down_is_said(capsys: Any):
+    first_models.offer_models(load({"OLLAMA_HOST": "127.0.0.1:9", "OLLAMA_MCP_RETRIES": "0"}), asks=True)
+    assert "`ollama-mcp doctor`" in capsys.readouterr().out

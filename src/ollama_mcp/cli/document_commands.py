@@ -46,7 +46,7 @@ def index(settings: Settings, paths: list[str], collection: str) -> int:
         allowed = roots or await _folders_of(app, collection)
         return await app.indexer.run(build_index(limits, collection, patterns), allowed, job, limits)
 
-    found = _run(settings, run, shows_text=False)
+    found = run_job(settings, run, shows_text=False)
     if found is None:
         return 1
     counts = {"read": found.read, "unchanged": found.unchanged, "removed": found.removed}
@@ -77,10 +77,10 @@ def ask(settings: Settings, question: str, collection: str, model: str) -> int:
     async def run(app: App, job: Job[GroundedAnswer]) -> GroundedAnswer:
         return await app.grounded.run(spec, None, (), job)
 
-    return 0 if _run(settings, run, shows_text=True) is not None else 1
+    return 0 if run_job(settings, run, shows_text=True) is not None else 1
 
 
-def _run(
+def run_job(
     settings: Settings, work: Callable[[App, Job[T]], Coroutine[Any, Any, T]], *, shows_text: bool
 ) -> T | None:
     """Run a job with its status on stderr, and its text on stdout as it is written; None if it failed."""

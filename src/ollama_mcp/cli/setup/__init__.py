@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, ClientConfig, Server
 from ollama_mcp.cli.setup.config_file import ChangedMeanwhile, ConfigFile
 from ollama_mcp.cli.setup.config_text import NotEditable, drop, find, put, read, snippet
-from ollama_mcp.settings import Settings, SettingsError, load
+from ollama_mcp.settings import FIELDS, Settings, SettingsError, load
 from ollama_mcp.settings.machine import Machine
 
 _BY_ID = {client.id: client for client in CLIENT_CONFIGS}
@@ -76,7 +76,19 @@ def setup(settings: Settings, options: Options) -> int:
     if not chosen:
         print(f"No MCP client was found here. `ollama-mcp setup CLIENT` takes {', '.join(_BY_ID)}.")
         return 1
+    elsewhere = [
+        entry.variable
+        for entry in FIELDS
+        if Machine().variables.get(entry.variable) and entry.variable not in env
+    ]
+    if elsewhere and not (options.url or options.removes):
+        print(f"! {', '.join(elsewhere)}: set here, but clients do not pass it on. --env NAME=VALUE does.")
     works = [_configure(client, server, given, options) for client in chosen]
+    if not (options.removes or options.url):
+        from ollama_mcp.cli.setup.first_models import offer_models  # noqa: PLC0415 - it imports the whole app
+
+        # The Ollama that the server will use. A yes to files is none to gigabytes.
+        offer_models(load({**env}), asks=not options.says_yes)
     return 0 if all(works) else 1
 
 
