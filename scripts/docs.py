@@ -1,4 +1,4 @@
-"""Write what derives from declarations, or check that it does: tables of docs/*.md, names of the package.
+"""Write what derives from declarations, or check it: tables of docs/*.md, names of the package, server.json.
 
 python scripts/docs.py            # write
 python scripts/docs.py --check    # exit 1 if they differ
@@ -16,9 +16,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import bundle
+
 from ollama_mcp import App, create_server
+from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, Server
+from ollama_mcp.cli.setup.config_text import snippet
 from ollama_mcp.settings import FIELDS, Settings
 from ollama_mcp.settings.limits import Limits, setting_of, shown_size
+from ollama_mcp.settings.machine import Machine
 from ollama_mcp.tools import TOOLSETS
 from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, PageSize
 from ollama_mcp.tools.toolset import Tool
@@ -96,6 +101,47 @@ def _page(page: PageSize) -> str:
     return ", ".join(f"{size:,} {unit}" for size, unit in sizes if size < sys.maxsize)
 
 
+_SHOWN = {"linux": "~/.config", "darwin": "~/Library/Application Support", "win32": "%APPDATA%"}
+
+
+def setup_table() -> str:
+    """Return every client that `ollama-mcp setup` knows, with its file on each system."""
+    rows: list[Iterable[str]] = []
+    for client in CLIENT_CONFIGS:
+        paths: list[str] = []
+        for system, data in _SHOWN.items():
+            machine = Machine(system, Path("~"), {"APPDATA": data})
+            paths += [place.as_posix() for place in client.places(machine)[:1]]
+        unique = [f"`{path}`" for path in dict.fromkeys(paths)]
+        rows.append((client.title, f"`{client.id}`", "<br>".join(unique) or "its settings dialog"))
+    return _table(("client", "name", "file on Linux, macOS and Windows, where they differ"), rows)
+
+
+def snippets() -> str:
+    """Return the entry of every client, as a block of its syntax."""
+    server = Server("/home/me/.local/bin/ollama-mcp", (), {"OLLAMA_HOST": "http://127.0.0.1:11434"})
+    parts: list[str] = []
+    for client in CLIENT_CONFIGS:
+        text = snippet(client, "ollama", client.entry(server))
+        parts.append(f"### {client.title}\n\n```{client.format}\n{text}```\n")
+    return "\n" + "\n".join(parts)
+
+
+def install_text() -> str:
+    """Return the commands and links that install the server; the marker is for the MCP registry."""
+    links = ", ".join(f"[{client}]({link})" for client, link in bundle.install_links().items())
+    return f"""
+```sh
+uvx ollama-mcp setup
+uvx --from git+{bundle.REPOSITORY} ollama-mcp setup    # until the first release
+```
+
+Links install it without a terminal: {links}.
+
+<!-- mcp-name: {bundle.REGISTRY_NAME} -->
+"""
+
+
 def limits_table() -> str:
     """Return the size limits of one call with the settings that raise them."""
     rows: list[Iterable[str]] = []
@@ -125,6 +171,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "clients": clients_table,
     "limits": limits_table,
+    "setup": setup_table,
+    "snippets": snippets,
+    "install": install_text,
     "imports": lambda: _per_tool("from ollama_mcp.{module} import {name} as {name}", "\n"),
     "modules": lambda: _per_tool('"{name}": "{module}",'),
     "names": lambda: _per_tool('"{name}",'),
@@ -147,9 +196,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = 0
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        wanted = generated(text)
+    for page in (*PAGES, *bundle.FILES):
+        text = page.read_text(encoding="utf-8") if page.exists() else ""
+        made = bundle.FILES.get(page)
+        wanted = json.dumps(made(), indent=2, ensure_ascii=False) + "\n" if made else generated(text)
         if wanted != text and check:
             stale = 1
             print(f"{page.relative_to(ROOT)} is not what the code says: run python scripts/docs.py",

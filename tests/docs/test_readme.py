@@ -19,6 +19,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import TOOLSETS
@@ -49,30 +50,26 @@ ASYNC_TEST = next(block for block in TESTS if "anyio_backend" in block)
 
 
 def entries() -> list[dict[str, Any]]:
-    """The server entries of every client's configuration."""
-    found: list[dict[str, Any]] = []
-    for block in blocks("json"):
-        table = json.loads(block)
-        found.extend((table.get("mcpServers") or table["servers"]).values())
-    found.extend(
-        entry for block in blocks("toml") for entry in tomllib.loads(block).get("mcp_servers", {}).values()
-    )
-    words = next(block for block in blocks("sh") if block.startswith("claude mcp add")).split()
-    name, _, value = words[words.index("--env") + 1].partition("=")
-    return [*found, {"command": words[words.index("--") + 1], "env": {name: value}}]
+    """The server entries of the page on clients, in JSON and in TOML."""
+    tables = [json.loads(block) for block in blocks("json", "clients")]
+    tables += [tomllib.loads(block) for block in blocks("toml", "clients")]
+    return [entry for table in tables for servers in table.values() for entry in servers.values()]
 
 
 def servers() -> list[dict[str, Any]]:
-    """Those entries that start a program."""
-    return [entry for entry in entries() if "command" in entry]
+    """Those entries that start a program, each kind once."""
+    found = [entry for entry in entries() if isinstance(entry.get("command"), str)]
+    kinds = {json.dumps([entry["command"], entry["args"], entry["env"]]): entry for entry in found}
+    return list(kinds.values())
 
 
-def test_there_is_a_configuration_for_each_of_the_six_clients() -> None:
-    for client in ("Copilot CLI", "VS Code", "Claude Desktop", "Claude Code", "Codex", "Gemini CLI"):
-        assert re.search(
-            rf"^(\*\*|## ){client}\b", README + PAGES["clients"].read_text("utf-8"), re.MULTILINE
-        )
-    assert len(servers()) == 6
+def test_there_is_an_entry_for_each_client() -> None:
+    page = PAGES["clients"].read_text("utf-8")
+    titles = [client.title for client in CLIENT_CONFIGS]
+    assert re.findall(r"^### (.+)$", page, re.MULTILINE) == titles
+    assert len(titles) == 15
+    assert all(title in README for title in titles)
+    assert len(servers()) == 2
 
 
 def test_a_configuration_for_http_has_the_address_that_the_server_has() -> None:

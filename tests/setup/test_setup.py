@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ollama_mcp.cli import main
-from ollama_mcp.cli.setup import config_text, first_models, jsonc
+from ollama_mcp.cli.setup import config_text, first_models, jsonc, server_command
 from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, ClientConfig, Server
 from ollama_mcp.settings import load
 from ollama_mcp.settings.machine import Machine
@@ -370,6 +371,35 @@ def test_any_text_is_parsed_or_refused(text: str):
     except config_text.NotEditable:
         return
     assert config_text.find(client, jsonc.parse(new).value, "ollama") == entry
+
+
+@pytest.mark.parametrize(
+    ("python", "origin", "command"),
+    [
+        ("/home/ann/.cache/uv/archive-v0/x1/bin/python", None, ["/bin/uvx", "ollama-mcp"]),
+        (
+            "/home/ann/.cache/uv/archive-v0/x1/bin/python",
+            {"url": "https://github.com/x/y", "vcs_info": {"vcs": "git", "requested_revision": "v1"}},
+            ["/bin/uvx", "--from", "git+https://github.com/x/y@v1", "ollama-mcp"],
+        ),
+        ("/home/ann/.local/pipx/.cache/a2/bin/python", None, ["/bin/pipx", "run", "ollama-mcp"]),
+        (
+            "/home/ann/.local/pipx/.cache/a2/bin/python",
+            {"url": "file:///home/ann/src", "dir_info": {}},
+            ["/bin/pipx", "run", "--spec", "/home/ann/src", "ollama-mcp"],
+        ),
+        ("/opt/python/bin/python", None, ["/opt/python/bin/python", "-m", "ollama_mcp"]),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="the paths are those of POSIX")
+def test_what_a_runner_cached_is_started_by_the_runner(
+    python: str, origin: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    told = json.dumps(origin) if origin else None
+    monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda _, name: told)
+    assert server_command() == command
 
 
 def test_an_entry_for_stdio_has_an_absolute_command() -> None:

@@ -68,7 +68,7 @@ def setup(settings: Settings, options: Options) -> int:
         client = _BY_ID[options.shown]
         if options.url and not client.takes_http:
             return _refuse(f"{client.title} only starts programs: leave --http out")
-        print(snippet(client, options.name, client.entry(server)), end="")
+        print(snippet(client, options.name, _entry(client, server, options.name)), end="")
         return 0
     chosen = [_BY_ID[name] for name in dict.fromkeys(options.clients)] or [
         client for client in CLIENT_CONFIGS if client.files and client.is_installed(Machine())
@@ -126,7 +126,8 @@ def server_command() -> list[str]:
     here = Path(sys.executable)
     program = here.with_name("ollama-mcp.exe" if sys.platform == "win32" else "ollama-mcp")
     if "archive-v0" in here.parts or "environments-v2" in here.parts:  # uv's cache
-        runner, source = shutil.which("uvx"), ["--from"]
+        uv = Machine().variables.get("UV", "")  # uv names itself to what it runs
+        runner, source = shutil.which("uvx") or (uv and str(Path(uv).with_name("uvx"))), ["--from"]
     elif ".cache" in here.parts and "pipx" in here.parts:
         runner, source = shutil.which("pipx"), ["run", "--spec"]
     else:
@@ -154,7 +155,7 @@ def _origin() -> str:
 def _configure(client: ClientConfig, server: Server, given: Mapping[str, str], options: Options) -> bool:
     """Change one client's settings after a yes; returns whether they are as wanted, or left by choice."""
     path = client.path(Machine())
-    entry = client.entry(server)
+    entry = _entry(client, server, options.name)
     if server.url and not client.takes_http:
         print(f"! {client.title} only starts programs: it needs an entry without --http.")
         return False
@@ -215,6 +216,12 @@ def _remove(client: ClientConfig, file: ConfigFile, old: dict[str, Any] | None, 
             backup.path.unlink(missing_ok=True)
     print(f"  {client.title}: `{options.name}` is removed from {file.path}. {client.hint}".rstrip())
     return True
+
+
+def _entry(client: ClientConfig, server: Server, name: str) -> dict[str, Any]:
+    """Return the entry for a server; some clients have its name inside, too."""
+    entry = client.entry(server)
+    return {**entry, "name": name} if "name" in entry else entry
 
 
 def _is_ours(entry: Mapping[str, Any]) -> bool:
