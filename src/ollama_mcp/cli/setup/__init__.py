@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from ollama_mcp.cli.output import confirmed
 from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, ClientConfig, Server
 from ollama_mcp.cli.setup.config_file import ChangedMeanwhile, ConfigFile
 from ollama_mcp.cli.setup.config_text import NotEditable, drop, find, put, read, snippet
@@ -255,18 +256,6 @@ def _agreed(client: ClientConfig, file: ConfigFile, new: str, options: Options) 
     )
     print("\n".join(lines))
     return options.says_yes or confirmed("Write it?")
-
-
-def confirmed(question: str) -> bool:
-    """Ask for a yes; nobody there is a no."""
-    try:
-        said = input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
-    except EOFError:
-        said = False
-        print()
-    if not said:
-        print("  Nothing is changed. --yes answers for you.")
-    return said
 
 
 def _reason(error: Exception) -> str:

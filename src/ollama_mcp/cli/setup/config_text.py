@@ -198,7 +198,8 @@ def _edit_yaml(client: ClientConfig, text: str, name: str, entry: Table | None) 
                 del lines[place : _last_line(last) + 1]
                 if entry is None and len(children) == 1:
                     empty = "[]" if client.is_list else "{}"
-                    lines[head] = f"{lines[head][: key.end_mark.column]}: {empty}{newline}"
+                    colon = int(key.end_mark.column) + 1  # a comment may stand behind it
+                    lines[head] = f"{lines[head][:colon]} {empty}{lines[head][colon:]}"
                 break
     if entry is not None:
         lines.insert(place, _yaml_entry(client, name, entry, indent).replace("\n", newline))

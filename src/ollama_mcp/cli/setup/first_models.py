@@ -10,6 +10,7 @@ import anyio
 
 from ollama_mcp.app import App
 from ollama_mcp.cli.document_commands import run_job
+from ollama_mcp.cli.output import confirmed
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.transfers import Transferred
@@ -47,7 +48,7 @@ def offer_models(settings: Settings, *, asks: bool) -> None:
         what = "chat" if kind == "completion" else "embedding"
         if not asks:
             print(f"! Ollama has no {what} model: `ollama pull {name}` fetches one ({format_bytes(size)}).")
-        elif _wants(f"Ollama has no {what} model. Pull {name} ({format_bytes(size)})?"):
+        elif confirmed(f"Ollama has no {what} model. Pull {name} ({format_bytes(size)})?"):
             done = run_job(settings, lambda app, job, name=name: _pull(app, job, name), shows_text=False)
             print(f"  {name} is there." if done else f"! {name} was not pulled.")
 
@@ -66,14 +67,6 @@ async def _lacking(settings: Settings) -> list[str]:
 
 async def _pull(app: App, job: Job[Transferred], name: str) -> Transferred:
     return await app.transfers.pull(name, job)
-
-
-def _wants(question: str) -> bool:
-    try:
-        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
-    except EOFError:
-        print()
-        return False
 
 
 def _memory() -> float:
