@@ -132,7 +132,8 @@ def test_setup_adds_the_server_keeps_the_rest_and_remove_undoes_it_exactly(clien
     after = path.read_bytes().decode()
     table = parsed(client, after)
     entry = config_text.find(client, table, "ollama")
-    assert str(Path(sys.executable).with_name("ollama-mcp")) in json.dumps(entry)
+    assert json.dumps(server_command()[0])[1:-1] in json.dumps(entry)
+    assert Path(server_command()[0]).is_absolute()
     assert "http://127.0.0.1:11434" in json.dumps(entry)
     kept = [
         line.strip().rstrip(",") for line in before.splitlines() if "{}" not in line and line.strip() != "{"
