@@ -1,11 +1,12 @@
 """Retrieval over the Cranfield collection: order, packed prompts, refusals, time.
 
-    python benchmarks/retrieval.py FOLDER
+    python benchmarks/retrieval.py FOLDER [URL]
 
-FOLDER has `cran.all.1400`, `cran.qry` and `cranqrel` of the public collection, and the vectors of its
-abstracts and questions by all-MiniLM-L6-v2 in `cranfield-minilm-l6-v2-f16.npz` (`documents` and `queries`, in
-the files' order). The collection has no licence, so that nothing of it is here. The questions that it cannot
-answer are ours (unanswerable.txt); the embedded engine makes their vectors.
+URL is that of an empty PostgreSQL database with pgvector, which is measured, too. FOLDER has `cran.all.1400`,
+`cran.qry` and `cranqrel` of the public collection, and the vectors of its abstracts and questions by
+all-MiniLM-L6-v2 in `cranfield-minilm-l6-v2-f16.npz` (`documents` and `queries`, in the files' order). The
+collection has no licence, so that nothing of it is here. The questions that it cannot answer are ours
+(unanswerable.txt); the embedded engine makes their vectors.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from ollama_mcp.services.retrieval import (
     nearness,
     spread_of,
 )
+from ollama_mcp.settings.readers import read_store
 from ollama_mcp.sources import Passage
 from ollama_mcp.stores.collection_store import (
     CollectionKey,
@@ -52,7 +54,7 @@ from ollama_mcp.stores.collection_store import (
     NewPassage,
     StoredPassage,
 )
-from ollama_mcp.stores.sqlite_collections import SqliteCollections
+from ollama_mcp.stores.configured import configured_collections
 
 WINDOWS = {2048: 0.78, 4096: 0.87, 8192: 0.93}
 """Context windows, and the share of questions that shall have a relevant passage in the prompt."""
@@ -388,6 +390,7 @@ async def measure_size(store: CollectionStore, count: int) -> None:
         f"  first search {first:.0f} ms (goal 300), median {warm:.1f} ms (goal 15), "
         f"+ {grown:.0f} MiB (goal 40)"
     )
+    await store.drop(key)
 
 
 def _resident() -> int:
@@ -395,17 +398,22 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def measure_stores(collection: Collection, unrelated: Matrix, unanswerable: Sequence[Question]) -> None:
-    """Measure SQLite in a folder of its own."""
+async def measure_stores(
+    collection: Collection, unrelated: Matrix, unanswerable: Sequence[Question], url: str
+) -> None:
+    """Measure SQLite in a folder of its own, and PostgreSQL where there is a URL."""
     with tempfile.TemporaryDirectory() as folder:
-        store = SqliteCollections(Path(folder) / "collections.db")
-        await measure_store(store, collection, unrelated, unanswerable)
-        for count in (20_000, 100_000):
-            await measure_size(store, count)
-        await store.aclose()
+        for place in filter(None, (folder, read_store(url))):
+            store = configured_collections(place)
+            assert store is not None
+            await measure_store(store, collection, unrelated, unanswerable)
+            await store.drop(KEY)
+            for count in (20_000, 100_000):
+                await measure_size(store, count)
+            await store.aclose()
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, url: str) -> None:
     """Print all figures."""
     asked = (Path(__file__).parent / "unanswerable.txt").read_text().splitlines()
     made = embed([*asked, *UNRELATED])
@@ -414,11 +422,11 @@ def main(folder: Path) -> None:
     collection = read(folder, unrelated)
     measure_time(collection, unrelated)
     measure_order(collection)
-    asyncio.run(measure_stores(collection, unrelated, unanswerable))
+    asyncio.run(measure_stores(collection, unrelated, unanswerable, url))
     measure_refusals(gather_evidence(collection, unanswerable))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in {2, 3}:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) == 3 else "")

@@ -33,7 +33,7 @@ from ollama_mcp.services.transfers import Transfers
 from ollama_mcp.services.upstreams import UpstreamPool
 from ollama_mcp.services.web_search import Web
 from ollama_mcp.settings import Settings, load_from_environment
-from ollama_mcp.stores.sqlite_collections import SqliteCollections
+from ollama_mcp.stores.configured import configured_collections
 from ollama_mcp.stores.sqlite_conversations import SqliteConversations
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class App:
         embedder = Embedder(backend)
         model_manager = ModelManager(backend)
         retriever = Retriever(embedder)
-        store = SqliteCollections(settings.collections) if settings.collections else None
+        store = configured_collections(settings.store)
         collections = Collections(store, backend.catalog, settings.shared_collections)
         upstreams = UpstreamPool(settings.upstreams)
         return cls(

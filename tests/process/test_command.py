@@ -228,10 +228,14 @@ def test_doctor_says_what_works(run: Any, fake: FakeOllama):
 def test_doctor_masks_secrets(doctor: Any, fake: FakeOllama):
     host = fake.url.replace("//", "//canary-user:canary-password@")
     headers = '{"X-Secret": "canary-header"}'
-    status, out = doctor(OLLAMA_HOST=host, OLLAMA_API_KEY="canary-key", OLLAMA_MCP_HEADERS=headers)
+    store = "postgresql://canary-user:canary-password@canary/notes"
+    status, out = doctor(
+        OLLAMA_HOST=host, OLLAMA_API_KEY="canary-key", OLLAMA_MCP_HEADERS=headers, OLLAMA_MCP_STORE=store
+    )
     assert status == 0
     assert "OLLAMA_API_KEY = ***" in out
     assert "X-Secret: ***" in out
+    assert "OLLAMA_MCP_STORE = PostgreSQL" in out
     assert "canary" not in out
 
 

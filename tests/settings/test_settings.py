@@ -15,6 +15,7 @@ from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.rate_limit import Rate
 from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.settings import FIELDS, Backend, ModelDefaults, Settings, SettingsError, Timeouts, load
+from ollama_mcp.settings.database_url import DatabaseUrl
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.settings.readers import read_path, read_path_text, read_text
 
@@ -288,6 +289,9 @@ def test_headers_that_http_does_not_allow_are_refused_without_their_value(header
         {"OLLAMA_HOST": f"http:/me:{SECRET}@gpu"},
         {"OLLAMA_HOST": f"http://me:x/{SECRET}@gpu"},
         {"OLLAMA_MCP_API_KEY_HOST": f"ftp://me:{SECRET}@gpu"},
+        {"OLLAMA_MCP_STORE": f"mysql://me:{SECRET}@db/notes"},
+        {"OLLAMA_MCP_STORE": f"postgresql://me:{SECRET} @db/notes"},
+        {"OLLAMA_MCP_STORE": f"postgresql:me:{SECRET}@db/notes"},
     ],
 )
 def test_a_secret_is_in_no_message(environment):
@@ -306,9 +310,11 @@ def test_settings_can_be_shown():
             "OLLAMA_HOST": f"https://me:{SECRET}@gpu",
             "OLLAMA_API_KEY": SECRET,
             "OLLAMA_MCP_HEADERS": json.dumps({"X": SECRET}),
+            "OLLAMA_MCP_STORE": f"postgresql://me:{SECRET}@db/notes",
         }
     )
     for shown in (
+        str(found.store),
         repr(found),
         str(found),
         repr(found.backend),
@@ -316,6 +322,14 @@ def test_settings_can_be_shown():
         str(found.backend.host),
     ):
         assert SECRET not in shown
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_a_store_may_be_a_database(scheme):
+    url = f"{scheme}://me:{SECRET}@db,db2:5433/notes?sslmode=require"
+    found = load({"OLLAMA_MCP_STORE": url}).store
+    assert isinstance(found, DatabaseUrl)
+    assert found.secret == url
 
 
 # --- the file ----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import anyio
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_mcp.errors import InvalidArgument, StorageError
+from ollama_mcp.settings.database_url import DatabaseUrl
 from ollama_mcp.stores.collection_store import (
     CollectionKey,
     Document,
@@ -21,6 +21,7 @@ from ollama_mcp.stores.collection_store import (
     NewPassage,
     OtherModel,
 )
+from ollama_mcp.stores.configured import configured_collections
 from ollama_mcp.stores.sqlite_collections import SqliteCollections
 
 pytestmark = pytest.mark.anyio
@@ -36,9 +37,17 @@ def passages(*texts):
     return [NewPassage("Tea", text, line) for line, text in enumerate(texts, 1)]
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.long)])
+def place(request, tmp_path):
+    """What OLLAMA_MCP_STORE names."""
+    if request.param == "postgres":
+        return request.getfixturevalue("database")
+    return str(tmp_path / "folder")
+
+
 @pytest.fixture
-async def store(anyio_backend, tmp_path):
-    made = SqliteCollections(tmp_path / "folder" / "collections.db")
+async def store(anyio_backend, place):
+    made = configured_collections(place)
     yield made
     await made.aclose()
 
@@ -128,22 +137,28 @@ WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(WORDS, WORDS), max_size=6), st.lists(WORDS, max_size=5), WORDS)
-def test_any_texts_words_and_names_are_only_data(tmp_path_factory, documents, words, under):
+def test_any_texts_words_and_names_are_only_data(place, documents, words, under):
+    def stored(text):
+        return text.replace("\0", "\ufffd") if isinstance(place, DatabaseUrl) else text
+
     async def run():
-        store = SqliteCollections(tmp_path_factory.mktemp("any") / "c.db")
+        store = configured_collections(place)
         await store.ensure(NOTES, PRINT)
+        await store.remove(NOTES, list(await store.documents(NOTES)))
         for name, text in documents:
             await store.put(NOTES, document(name), passages(text), [[1, 0, 0, 0]])
         everything = await store.search(NOTES, [1, 0, 0, 0], words, 100, "")
-        assert {one.text for one in everything.passages} == {text for _, text in dict(documents).items()}
+        last = {stored(name): stored(text) for name, text in documents}
+        assert {one.document.name: one.text for one in everything.passages} == last
+        assert everything.frequencies.keys() == set(words)
         part = await store.search(NOTES, [1, 0, 0, 0], words, 100, under)
-        assert all(one.document.name.startswith(under) for one in part.passages)
+        assert all(one.document.name.startswith(stored(under)) for one in part.passages)
         await store.aclose()
 
     anyio.run(run)
 
 
-async def test_the_order_by_8_bit_vectors_is_that_of_floats(store):
+async def test_the_order_by_short_numbers_is_that_of_floats(store):
     await store.ensure(NOTES, Fingerprint("m", "d", 64))
     draw = random.Random(5)
     vectors = [[draw.gauss(0, 1) for _ in range(64)] for _ in range(200)]
@@ -157,19 +172,21 @@ async def test_the_order_by_8_bit_vectors_is_that_of_floats(store):
     assert found.cosines[0] == pytest.approx(1, abs=0.001)
 
 
-async def test_a_search_sees_what_another_process_wrote_meanwhile(store, tmp_path):
+async def test_a_search_sees_what_another_process_wrote_meanwhile(store, place):
     await store.ensure(NOTES, PRINT)
     await store.put(NOTES, document("a"), passages("one"), [[1, 0, 0, 0]])
     assert len((await store.search(NOTES, [1, 0, 0, 0], [], 5, "")).passages) == 1
-    other = SqliteCollections(tmp_path / "folder" / "collections.db")
+    other = configured_collections(place)
     await other.put(NOTES, document("b"), passages("two"), [[0, 1, 0, 0]])
     await other.aclose()
     assert len((await store.search(NOTES, [1, 0, 0, 0], [], 5, "")).passages) == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-async def test_only_the_owner_of_the_file_may_read_it(store, tmp_path):
+async def test_only_the_owner_of_the_file_may_read_it(tmp_path):
+    store = SqliteCollections(tmp_path / "folder" / "collections.db")
     await store.ensure(NOTES, PRINT)
+    await store.aclose()
     for file in (tmp_path / "folder").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o700
@@ -198,12 +215,12 @@ async def test_a_cancelled_call_leaves_no_transaction_open(store):
 
 WRITER = """
 import asyncio, sys
-from pathlib import Path
+from ollama_mcp.settings.readers import read_store
 from ollama_mcp.stores.collection_store import *
-from ollama_mcp.stores.sqlite_collections import SqliteCollections
+from ollama_mcp.stores.configured import configured_collections
 
-async def main(path, name, count):
-    store = SqliteCollections(Path(path))
+async def main(place, name, count):
+    store = configured_collections(read_store(place))
     key = CollectionKey("", "notes")
     await store.ensure(key, Fingerprint("m", "d", 4))
     for number in range(count):
@@ -211,21 +228,26 @@ async def main(path, name, count):
             made = [NewPassage("", f"{one} part {part}", part) for part in range(3)]
             await store.put(key, Document(one, one, name), made, [[1, part, number, 1] for part in range(3)])
             print(one, flush=True)
+            if number % 5 == 0:
+                found = await store.search(key, [1, 1, 1, 1], [one.split("-")[0]], 9, one)
+                assert one in {passage.document.id for passage in found.passages}
     await store.aclose()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
-def writer(path: Path, name: str, count: int) -> "subprocess.Popen[str]":
+def writer(place: str | DatabaseUrl, name: str, count: int) -> "subprocess.Popen[str]":
+    shown = place.secret if isinstance(place, DatabaseUrl) else place
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), name, str(count)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, shown, name, str(count)], stdout=subprocess.PIPE, text=True
     )
 
 
-async def whole(path: Path, acknowledged: set[str]) -> None:
+async def whole(place: str | DatabaseUrl, acknowledged: set[str]) -> None:
     """Every acknowledged document is there with all of its parts, and nothing is there by halves."""
-    store = SqliteCollections(path)
+    store = configured_collections(place)
+    assert store is not None
     there = await store.documents(NOTES)
     assert acknowledged <= there.keys()
     found = await store.search(NOTES, [1, 1, 1, 1], [], 10_000, "")
@@ -233,29 +255,29 @@ async def whole(path: Path, acknowledged: set[str]) -> None:
     for one in found.passages:
         parts[one.document.id] = parts.get(one.document.id, 0) + 1
     assert parts == dict.fromkeys(there, 3)
+    assert found.count == len(found.passages)
     await store.aclose()
 
 
 @pytest.mark.long
-async def test_three_processes_index_at_once_and_nothing_is_lost(tmp_path):
-    path = tmp_path / "c.db"
-    writers = [writer(path, name, 40) for name in "abc"]
+async def test_three_processes_index_and_search_at_once_and_nothing_is_lost(place):
+    writers = [writer(place, name, 40) for name in "abc"]
     said = [line for one in writers for line in one.communicate(timeout=120)[0].split()]
+    assert [one.returncode for one in writers] == [0, 0, 0]
     assert len(set(said)) == 160
-    await whole(path, set(said))
+    await whole(place, set(said))
 
 
 @pytest.mark.long
-async def test_no_acknowledged_document_is_lost_when_the_process_is_killed(tmp_path):
-    path = tmp_path / "c.db"
+async def test_no_acknowledged_document_is_lost_when_the_process_is_killed(place):
     acknowledged: set[str] = set()
     draw = random.Random(7)
     for round_ in range(50):
-        one = writer(path, f"r{round_}", 500)
+        one = writer(place, f"r{round_}", 500)
         assert one.stdout is not None
         for _ in range(draw.randrange(1, 30)):
             acknowledged.add(one.stdout.readline().strip())
         one.kill()
         rest = one.communicate()[0].splitlines(keepends=True)
         acknowledged |= {line.strip() for line in rest if line.endswith("\n")}
-        await whole(path, acknowledged)
+        await whole(place, acknowledged)

@@ -26,7 +26,7 @@ def conversations(settings: Settings, action: str, name: str, *, as_json: bool, 
         as_json: Whether export writes JSON instead of Markdown.
         days: Days that a conversation may not have been used for, to be kept by purge.
     """
-    if not settings.store:
+    if settings.conversations is None:
         print(
             "ollama-mcp: there are no conversations on disk; set OLLAMA_MCP_STORE to a folder.",
             file=sys.stderr,

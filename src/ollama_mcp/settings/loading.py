@@ -194,7 +194,9 @@ def _one(entry: Field, raw: Any, source: str, problems: list[str]) -> Iterator[t
     except OllamaError as error:
         problems.append(f"{source}: {error.cause}. {error.remedy}")
     except ValueError as error:
-        is_secret = entry.secret or entry.key in {"host", "api_key_host"}  # an address can hold a password
+        is_database = entry.key == "store" and ("@" in str(raw) or "://" in str(raw))
+        is_address = entry.key in {"host", "api_key_host"} or is_database  # an address can hold a password
+        is_secret = entry.secret or is_address
         shown = "its value" if is_secret else _shown(raw)
         problems.append(f"{source}: {shown} is not allowed; it must be {error}")
 

@@ -13,6 +13,7 @@ from ollama_mcp.ollama.api_models import Think
 from ollama_mcp.ollama.hosts import Host, parse_host
 from ollama_mcp.ollama.model_names import DEFAULT_REGISTRY, canonical
 from ollama_mcp.ollama.parameters import KeepAlive, parse_keep_alive, parse_think
+from ollama_mcp.settings.database_url import DatabaseUrl
 from ollama_mcp.settings.declaration import (
     CONCURRENCY,
     CONFIG,
@@ -353,9 +354,10 @@ class Settings:
     output: Path | None = setting(
         read_folder, None,
         "Folder for new files with answers. Empty: none are written.", FILES)
-    store: str = setting(
+    store: str | DatabaseUrl = setting(
         read_store, "",
-        "Folder for collections of documents and conversations. Empty: memory, and no collections.",
+        "Folder for collections of documents and conversations, or postgresql://user:password@host/database "
+        "for collections. Empty: memory, and no collections.",
         STORAGE)
     conversation_days: int = setting(
         read_count(1), 90,
@@ -430,14 +432,9 @@ class Settings:
     """Servers of `upstream_file`."""
 
     @property
-    def collections(self) -> Path | None:
-        """File of the collections; None without a store."""
-        return Path(self.store) / "collections.db" if self.store else None
-
-    @property
     def conversations(self) -> Path | None:
         """File of the conversations; None where they are in memory."""
-        return Path(self.store) / "conversations.db" if self.store else None
+        return Path(self.store) / "conversations.db" if self.store and isinstance(self.store, str) else None
 
     @property
     def takes_files(self) -> bool:

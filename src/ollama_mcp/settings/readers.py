@@ -15,6 +15,7 @@ from ollama_mcp.ollama.hosts import parse_host
 from ollama_mcp.ollama.model_names import check_name, is_registry
 from ollama_mcp.ollama.options import parse_options
 from ollama_mcp.ollama.parameters import KeepAlive, parse_keep_alive
+from ollama_mcp.settings.database_url import DatabaseUrl
 from ollama_mcp.settings.listening import (
     AllowedHost,
     Origin,
@@ -216,14 +217,19 @@ def read_folders(value: Any) -> tuple[Path, ...]:
     return tuple(read_folder(name) for name in named if name != "")
 
 
-def read_store(value: Any) -> str:
-    """A folder by its whole path, made at its first use; "" for none."""
+def read_store(value: Any) -> str | DatabaseUrl:
+    """A folder by its whole path, made at its first use, or the URL of a PostgreSQL database; "" for none."""
     text = read_text(value)
+    if re.match(r"postgres(ql)?://\S*\Z", text):
+        return DatabaseUrl(text)
     if not text:
         return ""
     path = read_path(text)
-    if not path.is_absolute() or path.is_file():
-        raise ValueError("the whole path of a folder, such as /home/me/.local/share/ollama-mcp")
+    if "://" in text or not path.is_absolute() or path.is_file():
+        raise ValueError(
+            "the whole path of a folder, such as /home/me/.local/share/ollama-mcp, or a URL such as "
+            "postgresql://user:password@host/database"
+        )
     return str(path)
 
 

@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 from ollama_mcp.errors import InvalidArgument, StorageError
 from ollama_mcp.sources import Passage
 
+NEIGHBOUR = 160
+"""Characters that a found passage has of each of its neighbours."""
+
 
 class CollectionKey(NamedTuple):
     """Key of a collection: its owner, "" for the operating system's user, and its name."""

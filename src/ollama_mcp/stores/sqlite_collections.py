@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ollama_mcp.errors import StorageError
 from ollama_mcp.stores.collection_store import (
+    NEIGHBOUR,
     Collection,
     CollectionKey,
     Document,
@@ -65,8 +66,6 @@ _MATRICES = 4
 """Collections whose vectors stay in memory."""
 _BLOCK = 512
 """Vectors that are multiplied at once: their floats fit into a processor's cache."""
-_NEIGHBOUR = 160
-"""Characters of a neighbour that are shown."""
 
 
 @dataclass(frozen=True)
@@ -351,7 +350,7 @@ def _passages(
         "CROSS JOIN document d ON d.collection = ? AND d.id = p.document "
         f"LEFT JOIN passage_{number} before ON before.document = p.document AND before.number = p.number - 1 "
         f"LEFT JOIN passage_{number} after ON after.document = p.document AND after.number = p.number + 1",
-        (-_NEIGHBOUR, _NEIGHBOUR, json.dumps(ids), number),
+        (-NEIGHBOUR, NEIGHBOUR, json.dumps(ids), number),
     )
     made = {
         one: StoredPassage(
