@@ -33,8 +33,7 @@ from ollama_mcp.services.transfers import Transfers
 from ollama_mcp.services.upstreams import UpstreamPool
 from ollama_mcp.services.web_search import Web
 from ollama_mcp.settings import Settings, load_from_environment
-from ollama_mcp.stores.configured import configured_collections
-from ollama_mcp.stores.sqlite_conversations import SqliteConversations
+from ollama_mcp.stores.configured import configured_collections, configured_conversations
 
 if TYPE_CHECKING:
     import httpx
@@ -137,7 +136,7 @@ class App:
             conversations=Conversations(
                 backend,
                 generator,
-                SqliteConversations(settings.conversations, settings.conversation_days * 86400.0),
+                configured_conversations(settings.store, settings.conversation_days),
                 summarises=settings.summarise,
             ),
         )

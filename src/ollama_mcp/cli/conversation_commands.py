@@ -11,8 +11,8 @@ from datetime import datetime
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.services.conversations import key_of
 from ollama_mcp.settings import Settings
-from ollama_mcp.stores.conversation_store import Stored
-from ollama_mcp.stores.sqlite_conversations import SqliteConversations
+from ollama_mcp.stores.configured import configured_conversations
+from ollama_mcp.stores.conversation_store import ConversationStore, Stored
 from ollama_mcp.tools.results import columns
 
 
@@ -26,20 +26,28 @@ def conversations(settings: Settings, action: str, name: str, *, as_json: bool, 
         as_json: Whether export writes JSON instead of Markdown.
         days: Days that a conversation may not have been used for, to be kept by purge.
     """
-    if settings.conversations is None:
+    if not settings.store:
         print(
-            "ollama-mcp: there are no conversations on disk; set OLLAMA_MCP_STORE to a folder.",
+            "ollama-mcp: nothing is stored; set OLLAMA_MCP_STORE to a folder.",
             file=sys.stderr,
         )
         return 1
     try:
-        return asyncio.run(_run(SqliteConversations(settings.conversations), action, name, as_json, days))
+        return asyncio.run(
+            _run(
+                configured_conversations(settings.store, settings.conversation_days),
+                action,
+                name,
+                as_json,
+                days,
+            )
+        )
     except OllamaError as error:
         print(f"ollama-mcp: {error.cause}. {error.remedy}", file=sys.stderr)
         return 1
 
 
-async def _run(store: SqliteConversations, action: str, name: str, as_json: bool, days: float) -> int:
+async def _run(store: ConversationStore, action: str, name: str, as_json: bool, days: float) -> int:
     if action == "list":
         rows = [
             (one.key.name, str(one.count), f"{datetime.fromtimestamp(one.used_at):%Y-%m-%d %H:%M}", one.model)  # noqa: DTZ006

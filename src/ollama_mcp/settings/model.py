@@ -356,8 +356,8 @@ class Settings:
         "Folder for new files with answers. Empty: none are written.", FILES)
     store: str | DatabaseUrl = setting(
         read_store, "",
-        "Folder for collections of documents and conversations, or postgresql://user:password@host/database "
-        "for collections. Empty: memory, and no collections.",
+        "Folder for collections and conversations, or postgresql://user:password@host/database. Empty: memory, "
+        "and no collections.",
         STORAGE)
     conversation_days: int = setting(
         read_count(1), 90,
@@ -430,11 +430,6 @@ class Settings:
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
     upstreams: tuple[UpstreamServer, ...] = field(default=(), repr=False)
     """Servers of `upstream_file`."""
-
-    @property
-    def conversations(self) -> Path | None:
-        """File of the conversations; None where they are in memory."""
-        return Path(self.store) / "conversations.db" if self.store and isinstance(self.store, str) else None
 
     @property
     def takes_files(self) -> bool:

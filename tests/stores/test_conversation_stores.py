@@ -1,0 +1,79 @@
+"""What every store of conversations does."""
+
+import anyio
+import pytest
+
+from ollama_mcp.ollama.api_models import Message
+from ollama_mcp.stores.conversation_store import Conversation, ConversationKey
+from ollama_mcp.stores.postgres_conversations import PostgresConversations
+from ollama_mcp.stores.sqlite_conversations import MOST_MESSAGES, SqliteConversations
+
+pytestmark = pytest.mark.anyio
+TEA = ConversationKey("", "tea")
+
+
+@pytest.fixture(params=["memory", "file", pytest.param("postgres", marks=pytest.mark.long)])
+async def store(request, anyio_backend, tmp_path):
+    if request.param == "postgres":
+        made = PostgresConversations(request.getfixturevalue("database"))
+    else:
+        made = SqliteConversations(tmp_path / "c.db" if request.param == "file" else None)
+    yield made
+    await made.aclose()
+
+
+def pair(text, images=None):
+    return [
+        Message(role="user", content=text, images=images),
+        Message(role="assistant", content=f"to {text}"),
+    ]
+
+
+async def test_messages_come_back_as_they_were_and_images_are_kept_once(store):
+    assert (await store.read(TEA)).messages == []
+    conversation = Conversation(TEA, model="m", system="Be brief.", summary="s", per_token=3.5)
+    assert await store.append(conversation, pair("a", ["aGk="])) == 0
+    assert await store.append(conversation, pair("b", ["aGk="])) == 2
+    found = await store.read(TEA)
+    assert [one.content for one in found.messages] == ["a", "to a", "b", "to b"]
+    assert [one.images for one in found.messages] == [["aGk="], None, ["aGk="], None]
+    has = found.conversation
+    assert (has.count, has.model, has.system, has.summary, has.per_token) == (4, "m", "Be brief.", "s", 3.5)
+    assert (await store.listed(""))[0] == has
+    assert not await store.listed("ann")
+
+
+async def test_two_who_go_on_at_once_keep_their_pairs(store):
+    begun = (await store.read(TEA)).conversation
+    before = []
+
+    async def go_on(text):
+        before.append(await store.append(begun, pair(text)))
+
+    async with anyio.create_task_group() as tasks:
+        for text in "abcd":
+            tasks.start_soon(go_on, text)
+    messages = (await store.read(TEA)).messages
+    assert sorted(before) == [0, 2, 4, 6]
+    assert [two.content for two in messages[1::2]] == [f"to {one.content}" for one in messages[::2]]
+
+
+async def test_the_oldest_go_first_and_forgetting_is_thorough(store):
+    many = [
+        Message(role="user", content=str(n), images=["aGk="] if not n else None)
+        for n in range(MOST_MESSAGES + 5)
+    ]
+    await store.append(Conversation(TEA), many)
+    found = await store.read(TEA)
+    assert (found.first, len(found.messages), found.conversation.count) == (
+        5,
+        MOST_MESSAGES,
+        MOST_MESSAGES + 5,
+    )
+    assert await store.drop(TEA)
+    assert not await store.drop(TEA)
+    assert (await store.read(TEA)).messages == []
+    for owner in ("", "ann"):
+        await store.append(Conversation(ConversationKey(owner, "x")), pair("a"))
+    assert await store.purge("ann", 1e12) == 1
+    assert await store.purge(None, 1e12) == 1
