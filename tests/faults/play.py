@@ -41,7 +41,7 @@ class Upstream:
         self.fake = fake
         self._failing: dict[str, tuple[Case, list[Request]]] = {}
         self._endless: set[int] = set()
-        fake.script(self._script)
+        fake.scripts.add([self._script])
 
     def _script(self, request: Request) -> Script:
         body = request.json if isinstance(request.json, dict) else {}

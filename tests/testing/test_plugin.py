@@ -73,6 +73,11 @@ def test_used(fake_ollama, monkeypatch):
 def test_unused(fake_ollama):
     fake_ollama.script("Hello", model="qwen3")
 
+def test_second_unused(fake_ollama, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", fake_ollama.url)
+    fake_ollama.script("first", "second", "third")
+    assert chat("x") == "first"
+
 def test_not_strict(fake_ollama):
     fake_ollama.strict = False
     fake_ollama.script("Hello")
@@ -84,32 +89,45 @@ def test_skipped(fake_ollama):
 """
     )
     result = pytester.runpytest("-p", "no:xdist", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=3, skipped=1, errors=1)
+    result.assert_outcomes(passed=4, skipped=1, errors=2)
     result.stdout.fnmatch_lines(
-        ["*nobody asked for what was scripted: a script for /api/chat or /api/generate of qwen3*"]
+        [
+            "*nobody asked for what was scripted: a script for /api/chat or /api/generate of qwen3*",
+            "*nobody asked for what was scripted: answers 2 to 3 of a script for /api/chat*",
+        ]
     )
 
 
 @pytest.mark.real_time
 def test_what_was_recorded_is_replayed_without_the_real_one(pytester, monkeypatch):
-    pytester.makepyfile(OWN + "\ndef test_it(ollama_env):\n    assert chat('why?') == 'Because.'\n")
+    pytester.makepyfile(
+        OWN
+        + """
+def test_it(ollama_env):
+    assert chat('why?') == 'Because.'
+
+def test_scripted(ollama_env):
+    ollama_env.script("Hello")
+    assert chat("x") == "Hello"
+"""
+    )
     with FakeOllama.in_thread() as real:
         real.script("Because.")
         monkeypatch.setenv("OLLAMA_HOST", real.url)
         quiet = ("-p", "no:xdist", "-p", "no:cacheprovider")
-        pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(passed=1)
+        pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(passed=1, skipped=1)
     (tape,) = pytester.path.glob("tapes/*/*.json")
     assert "py-test_it-" in tape.parent.name
-    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=1)
+    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=2)
     with FakeOllama.in_thread() as changed:
         changed.script("Why not?")
         monkeypatch.setenv("OLLAMA_HOST", changed.url)
-        pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(failed=1)
+        pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(failed=1, skipped=1)
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
-    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(failed=1)
-    pytester.runpytest(*quiet).assert_outcomes(failed=1)  # the fake's own answer is another one
+    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=1, failed=1)
+    pytester.runpytest(*quiet).assert_outcomes(passed=1, failed=1)  # the fake's own answer is another one
     both = pytester.runpytest("--ollama-record", "a", "--ollama-replay", "b", *quiet)
-    both.assert_outcomes(errors=1)
+    both.assert_outcomes(errors=2)
     both.stdout.fnmatch_lines(["*exclude one another*"])
 
 

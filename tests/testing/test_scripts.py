@@ -84,13 +84,23 @@ async def test_a_script_can_be_made_of_the_request(fake: FakeOllama, say):
     assert await say() == "llama3.2:3b"
 
 
+async def test_a_function_is_for_chat_and_generate_as_a_text_is(fake: FakeOllama, say, client):
+    fake.script(lambda request: f"about {request.json['model']}")
+    assert len((await client.list()).models) == 2
+    assert len((await client.embed("nomic-embed-text", "x")).embeddings) == 1
+    assert await say() == "about llama3.2:3b"
+    fake.script(lambda request: Script(status=503, body={"error": request.path}), path="/api/tags")
+    with pytest.raises(ollama.ResponseError, match="/api/tags"):
+        await client.list()
+
+
 async def test_a_script_that_raises_is_heard_of_at_the_end(anyio_backend):
     def broken(_request):
         raise ZeroDivisionError
 
     fake = FakeOllama()
     await fake.start()
-    fake.script(broken)
+    fake.script(broken, path="/api/tags")
     official = ollama.AsyncClient(host=fake.url)
     with pytest.raises(httpx.RemoteProtocolError):
         await official.list()

@@ -15,7 +15,7 @@ from ollama_mcp.testing.faults import StepPlayer
 from ollama_mcp.testing.listener import Listener
 from ollama_mcp.testing.recordings import Cassette, Exchange
 from ollama_mcp.testing.scripted_backend import World
-from ollama_mcp.testing.scripts import MODEL_RUNS, How, Rule, Script, Scripted
+from ollama_mcp.testing.scripts import MODEL_RUNS, How, Rule, Script, Scripted, default_paths
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
@@ -40,7 +40,8 @@ class FakeOllama(World, Listener):
             default) is no limit.
 
     Attributes:
-        strict: Whether the fixture `fake_ollama` fails a test that leaves a script unused. True by default.
+        strict: Whether the fixture `fake_ollama` fails a test that leaves a script, or one of its answers,
+            unused. True by default.
         host: As above, from the next start on.
         port: As above; once it has started, the port that it has got.
         version: As above.
@@ -89,8 +90,8 @@ class FakeOllama(World, Listener):
         Args:
             first: The answer, a text alone, or a function that makes either of the Request.
             then: The answers to the requests after that; the last one stays.
-            path: For these paths only. None is chat and generate where the script has tokens,
-                thinking, tool calls or the like, and every path otherwise.
+            path: For these paths only. None is chat and generate for a text, a function and a script
+                with tokens, thinking, tool calls or the like; it is every path for a mere status or fault.
             method: For this HTTP method only.
             model: For this model only.
             times: For so many requests in all; None is for ever.
@@ -105,7 +106,9 @@ class FakeOllama(World, Listener):
         paths = [path] if isinstance(path, str) else path
         for one in paths or ():
             _check_path(one)
-        return self.scripts.add([first, *then], paths=paths, method=method, model=model, times=times)
+        scripts = [first, *then]
+        paths = paths or default_paths(scripts)
+        return self.scripts.add(scripts, paths=paths, method=method, model=model, times=times)
 
     def busy(self, times: int | None = 1) -> Rule:
         """Answer the next requests that would run a model with the 503 of a full queue."""
@@ -125,7 +128,7 @@ class FakeOllama(World, Listener):
         played = exchange if isinstance(exchange, Exchange) else Exchange.load(exchange)
         script = played.script(as_recorded_timing=as_recorded_timing)
         paths = [played.request.path]
-        self.scripts.add([script], paths=paths, method=played.request.method, model=None, times=1)
+        self.scripts.add([script], paths=paths, method=played.request.method, times=1)
         return played
 
     def replay_all(self, folder: str | Path, as_recorded_timing: bool = False) -> Rule:
@@ -146,7 +149,7 @@ class FakeOllama(World, Listener):
             OSError: the folder, or a file in it, cannot be read.
             ValueError: there is no recording in it, or a file is none.
         """
-        return self.script(Cassette(folder, as_recorded_timing=as_recorded_timing).script)
+        return self.scripts.add([Cassette(folder, as_recorded_timing=as_recorded_timing).script])
 
     def release(self) -> None:
         """Let go of all answers that `Script(hold_after_tokens=...)` holds, now and from now on."""
@@ -172,10 +175,10 @@ class FakeOllama(World, Listener):
         return asked[-1]
 
     def check(self) -> None:
-        """See that every script was used; the fixture `fake_ollama` does so at its end.
+        """See that every answer of every script was used; the fixture `fake_ollama` does so at its end.
 
         Raises:
-            AssertionError: One was not, with what was asked instead.
+            AssertionError: One was not, with what was asked.
         """
         unused = [_told(rule) for rule in self.scripts.unused]
         if unused:
@@ -203,4 +206,5 @@ def _check_path(path: str) -> None:
 
 def _told(rule: Rule) -> str:
     where = " or ".join(sorted(rule.paths)) if rule.paths else "any path"
-    return f"a script for {where}{f' of {rule.model}' if rule.model else ''}"
+    some = f"answers {rule.used + 1} to {len(rule.scripts)} of " if rule.used else ""
+    return f"{some}a script for {where}{f' of {rule.model}' if rule.model else ''}"

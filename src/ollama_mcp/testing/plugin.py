@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import pytest
 
@@ -46,8 +46,8 @@ def pytest_runtest_makereport(
 def fake_ollama(request: pytest.FixtureRequest) -> Iterator[FakeOllama]:
     """A fake Ollama: `fake_ollama.script("Hello!")`, then `assert greet(fake_ollama.url) == "Hello!"`.
 
-    It has a port and a thread of its own, for tests of any kind. A test that leaves a script unused fails;
-    `fake_ollama.strict = False` lets it pass. `pytest --fixtures -v` shows this:
+    It has a port and a thread of its own, for tests of any kind. A test that leaves a script, or one of its
+    answers, unused fails; `fake_ollama.strict = False` lets it pass. `pytest --fixtures -v` shows this:
 
         def test_greeting(fake_ollama):
             fake_ollama.script("Hello!")
@@ -68,7 +68,8 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """A `fake_ollama` that OLLAMA_HOST names: `ollama_env.script("Hello!")`, `assert greet() == "Hello!"`.
 
     With `--ollama-record DIR` calls reach the real Ollama and are written to DIR; with
-    `--ollama-replay DIR` they are answered from there. An example:
+    `--ollama-replay DIR` they are answered from there. A test that scripts its answers is skipped while
+    recording, and gets them while replaying. An example:
 
         def test_summary(ollama_env):
             assert "bread" in my_program()   # it reads OLLAMA_HOST, as the official client does
@@ -86,17 +87,29 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     from ollama_mcp.settings import load  # noqa: PLC0415
     from ollama_mcp.testing.fake import FakeOllama  # noqa: PLC0415  (as above)
     from ollama_mcp.testing.recorder import Recorder  # noqa: PLC0415
+    from ollama_mcp.testing.scripts import Script  # noqa: PLC0415
+
+    class ScriptlessRecorder(Recorder):
+        def __getattr__(self, name: str) -> Never:
+            if hasattr(FakeOllama, name):
+                pytest.skip(f"`ollama_env.{name}` is for a fake, and this run records the real Ollama")
+            raise AttributeError(name)
 
     if record:
         for old in folder.glob("[0-9]*.json"):  # what is recorded anew takes the place of what was
             old.unlink()
         backend = load().backend
-        made = Recorder.in_thread(backend.host, folder, why=request.node.nodeid, secrets=backend.secrets)
+        made = ScriptlessRecorder.in_thread(
+            backend.host, folder, why=request.node.nodeid, secrets=backend.secrets
+        )
     else:
         made = FakeOllama.in_thread()
     with made as server:
-        if isinstance(server, FakeOllama):
+        if isinstance(server, FakeOllama) and any(folder.glob("*.json")):
             server.replay_all(folder)
+        elif isinstance(server, FakeOllama):  # for a test that scripts all its answers
+            missing = "no call of this test was recorded; record it with --ollama-record"
+            server.script(Script(status=501, body={"error": missing}))
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         yield server
 

@@ -236,18 +236,18 @@ class ScriptBook:
         self,
         scripts: Sequence[Scripted],
         *,
-        paths: Collection[str] | None,
-        method: str | None,
-        model: str | None,
-        times: int | None,
+        paths: Collection[str] | None = None,
+        method: str | None = None,
+        model: str | None = None,
+        times: int | None = None,
     ) -> Rule:
-        """Put a rule on top."""
+        """Put a rule on top; no paths are every path."""
         scripts = [as_script(script) if isinstance(script, str) else script for script in scripts]
         for script in scripts:
             if not isinstance(script, Script) and not callable(script):
                 raise TypeError(f"{script!r} is no Script, nor a text to answer with")
         wanted = short_name(model.lower()) if model else None
-        rule = Rule(scripts, paths or _meant(scripts), method, wanted, times)
+        rule = Rule(scripts, paths, method, wanted, times)
         self._rules.append(rule)
         return rule
 
@@ -260,15 +260,16 @@ class ScriptBook:
 
     @property
     def unused(self) -> list[Rule]:
-        """The rules that have answered no request."""
-        return [rule for rule in self._rules if not rule.used]
+        """The rules that have an answer which no request got."""
+        return [rule for rule in self._rules if rule.used < len(rule.scripts)]
 
     def clear(self) -> None:
         """Forget all rules."""
         self._rules.clear()
 
 
-def _meant(scripts: Sequence[Scripted]) -> Collection[str] | None:
-    # Tokens for every path would answer the client's look at /api/tags with a chat.
-    known = [script for script in scripts if isinstance(script, Script)]
-    return GENERATION if any(script.generates for script in known) else None
+def default_paths(scripts: Sequence[Scripted]) -> Collection[str] | None:
+    """Return the paths of scripts that name none: chat and generate, or every path for mere faults."""
+    # A text for every path would answer the client's look at /api/tags with a chat.
+    meant = any(script.generates if isinstance(script, Script) else True for script in scripts)
+    return GENERATION if meant else None
