@@ -286,10 +286,30 @@ async def test_a_service_that_does_not_speak_http_is_not_ollama(fake, client, gr
         await client.call(TAGS)
 
 
-async def test_a_service_that_says_a_line_and_hangs_up_is_told_from_no_broken_answer(fake, client):
-    fake.script(Script(raw=b"SSH-2.0-OpenSSH_9.6\r\n"))  # no head is complete: httpx keeps back what came
-    with pytest.raises((errors.NotOllama, errors.StreamBroken)):
+@pytest.mark.parametrize("how", ["close", "silence"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"220 mail.example.com ESMTP\r\n",
+        b"-ERR unknown command\r\n",
+        b"\x4a\x00\x00\x00\x0a8.0.36",
+    ],
+    ids=["ssh", "smtp", "redis", "mysql"],
+)
+async def test_a_service_that_says_a_line_and_hangs_up_or_waits_is_not_ollama(fake, client, line, how):
+    fake.script(Script(raw=line, how=how))  # no head is complete: httpcore keeps back what came
+    with pytest.raises(errors.NotOllama, match="default port 11434"):
         await client.call(TAGS)
+    fake.scripts.clear()
+    await client.call(TAGS)
+
+
+async def test_half_a_head_is_a_broken_answer(fake, client):
+    fake.script(Script(raw=b"HTT"), Script(raw=b"HTTP/1.1 200 OK\r\nContent-T"))
+    for _ in range(2):
+        with pytest.raises(errors.StreamBroken):
+            await client.call(TAGS)
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/plain; charset=utf-8", "TEXT/HTML"])

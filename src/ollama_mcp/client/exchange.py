@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -22,6 +22,7 @@ from ollama_mcp.settings import Backend
 
 _ERROR_LIMIT = 64 * 1024
 """Bytes of a failing answer that are read."""
+_HTTP = b"HTTP/"
 _PARSERS = ("h11", "aiohttp.http_exceptions")
 """Modules whose exceptions say that the peer does not speak HTTP."""
 
@@ -184,8 +185,11 @@ async def exchange(
     timeouts = backend.timeouts
     seconds = getattr(timeouts, timeout)
     limits = httpx.Timeout(connect=timeouts.connect, read=seconds, write=seconds, pool=seconds)
+    extensions = {"trace": _refuse_other_protocols(context)}
     try:
-        request = pool.build_request(method, url, content=content, headers=headers, timeout=limits)
+        request = pool.build_request(
+            method, url, content=content, headers=headers, timeout=limits, extensions=extensions
+        )
     except (httpx.InvalidURL, ValueError):
         raise failures.not_sendable() from None
     # httpx's timeouts start anew with every byte: a server that trickles headers needs one that does not.
@@ -209,6 +213,33 @@ async def exchange(
     finally:
         answer.close()
         await response.aclose()
+
+
+def _refuse_other_protocols(
+    context: failures.ErrorContext,
+) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
+    """Return a trace for httpcore that fails when the first bytes of a new connection are no HTTP.
+
+    SSH, SMTP, Redis or MySQL say a line and hang up, or wait. httpcore keeps such a line back, since it may
+    be the beginning of a head, and tells only of a lost connection or of a timeout.
+    """
+
+    async def trace(event: str, info: dict[str, Any]) -> None:
+        if event != "connection.connect_tcp.complete":
+            return
+        stream = info["return_value"]
+        read = stream.read
+
+        async def first_read(max_bytes: int, timeout: float | None = None) -> bytes:
+            said = await read(max_bytes, timeout)
+            stream.read = read
+            if not said.startswith(_HTTP) and not _HTTP.startswith(said):
+                raise failures.not_ollama(context)
+            return said
+
+        stream.read = first_read
+
+    return trace
 
 
 def _from_transport(
