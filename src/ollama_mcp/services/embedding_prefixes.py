@@ -20,26 +20,33 @@ class Prefixes:
 _SEARCH = "Represent this sentence for searching relevant passages: "
 _INSTRUCT = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
 
+_SEARCH_ZH = "为这个句子生成表示以用于检索相关文章："
+
+# Every row was compared with its source, or with a copy of it, on 2026-11-29.
 _FAMILIES: tuple[tuple[re.Pattern[str], Prefixes], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), Prefixes(query, document))
     for pattern, query, document in (
         # huggingface.co/nomic-ai/nomic-embed-text-v1.5 and -v2-moe, "Task instruction prefixes"
         (r"nomic-embed-text", "search_query: ", "search_document: "),
-        # huggingface.co/intfloat/multilingual-e5-large-instruct, "Usage": documents have none
-        (r"\be5-\w+(-\w+)*-instruct", _INSTRUCT, ""),
+        # huggingface.co/intfloat/multilingual-e5-large-instruct and e5-mistral-7b-instruct, "Usage": queries
+        # only; there is no e5-mistral without instructions
+        (r"\be5-\w+(-\w+)*-instruct|\be5-mistral", _INSTRUCT, ""),
         # huggingface.co/intfloat/e5-base-v2 and multilingual-e5-base, "Usage"
-        (r"(^|[/_-])e5[-_](small|base|large|mistral)|multilingual-e5", "query: ", "passage: "),
-        # huggingface.co/BAAI/bge-large-en-v1.5, "Model List": queries only; bge-m3 has none
-        (r"\bbge-(small|base|large)(?!.*-zh)", _SEARCH, ""),
-        # huggingface.co/mixedbread-ai/mxbai-embed-large-v1, "Quickstart"
+        (r"(^|[/_-])e5[-_](small|base|large)|multilingual-e5", "query: ", "passage: "),
+        # github.com/FlagOpen/FlagEmbedding, examples/inference/embedder/README.md: queries only, for Chinese
+        # models in Chinese; bge-m3 has none
+        (r"\bbge-(small|base|large)-zh", _SEARCH_ZH, ""),
+        (r"\bbge-(small|base|large)", _SEARCH, ""),
+        # mixedbread.ai/docs/embeddings/mxbai-embed-large-v1, "Using a Prompt": queries only
         (r"mxbai-embed-large", _SEARCH, ""),
-        # huggingface.co/Snowflake/snowflake-arctic-embed-l-v2.0, "Usage"
+        # huggingface.co/Snowflake/snowflake-arctic-embed-l-v2.0, "Usage": queries only
         (r"snowflake-arctic-embed2|snowflake-arctic-embed-\w+-v2", "query: ", ""),
-        # huggingface.co/Snowflake/snowflake-arctic-embed-l, "Usage"
+        # github.com/Snowflake-Labs/arctic-embed, README.md, "Usage": queries only, all models before v2.0
         (r"snowflake-arctic-embed", _SEARCH, ""),
-        # ai.google.dev/gemma/docs/embeddinggemma/model_card, "Prompt instructions"
+        # ai.google.dev/gemma/docs/embeddinggemma/model_card, "Prompt instructions"; for embeddinggemma-2, the
+        # prompts "Retrieval-query" and "Retrieval-document" in ollama.com/library/embeddinggemma-2
         (r"embeddinggemma", "task: search result | query: ", "title: none | text: "),
-        # huggingface.co/Qwen/Qwen3-Embedding-0.6B, "Usage": documents have none
+        # github.com/QwenLM/Qwen3-Embedding, README.md, get_detailed_instruct: queries only
         (r"qwen3-embedding", _INSTRUCT.rstrip(), ""),  # no space there
     )
 )
