@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from textwrap import indent
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from ollama_mcp.services.files.batch import Mapped, Row, build_batch
 from ollama_mcp.tools.attachments import allowed_folders
 from ollama_mcp.tools.calls import run_job
 from ollama_mcp.tools.client_profiles import PageSize
-from ollama_mcp.tools.results import columns, fits, page_head, page_of, render, table_result, with_page
+from ollama_mcp.tools.results import columns, fits, page_head, page_of, pages, render, table_result, with_page
 from ollama_mcp.tools.toolset import OnlyWith, Toolset, WaitS, describe
 
 _SHORT = 200
@@ -66,7 +67,7 @@ def _page(
 
 
 def row_pages(found: Mapped, page: PageSize) -> list[list[Row]]:
-    """The rows in groups that fit a page; a longer row is a group of its own.
+    """The rows in groups that fit a page; a longer row is cut into parts, which say so.
 
     A row counts as text and as data: some clients show their model both.
     """
@@ -74,7 +75,7 @@ def row_pages(found: Mapped, page: PageSize) -> list[list[Row]]:
     widest = max((len(row.file) for row in found.rows), default=0)
     groups: list[list[Row]] = [[]]
     room = full
-    for row in found.rows:
+    for row in (part for whole in found.rows for part in _parts(whole, widest, full)):
         text = _as_shown(row, widest)
         if groups[-1] and not room.holds(text):
             groups.append([])
@@ -86,6 +87,25 @@ def row_pages(found: Mapped, page: PageSize) -> list[list[Row]]:
 
 _HEAD = 400
 """Characters that stand before the rows: which page it is, and the counts."""
+
+
+_SMALLEST = 200
+"""Characters of an answer that are not cut again, where a file's name or an error fills the page."""
+
+
+def _parts(row: Row, widest: int, page: PageSize) -> list[Row]:
+    parts = [row]
+    size = page.widest
+    # How much longer an answer is as JSON is seen only then, so that its size is halved until it fits.
+    while size > _SMALLEST and not all(page.holds(_as_shown(part, widest)) for part in parts):
+        size //= 2
+        cut = pages(row.answer, PageSize(bytes=size))
+        notes = [f"part {place} of {len(cut)}" for place in range(1, len(cut) + 1)]
+        parts = [
+            replace(row, answer=text, note=", ".join(filter(None, [row.note, note])))
+            for text, note in zip(cut, notes, strict=True)
+        ]
+    return parts if len(parts) > 1 else [row]
 
 
 def _as_shown(row: Row, widest: int) -> str:
