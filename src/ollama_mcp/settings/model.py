@@ -356,8 +356,8 @@ class Settings:
         "Folder for new files with answers. Empty: none are written.", FILES)
     store: str | DatabaseUrl = setting(
         read_store, "",
-        "Folder for collections and conversations, or postgresql://user:password@host/database. Empty: memory, "
-        "and no collections.",
+        "Folder for collections and conversations, or postgresql://user:password@host/database. Empty: "
+        "memory, and no collections.",
         STORAGE)
     conversation_days: int = setting(
         read_count(1), 90,
