@@ -14,6 +14,7 @@ from ollama_mcp.jobs.model_queue import ModelQueue
 from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.jobs.rate_limit import RateLimit
 from ollama_mcp.jobs.store import JobStore, Retention
+from ollama_mcp.services.agent import Agent
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.collections import Collections
@@ -65,6 +66,7 @@ class App:
     indexer: Indexer
     upstreams: UpstreamPool
     conversations: Conversations
+    agent: Agent
     calls: CallStats = field(default_factory=CallStats)
     users: PerLoop[list[App]] = field(default_factory=lambda: PerLoop(list[App]), repr=False)
     """This App, as often as it has been entered, by event loop."""
@@ -111,6 +113,12 @@ class App:
         store = configured_collections(settings.store)
         collections = Collections(store, backend.catalog, settings.shared_collections)
         upstreams = UpstreamPool(settings.upstreams)
+        conversations = Conversations(
+            backend,
+            generator,
+            configured_conversations(settings.store, settings.conversation_days),
+            summarises=settings.summarise,
+        )
         return cls(
             settings=settings,
             backend=backend,
@@ -133,12 +141,8 @@ class App:
             collections=collections,
             indexer=Indexer(backend, embedder, collections),
             upstreams=upstreams,
-            conversations=Conversations(
-                backend,
-                generator,
-                configured_conversations(settings.store, settings.conversation_days),
-                summarises=settings.summarise,
-            ),
+            conversations=conversations,
+            agent=Agent(backend, generator, retriever, schema_validator),
         )
 
     @property

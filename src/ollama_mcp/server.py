@@ -87,6 +87,7 @@ def register(
     prefix: str = "",
     read_only: bool = False,
     context_tools: Iterable[str] = (),
+    agent_tools: Iterable[str] = (),
     tasks: bool = False,
 ) -> None:
     """Add our tools to a server, which may have others.
@@ -105,6 +106,8 @@ def register(
         context_tools: Names or patterns (`search_*`) of the server's other tools that ollama_rag_query may
             call for context; "read-only" is every one whose hints say that it only reads, and not from the
             open world. None by default: a hint is no permission. Those of OLLAMA_MCP_UPSTREAM need none.
+        agent_tools: Names or patterns of the server's other tools that ollama_agent may call, as for
+            `context_tools`. One that does not only read is called once its user has said yes.
         tasks: Whether to serve long calls as MCP tasks to clients that declare that extension. A Tasks
             extension that the server has stays alone. Publicly: `MCPServer(extensions=[Tasks(app)])`.
 
@@ -130,8 +133,10 @@ def register(
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     refuse_taken(registry.keys() & chosen.keys(), "register")
     names = {tool.name: name for name, tool in chosen.items()}
-    patterns = (context_tools,) if isinstance(context_tools, str) else tuple(context_tools)
-    registry.update({name: publish(tool, app, name, names, patterns) for name, tool in chosen.items()})
+    for_context, for_agent = map(_patterns, (context_tools, agent_tools))
+    registry.update(
+        {name: publish(tool, app, name, names, for_context, for_agent) for name, tool in chosen.items()}
+    )
     if tasks:
         add_tasks(host, app)
     connect(host, app)
@@ -201,6 +206,10 @@ def _warm_up(host: MCPServer[Any], app: App) -> None:
 
     if app.settings.warm:
         host.middleware.append(warm)
+
+
+def _patterns(given: Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _check_prefix(prefix: str, what: str) -> None:

@@ -75,20 +75,26 @@ class ToolSpec:
         """Where a call may carry the question; "" for nowhere beyond this machine."""
         return self.remote_host or ("the open world" if self.is_open_world else "")
 
-    def is_allowed(self, patterns: Sequence[str]) -> bool:
-        """Return whether it may be called for context: by the operator, its name, or `READ_ONLY` and hints.
+    def is_listed(self, patterns: Sequence[str]) -> bool:
+        """Return whether the operator lists it: by a decision, its name, or `READ_ONLY` and hints.
 
-        >>> ToolSpec("search_notes").is_allowed(["search_*"]), ToolSpec("fetch", is_read_only=True,
-        ...     is_open_world=True).is_allowed([READ_ONLY])
+        >>> ToolSpec("search_notes").is_listed(["search_*"]), ToolSpec("fetch", is_read_only=True,
+        ...     is_open_world=True).is_listed([READ_ONLY])
         (True, False)
         """
-        if self.is_destructive and not self.is_read_only:
-            return False
         if self.is_permitted is not None:
             return self.is_permitted
         if READ_ONLY in patterns and self.is_read_only and not self.is_open_world:
             return True
-        return any(fnmatchcase(self.name, pattern) for pattern in patterns if pattern != READ_ONLY)
+        return self.is_named(pattern for pattern in patterns if pattern != READ_ONLY)
+
+    def is_allowed(self, patterns: Sequence[str]) -> bool:
+        """Return whether it may be called for context: it is listed, and not destructive."""
+        return not (self.is_destructive and not self.is_read_only) and self.is_listed(patterns)
+
+    def is_named(self, patterns: Iterable[str]) -> bool:
+        """Return whether its name fits one of the patterns."""
+        return any(fnmatchcase(self.name, pattern) for pattern in patterns)
 
 
 class ToolList(list[ToolSpec]):
@@ -305,7 +311,7 @@ async def gather(
     """
     if not uses:
         return [], []
-    if _DEPTH.get():
+    if is_nested():
         raise InvalidArgument(
             "a tool that was called for context asks for context again", "Leave out context_tools there."
         )
@@ -348,21 +354,42 @@ async def names_of(source: ToolSource, patterns: Sequence[str]) -> list[str]:
 async def _ask(
     use: ToolUse, tool: ToolSpec, query: str, source: ToolSource, each_s: float
 ) -> tuple[Sequence[Passage], SourceReport]:
-    _DEPTH.set(_DEPTH.get() + 1)  # gather() made a task, and so a context, for each
     try:
         arguments = arguments_for(use, tool, query)
     except InvalidArgument as error:
         return [], SourceReport(tool.name, error=f"{error.cause}. {error.remedy}")
     found: Sequence[Passage] = ()
     try:
-        found, why = await _within(each_s, source.call(tool.name, arguments)), ""
-    except TimeoutError:
-        why = f"no answer within {each_s:g} s"
+        found, why = await call_tool(source, tool.name, arguments, each_s), ""
     except SourceError as error:
         why = " ".join(str(error).split())[:400]
-    except OllamaError as error:
-        why = f"{error.cause}. {error.remedy}"
     return found, SourceReport(tool.name, len(found), why, tool.destination)
+
+
+def is_nested() -> bool:
+    """Return whether this runs inside of a tool that was called by `call_tool`."""
+    return _DEPTH.get() > 0
+
+
+async def call_tool(
+    source: ToolSource, name: str, arguments: Mapping[str, Any], seconds: float
+) -> Sequence[Passage]:
+    """Call a tool of a source; what it calls in its turn is nested.
+
+    Raises:
+        SourceError: It failed, or did not answer in that time, and why.
+    """
+
+    async def nested() -> Sequence[Passage]:
+        _DEPTH.set(_DEPTH.get() + 1)  # in a task, and so a context, of its own
+        return await source.call(name, arguments)
+
+    try:
+        return await _within(seconds, nested())
+    except TimeoutError:
+        raise SourceError(f"no answer within {seconds:g} s") from None
+    except OllamaError as error:
+        raise SourceError(f"{error.cause}. {error.remedy}") from None
 
 
 _abandoned: set[asyncio.Task[Any]] = set()

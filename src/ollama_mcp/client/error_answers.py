@@ -311,6 +311,7 @@ def broken_call(name: str = "a tool", said: str = "") -> OllamaError:
     return errors.Upstream(
         _quoting(f"the model wrote a call of {name} whose arguments cannot be read", said),
         "Ask again, in other words or with fewer tools, or name a more capable model.",
+        call=name,
     )
 
 

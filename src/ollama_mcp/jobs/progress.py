@@ -125,7 +125,7 @@ class ProgressReporter:
             return
         for _ in range(round(HEARTBEAT_S / SPACING_S)):
             await anyio.sleep(SPACING_S)
-            if job.count != count:
+            if job.count != count or changed.is_set():  # a unit, or another phase
                 return
 
 

@@ -58,6 +58,7 @@ from ollama_mcp.settings.readers import (
     read_path,
     read_path_text,
     read_patience,
+    read_patterns,
     read_rates,
     read_readable,
     read_registries,
@@ -330,8 +331,8 @@ class Settings:
         read_bool, False,
         "1 allows cloud models. Their prompts leave the machine.", PERMISSIONS)
     toolsets: tuple[str, ...] = setting(
-        read_names, ("chat", "embeddings", "models", "rag", "storage"),
-        "Toolsets to serve: chat, embeddings, models, rag, storage, manage, files, web; or all.",
+        read_names, ("chat", "embeddings", "models", "rag", "storage", "agent"),
+        "Toolsets to serve: chat, embeddings, models, rag, storage, agent, manage, files, web; or all.",
         PERMISSIONS)
     tools: tuple[str, ...] = setting(
         read_names, (),
@@ -372,7 +373,12 @@ class Settings:
         STORAGE)
     upstream_file: str = setting(
         read_readable, "",
-        "mcp.json of other MCP servers, whose tools ollama_rag_query may ask.", PERMISSIONS, key="upstream")
+        "mcp.json of other MCP servers, whose tools ollama_rag_query and ollama_agent may call.",
+        PERMISSIONS, key="upstream")
+    agent_allow: tuple[str, ...] = setting(
+        read_patterns, (),
+        "Tools that ollama_agent may call without a question to the user, e.g. fs__write_file,git__*.",
+        PERMISSIONS)
     progress: str = setting(
         read_one_of("status", "text"), "status",
         "Text of progress notifications: status is a status line; text streams exactly the new text.",

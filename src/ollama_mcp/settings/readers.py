@@ -113,6 +113,14 @@ def read_names(value: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in named)
 
 
+def read_patterns(value: Any) -> tuple[str, ...]:
+    """Names and patterns of tools, with commas or blanks between, or a list of them."""
+    patterns = tuple(read_text(pattern) for pattern in _listed(value))
+    if not all(re.fullmatch(r"[\w.*?\[\]!-]{1,128}", pattern) for pattern in patterns):
+        raise ValueError("names or patterns of tools with commas between, such as fs__write_file,git__*")
+    return patterns
+
+
 def read_registries(value: Any) -> tuple[str, ...]:
     """Hosts of registries."""
     named = _listed(value)

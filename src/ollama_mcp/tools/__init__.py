@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ollama_mcp.tools.agent import agent
 from ollama_mcp.tools.chat import chat
 from ollama_mcp.tools.embeddings import embeddings
 from ollama_mcp.tools.files import files
@@ -13,7 +14,8 @@ from ollama_mcp.tools.toolset import Toolset
 from ollama_mcp.tools.web import web
 
 TOOLSETS: dict[str, Toolset] = {
-    toolset.name: toolset for toolset in (chat, embeddings, models, rag, storage, manage, files, web)
+    toolset.name: toolset
+    for toolset in (chat, embeddings, models, rag, storage, agent, manage, files, web)
 }
 """Every toolset by its name, in the order in which clients see them."""
 

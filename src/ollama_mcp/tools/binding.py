@@ -21,7 +21,14 @@ from ollama_mcp.jobs.call_stats import CallStats
 from ollama_mcp.jobs.job import InputRequired, StillRunning
 from ollama_mcp.settings import Settings
 from ollama_mcp.tools.arguments import ArgumentCheck
-from ollama_mcp.tools.caller import CONTEXT_TOOLS, TASK_AFTER_S, TASK_CALL, call_profile, caller_id
+from ollama_mcp.tools.caller import (
+    AGENT_TOOLS,
+    CONTEXT_TOOLS,
+    TASK_AFTER_S,
+    TASK_CALL,
+    call_profile,
+    caller_id,
+)
 from ollama_mcp.tools.calls import resumable_error, still_running_result
 from ollama_mcp.tools.elicitation import input_required
 from ollama_mcp.tools.results import code_of, error_result, page_of, with_notes
@@ -70,7 +77,12 @@ class PublishedTool(SDKTool):
 
 
 def publish(
-    tool: Tool, app: App, name: str, names: Mapping[str, str], context_tools: tuple[str, ...] = ()
+    tool: Tool,
+    app: App,
+    name: str,
+    names: Mapping[str, str],
+    context_tools: tuple[str, ...] = (),
+    agent_tools: tuple[str, ...] = (),
 ) -> PublishedTool:
     """Return the tool that a host lists as `name`; its schemas have nothing that only costs tokens.
 
@@ -80,8 +92,9 @@ def publish(
         name: Its name on that host.
         names: The tools of ours that the host gets: our names, and theirs there.
         context_tools: Patterns of the host's tools that may be called for context.
+        agent_tools: Patterns of those that an agent may call.
     """
-    bound = bind(tool, app, names, context_tools)
+    bound = bind(tool, app, names, context_tools, agent_tools)
     key = f"{tool.name} {' '.join(tool.parameters(app.settings))}"
     if key not in _declared:  # the SDK takes 5 ms for one
         _declared[key] = _declare(tool, bound)
@@ -119,7 +132,11 @@ def _declare(tool: Tool, bound: Callable[..., Awaitable[Result]]) -> SDKTool:
 
 
 def bind(
-    tool: Tool, app: App, names: Mapping[str, str] | None = None, context_tools: tuple[str, ...] = ()
+    tool: Tool,
+    app: App,
+    names: Mapping[str, str] | None = None,
+    context_tools: tuple[str, ...] = (),
+    agent_tools: tuple[str, ...] = (),
 ) -> Callable[..., Awaitable[Result]]:
     """Return the tool as a method of the App: its schema has no `app`, and it never raises.
 
@@ -132,6 +149,7 @@ def bind(
     @functools.wraps(tool.function)
     async def guarded(app: App, /, **arguments: Any) -> Result:
         patterns = CONTEXT_TOOLS.set(context_tools)
+        agents = AGENT_TOOLS.set(agent_tools)
         before = ARGUMENTS.set(takes)  # for the work that begins here, too, which has a copy
         call = TASK_CALL.get()
         if call is not None and (call.app is not app or call.tool != names.get(tool.name)):
@@ -160,6 +178,7 @@ def bind(
         finally:
             ARGUMENTS.reset(before)
             CONTEXT_TOOLS.reset(patterns)
+            AGENT_TOOLS.reset(agents)
 
     parameters = list(tool.parameters(app.settings).values())
     guarded.__signature__ = inspect.Signature(parameters, return_annotation=tool.returns)  # pyright: ignore[reportAttributeAccessIssue]

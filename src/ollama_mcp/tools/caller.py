@@ -91,6 +91,9 @@ def caller_id() -> str:
 CONTEXT_TOOLS: ContextVar[tuple[str, ...]] = ContextVar("CONTEXT_TOOLS", default=())
 """Patterns of the tools that may be called for context on the server of this call; set by its binding."""
 
+AGENT_TOOLS: ContextVar[tuple[str, ...] | None] = ContextVar("AGENT_TOOLS", default=None)
+"""The same for an agent. None where a tool was called directly: then its own arguments decide."""
+
 TASK_AFTER_S = 5.0
 """Seconds after which a call becomes a task, if its own deadline is no shorter."""
 

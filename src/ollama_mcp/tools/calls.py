@@ -172,7 +172,32 @@ async def run_with_confirmation(
     if not can_ask(ctx):
         given = Confirmation(confirm) if confirm else None
         return await run_job(app, lambda job: work(job, given), ctx, wait_s, "bytes")
-    job = resumed(app, ctx, subject) or app.jobs.start(ask_and_go_on, "bytes", caller_id())
+    return await run_asking_job(app, ask_and_go_on, ctx, wait_s, "bytes", subject=subject)
+
+
+async def run_asking_job(
+    app: App,
+    work: Callable[[Job[T]], Coroutine[Any, Any, T]],
+    ctx: Context[Any, Any] | None,
+    wait_s: float,
+    unit: str = "tok",
+    *,
+    subject: str,
+) -> T:
+    """As `run_job`, of work that may ask the user of a client that `can_ask`, by `Job.ask`.
+
+    Args:
+        app: App whose job it is.
+        work: As of `run_job`.
+        ctx: The call.
+        wait_s: As of `run_job`.
+        unit: As of `run_job`.
+        subject: What the call asks for: an answer that comes with another call is for the same.
+
+    Raises:
+        InputRequired: The client has to ask its user, and to call again with the answer.
+    """
+    job = resumed(app, ctx, subject) or app.jobs.start(work, unit, caller_id())
     job.may_ask, job.subject = True, subject
     try:
         return await wait_for_job(app, job, ctx, wait_s)

@@ -43,10 +43,12 @@ class Upstreams:
     Args:
         pool: Connections to the servers.
         connect: How a connection is made; for tests.
+        listed: Patterns of more tools that may be called, by the names that they have here.
     """
 
-    def __init__(self, pool: UpstreamPool, connect: Connect = connect) -> None:
+    def __init__(self, pool: UpstreamPool, connect: Connect = connect, listed: Sequence[str] = ()) -> None:
         self._pool = pool
+        self._listed = listed
         self._connect = connect
         self._known: dict[str, tuple[UpstreamServer, str, ToolSpec]] = {}
         """Server, name there, and description of each tool that was listed, by its name here."""
@@ -66,7 +68,11 @@ class Upstreams:
             elif isinstance(tools, BaseException):
                 raise tools
             else:
-                found.extend(tool for tool in tools if tool.is_permitted)
+                found.extend(
+                    replace(tool, is_permitted=True)
+                    for tool in tools
+                    if tool.is_permitted or tool.is_named(self._listed)
+                )
         return found
 
     async def offered(self, server: UpstreamServer) -> list[ToolSpec]:
