@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     # generated: imports
+    from ollama_mcp.tools.agent import ollama_agent as ollama_agent
     from ollama_mcp.tools.chat import ollama_cancel as ollama_cancel
     from ollama_mcp.tools.chat import ollama_chat as ollama_chat
     from ollama_mcp.tools.chat import ollama_compare as ollama_compare
@@ -77,6 +78,7 @@ _ROOMS = {
     "http_app": "transports.http",
     "offer": "server",
     # generated: modules
+    "ollama_agent": "tools.agent",
     "ollama_cancel": "tools.chat",
     "ollama_chat": "tools.chat",
     "ollama_collections": "tools.storage",
@@ -121,6 +123,7 @@ __all__ = [
     "http_app",
     "offer",
     # generated: names
+    "ollama_agent",
     "ollama_cancel",
     "ollama_chat",
     "ollama_collections",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ollama_mcp.app import App
+from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.agent import AgentAnswer, Permissions, Trace, build_agent
 from ollama_mcp.settings import load
@@ -72,8 +73,6 @@ class User:
         self.asked: list[str] = []
 
     async def __call__(self, question: str) -> None:
-        from ollama_mcp.errors import NotConfirmed
-
         self.asked.append(question)
         if not self.answers.pop(0):
             raise NotConfirmed("the user declined", "Do not try again.")

@@ -8,7 +8,7 @@ import pytest
 
 from ollama_mcp.errors import CapabilityMissing, InvalidArgument, StreamBroken
 from ollama_mcp.services.agent import LONGEST_RESULT, MOST_OFFERED, Trace
-from ollama_mcp.sources import ToolSpec, call_tool
+from ollama_mcp.sources import SourceError, ToolSpec, call_tool
 from ollama_mcp.testing import Script
 
 from .conftest import Office, Tools, User, call, spec
@@ -265,8 +265,6 @@ async def test_an_agent_in_a_tool_of_an_agent_is_refused(office: Office):
     class Nesting(Tools):
         async def call(self, name, arguments):
             return await office.run()
-
-    from ollama_mcp.sources import SourceError
 
     with pytest.raises(SourceError, match="was called by a tool"):
         await call_tool(Nesting(), "search", {}, 5)

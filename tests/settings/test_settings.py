@@ -27,6 +27,7 @@ WRONG = {
     "OLLAMA_MCP_CONVERSATION_DAYS": ("0", "at least 1"),
     "OLLAMA_MCP_SUMMARISE": ("maybe", "1 or 0"),
     "OLLAMA_MCP_SHARED_COLLECTIONS": ("a/b", "names of collections"),
+    "OLLAMA_MCP_AGENT_ALLOW": ("write file;", "patterns of tools"),
     "OLLAMA_HOST": ("ftp://gpu", "http"),
     "OLLAMA_API_KEY": ("a b\n", "printable"),
     "OLLAMA_MCP_API_KEY_HOST": ("a b", "host name"),

@@ -192,6 +192,36 @@ def test_a_question_is_input_required_and_its_answer_goes_on(at: At, answer: Any
     at(work)
 
 
+@pytest.mark.parametrize(("answer", "written"), [(YES, ["note"]), (NO, [])])
+def test_an_agent_asks_in_its_middle_as_a_task(at: At, answer: Any, written: list[str]):
+    done: list[str] = []
+
+    def build(app: App) -> MCPServer[Any]:
+        server: MCPServer[Any] = MCPServer("host", log_level="CRITICAL")
+
+        @server.tool()
+        def write(text: str) -> str:
+            done.append(text)
+            return "written"
+
+        register(server, app, agent_tools=["write"], tasks=True)
+        return server
+
+    async def work(fake: FakeOllama, app: App, client: Client) -> None:
+        fake.script(
+            Script(tool_calls=[{"name": "write", "arguments": {"text": "note"}}]), "Done.", path="/api/chat"
+        )
+        task = await begin(client, "ollama_agent", task="Write it down.", tools=["write"])
+        assert task["status"] == "input_required"
+        ((key, _),) = (await ask(client, "tasks/get", taskId=task["taskId"]))["inputRequests"].items()
+        await ask(client, "tasks/update", taskId=task["taskId"], inputResponses={key: answer})
+        task = await ended(client, task["taskId"])
+        assert task["result"]["content"][0]["text"].startswith("Done.")
+        assert done == written
+
+    at(work, build=build)
+
+
 def test_a_client_that_cannot_ask_has_to_confirm_by_the_argument(at: At):
     async def work(fake: FakeOllama, app: App, client: Client) -> None:
         result = await begin(client, "ollama_delete_model", model="m")

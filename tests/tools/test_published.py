@@ -133,7 +133,7 @@ async def test_schemas_are_plain_objects_without_what_clients_strip_or_refuse(to
 async def test_only_tools_that_return_facts_publish_an_output_schema(tools: list[Tool]):
     words = {tool.name for tool in tools if tool.output_schema is None}
     chats = ("chat", "generate", "compare", "continue", "cancel")
-    others = ("rag_query", "web_search", "web_fetch", "conversations", "forget")
+    others = ("agent", "rag_query", "web_search", "web_fetch", "conversations", "forget")
     assert words == {f"ollama_{name}" for name in (*chats, *others)}
     for tool in tools:
         if tool.output_schema is not None:

@@ -175,7 +175,7 @@ class AgentCall:
         came = " ".join(self.result.split())
         came = json.dumps(came if len(came) <= 60 else f"{came[:60]}…", ensure_ascii=False)
         if self.outcome == "ok":
-            told = f"{came} ({len(self.result):,} characters)"
+            told = f"{came} ({len(self.result):,} character{'s' * (len(self.result) != 1)})"
         else:
             told = f"{self.outcome}: {came}" if self.outcome else "broken off"
         went = f", sent to {self.sent_to}" if self.sent_to else ""

@@ -56,7 +56,7 @@ async def ollama_agent(
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> AgentAnswer:
-    """Give a local model a task that it works on with the tools here. The user is asked before it changes anything.
+    """Give a local model a task for which it calls tools here. The user is asked before one changes anything.
 
     From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`. With `ctx`, the tools beside yours may
     be called that only read, and those that `tools` names; without it those of upstreams alone.
