@@ -142,7 +142,7 @@ class App:
             indexer=Indexer(backend, embedder, collections),
             upstreams=upstreams,
             conversations=conversations,
-            agent=Agent(backend, generator, retriever, schema_validator),
+            agent=Agent(backend, generator, retriever, conversations, schema_validator),
         )
 
     @property

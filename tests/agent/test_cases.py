@@ -274,3 +274,17 @@ async def test_a_schema_of_a_tool_that_is_none_is_left_to_its_server(office: Off
     office.tools = Tools([ToolSpec("search", parameters={"type": "nonsense"}, is_read_only=True)])
     office.script(call("search", query="a"), END)
     assert (await office.run()).calls[0].outcome == "ok"
+
+
+async def test_a_conversation_remembers_calls_with_their_results(office: Office):
+    office.script(call("search", query="a"), END)
+    await office.run("Where do visitors park?", conversation="museum")
+    office.script(call("web", query="b"), "At nine.")
+    user = User(False)
+    await office.run("And when?", conversation="museum", user=user)
+    roles = [message["role"] for message in office.turns[2]["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
+    earlier = office.turns[2]["messages"]
+    assert earlier[1]["tool_calls"][0]["id"] == earlier[2]["tool_call_id"]
+    assert earlier[3]["content"] == END
+    assert len(user.asked) == 1  # what an earlier run has read is private, too

@@ -32,6 +32,7 @@ from ollama_mcp.jobs.job import Job, JobState, Part
 from ollama_mcp.ollama.api_models import ChatRequest, Message
 from ollama_mcp.ollama.sanitize import strip_invisible
 from ollama_mcp.services.backend import OllamaBackend
+from ollama_mcp.services.conversations import Continued, Conversations
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.retrieval import Retriever
 from ollama_mcp.services.schema import SchemaValidator
@@ -60,6 +61,8 @@ _REPEATS = 3
 _TRIES, _LONGEST_WAIT_S = 5, 30.0
 """Attempts to get a turn of the model while its queue is full, and seconds between two."""
 _MOST_NAMED = 20
+_REMEMBERED = 2000
+"""Tokens of earlier turns of a conversation: the room is for results."""
 _WRAP_UP = "Answer the task now with what you know, without calling tools. Say what is missing."
 _AS_JSON = "Give your answer to the task now, as JSON that fits the schema, without calling tools."
 _UNREADABLE = (
@@ -78,11 +81,13 @@ class AgentSpec:
         chat: Generation whose last message is the task.
         tools: Names or patterns of the tools that may be called; none: those that only read, on this machine.
         steps: Steps at most.
+        conversation: Name of the conversation that it goes on with; "" for none.
     """
 
     chat: ChatSpec
     tools: tuple[str, ...] = ()
     steps: int = STEPS
+    conversation: str = ""
 
     @property
     def task(self) -> str:
@@ -100,6 +105,7 @@ def build_agent(
     task: str,
     tools: Sequence[str] = (),
     steps: int = STEPS,
+    conversation: str = "",
     limits: Limits = DEFAULT_LIMITS,
     **common: Any,
 ) -> AgentSpec:
@@ -112,7 +118,7 @@ def build_agent(
         raise InvalidArgument("there is no task", 'Send "task".')
     if not 1 <= steps <= MOST_STEPS:
         raise InvalidArgument(f'"steps" is {steps}', f'Send "steps" from 1 to {MOST_STEPS}.')
-    return AgentSpec(build_chat(prompt=task, limits=limits, **common), tuple(tools), steps)
+    return AgentSpec(build_chat(prompt=task, limits=limits, **common), tuple(tools), steps, conversation)
 
 
 @dataclass(frozen=True)
@@ -247,6 +253,8 @@ class _Run:
     job: Job[Any]
     trace: Trace
     messages: list[Message]
+    sent: ChatSpec
+    """Last request to the model."""
     read: set[str] = field(default_factory=set[str])
     """Where private text came from: a host, or "" for this machine."""
     memory: dict[str, str] = field(default_factory=dict[str, str])
@@ -271,6 +279,7 @@ class Agent:
         backend: Models and settings.
         generator: What answers.
         retriever: What finds the nearest of many tools.
+        conversations: What is remembered.
         schema_validator: What checks arguments against the schemas of tools.
     """
 
@@ -279,12 +288,14 @@ class Agent:
         backend: OllamaBackend,
         generator: Generator,
         retriever: Retriever,
+        conversations: Conversations,
         schema_validator: SchemaValidator,
     ) -> None:
         self._catalog = backend.catalog
         self._settings = backend.settings
         self._generator = generator
         self._retriever = retriever
+        self._conversations = conversations
         self._schema_validator = schema_validator
 
     async def run(
@@ -322,7 +333,14 @@ class Agent:
         assert source is not None  # noqa: S101 - else there are no tools
         request = spec.request.model_copy(update={"model": choice.model.name})
         spec = replace(spec, chat=replace(spec.chat, request=request))
-        run = _Run(spec, tools, source, permissions, ask, job, trace, list(request.messages))
+        continued: Continued | None = None
+        if spec.conversation:
+            continued = await self._conversations.begin(spec.chat, spec.conversation, job, _REMEMBERED)
+            spec = replace(spec, chat=continued.spec)
+            request = spec.request
+        run = _Run(spec, tools, source, permissions, ask, job, trace, [*request.messages], spec.chat)
+        if continued and continued.conversation.count:
+            run.read.add("")  # an earlier run may have read it
         try:
             answer = await self._work(run)
         except OllamaError as error:
@@ -348,6 +366,14 @@ class Agent:
             prompt_cut=answer.prompt_cut,
         )
         found.response, found.trace = str(answer), trace
+        if continued is not None:
+            told = [
+                message.model_copy(update={"content": shortened(message.content, _SHORTENED_NEWEST)})
+                for message in run.messages[len(request.messages) :]
+                if message.role == "tool" or message.tool_calls
+            ]
+            continued = replace(continued, spec=run.sent, new=[*continued.new, *told])
+            await self._conversations.finish(continued, found, job, found.response)
         return found
 
     async def _offered(
@@ -449,6 +475,7 @@ class Agent:
                 last = Message(role="user", content=_WRAP_UP if spec.chat.schema is None else _AS_JSON)
                 update = {"messages": [*run.messages, last]}
                 chat = replace(spec.chat, request=spec.request.model_copy(update=update))
+            run.sent = chat
             part = job.part(title)
             try:
                 answer = await self._generator.answer(chat, part)

@@ -14,8 +14,7 @@ from ollama_mcp.tools.toolset import Toolset
 from ollama_mcp.tools.web import web
 
 TOOLSETS: dict[str, Toolset] = {
-    toolset.name: toolset
-    for toolset in (chat, embeddings, models, rag, storage, agent, manage, files, web)
+    toolset.name: toolset for toolset in (chat, embeddings, models, rag, storage, agent, manage, files, web)
 }
 """Every toolset by its name, in the order in which clients see them."""
 

@@ -44,19 +44,20 @@ def agent_result(found: AgentAnswer) -> CallToolResult:
 )
 async def ollama_agent(
     app: App,
-    task: Annotated[str, describe("What to find out or to do.")],
+    task: Annotated[str, describe("What to find out or do.")],
     tools: Annotated[
-        list[str], describe("Names or patterns (notes__*) of tools. Default []: those that only read.")
+        list[str], describe("Names or patterns (fs__*). Default []: those that only read.")
     ] = _NO_TEXTS,
-    model: Annotated[str, describe('Name. "" (default): one that can call tools.')] = "",
-    system: Annotated[str, describe('System prompt. Default "".')] = "",
-    steps: Annotated[int, describe("Most rounds of calls. Default 6.")] = STEPS,
-    options: Annotated[dict[str, Any], describe("Ollama options. Default {}.")] = _NOTHING,
+    model: Annotated[str, describe('Name. Default "".')] = "",
+    system: Annotated[str, describe('Default "".')] = "",
+    steps: Annotated[int, describe("Most rounds. Default 6.")] = STEPS,
+    options: Annotated[dict[str, Any], describe("Default {}.")] = _NOTHING,
     schema: Annotated[dict[str, Any], describe("JSON Schema of the answer. Default {}.")] = _NOTHING,
+    conversation: Annotated[str, describe('Name under which it is remembered. Default "".')] = "",
     wait_s: WaitS = 0.0,
     ctx: Context[Any, Any] | None = None,
 ) -> AgentAnswer:
-    """Give a local model a task for which it calls tools here. The user is asked before one changes anything.
+    """Have a local model do a task with tools here; the user is asked before one changes anything.
 
     From Python: `app`, `ctx` and `wait_s` are as for `ollama_chat`. With `ctx`, the tools beside yours may
     be called that only read, and those that `tools` names; without it those of upstreams alone.
@@ -71,7 +72,15 @@ async def ollama_agent(
         StillRunning: As for `ollama_chat`.
     """
     spec = build_agent(
-        task, tools, steps, app.settings.limits, model=model, system=system, options=options, schema=schema
+        task,
+        tools,
+        steps,
+        conversation,
+        app.settings.limits,
+        model=model,
+        system=system,
+        options=options,
+        schema=schema,
     )
     unasked = app.settings.agent_allow
     sources: list[ToolSource] = [Siblings(ctx)] if ctx is not None else []
