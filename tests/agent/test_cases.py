@@ -147,9 +147,7 @@ async def test_a_no_of_the_user_is_told_to_the_model(office: Office):
     user = User(False)
     office.script(call("delete", query="a"), END)
     answer = await office.run(user=user)
-    assert user.asked == [
-        'May the local model call delete with {"query": "a"}? (it does not say that it only reads)'
-    ]
+    assert user.asked == ['May the local model call delete with {"query": "a"}? (it may change something)']
     assert not office.tools.calls
     assert answer.calls[0].outcome == "refused"
     assert "the user declined" in office.results[0]

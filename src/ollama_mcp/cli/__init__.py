@@ -146,9 +146,20 @@ def _add_documents(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         help="folder, file or pattern; none: what has changed of last time",
     )
     index.set_defaults(command=_index)
-    ask = commands.add_parser("ask", parents=[named], help="answer a question from indexed documents")
+    ask = commands.add_parser(
+        "ask", parents=[named], help="answer a question from indexed documents, or with tools"
+    )
     ask.add_argument("question", metavar="QUESTION", help="the question, in quotes")
     ask.add_argument("--model", metavar="NAME", default="", help="chat model (default: as for a tool)")
+    ask.add_argument(
+        "--tools", metavar="NAMES", action="append", dest="agent_tools",
+        help="let the model call these tools of OLLAMA_MCP_UPSTREAM, such as 'fs__*,git__git_log'",
+    )  # fmt: skip
+    ask.add_argument(
+        "--mcp", metavar="COMMAND", action="append", default=[],
+        help="let it call the tools of this MCP server: 'python my_server.py', or an address",
+    )  # fmt: skip
+    ask.add_argument("--yes", action="store_true", help="call tools that change something without a question")
     ask.set_defaults(command=_ask)
 
 
@@ -188,6 +199,12 @@ def _index(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _ask(arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.mcp or arguments.agent_tools is not None:
+        from ollama_mcp.cli.agent_command import ask_agent  # noqa: PLC0415
+
+        tools = [name for names in arguments.agent_tools or () for name in names.replace(",", " ").split()]
+        task, model = arguments.question, arguments.model
+        return ask_agent(settings, task, tools, arguments.mcp, model, yes=arguments.yes)
     from ollama_mcp.cli.document_commands import ask  # noqa: PLC0415
 
     return ask(settings, arguments.question, arguments.collection, arguments.model)

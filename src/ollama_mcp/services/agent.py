@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
+import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -143,7 +144,7 @@ class Permissions:
         if tool.is_named(self.unasked):
             return ""
         if not tool.is_read_only:
-            return "it does not say that it only reads"
+            return "it may change something"
         # What came from a server may go back to it, but not through a tool of its that reaches further.
         own = set() if tool.is_open_world else {tool.remote_host}
         if tool.destination and read - own:
@@ -162,7 +163,7 @@ class AgentCall:
         outcome: "ok", "failed", "refused" (by the user), "unknown" (no such tool), "invalid" (arguments),
             "repeated" (answered from memory); "" while it goes on, and where it was broken off.
         result: Text that the model got, without delimiters.
-        seconds: Time that it took.
+        seconds: Time that the tool took.
         sent_to: Where its arguments went; "" for nowhere beyond this machine.
         asked: Whether the user was asked.
     """
@@ -499,9 +500,10 @@ class Agent:
     async def _make_calls(self, run: _Run, answer: Answer) -> None:
         """Make the calls of a step: side by side if they only read, else one after another."""
         step, job = run.trace.steps, run.job
-        asked = [  # ids of our own: those of models repeat in later steps
-            call.model_copy(update={"id": f"call_{step}_{number}"})
-            for number, call in enumerate(answer.tool_calls, 1)
+        # Ids of our own: those of models repeat in later steps, and in later runs of a conversation.
+        ids = [f"call_{secrets.token_hex(4)}" for _ in answer.tool_calls]
+        asked = [
+            call.model_copy(update={"id": name}) for call, name in zip(answer.tool_calls, ids, strict=True)
         ]
         made = [AgentCall(step, call.function.name, dict(call.function.arguments)) for call in asked]
         run.trace.calls += made
@@ -517,31 +519,26 @@ class Agent:
         ]  # fmt: skip
         job.advance(JobState.WORKING, 1)  # a unit, so that progress tells the tool at once
 
-        async def make(call: AgentCall, number: int) -> None:
-            started = time.monotonic()
-            if number > MOST_CALLS:
-                call.outcome, call.result = "invalid", f"At most {MOST_CALLS} calls in one step. Call again."
-            else:
-                await self._make(run, call, read)
-            call.seconds = round(time.monotonic() - started, 3)
-
-        known = [run.tools.get(call.tool) for call in made]
+        for call in made[MOST_CALLS:]:
+            call.outcome, call.result = "invalid", f"At most {MOST_CALLS} calls in one step. Call again."
+        wanted = made[:MOST_CALLS]
+        known = [run.tools.get(call.tool) for call in wanted]
         is_reading = all(t and t.is_read_only and not run.permissions.reason_to_ask(t, read) for t in known)
-        if is_reading and len({_key(call) for call in made}) == len(made):
-            tasks = [asyncio.create_task(make(call, number)) for number, call in enumerate(made, 1)]
+        if is_reading and len({_key(call) for call in wanted}) == len(wanted):
+            tasks = [asyncio.create_task(self._make(run, call, read)) for call in wanted]
             try:
                 await asyncio.gather(*tasks)
             finally:
                 for task in tasks:
                     task.cancel()
         else:
-            for number, call in enumerate(made, 1):
-                await make(call, number)
+            for call in wanted:
+                await self._make(run, call, read)
         run.strikes += any(call.outcome == "unknown" for call in made)
         run.messages.append(said)
-        for number, call in enumerate(made, 1):
+        for name, call in zip(ids, made, strict=True):
             run.places.append(len(run.messages))
-            run.messages.append(_result(call, f"call_{step}_{number}", call.result))
+            run.messages.append(_result(call, name, call.result))
 
     async def _make(self, run: _Run, call: AgentCall, read: frozenset[str]) -> None:
         """Make one call, if it may be made; its outcome and text are for the model."""
@@ -582,12 +579,14 @@ class Agent:
             run.memory.clear()  # what was read may have changed
             run.times = Counter({key: run.times[key]})
         call.sent_to = tool.destination
+        begun = time.monotonic()
         try:
             passages = await call_tool(run.source, tool.name, call.arguments, TOOL_S)
         except SourceError as error:
             call.outcome, text = "failed", f"It failed: {' '.join(str(error).split())[:400]}"
         else:
             call.outcome, text = "ok", "\n\n".join(map(_text_of, passages)) or "(nothing)"
+        call.seconds = round(time.monotonic() - begun, 3)
         if not tool.is_open_world:
             run.read.add(tool.remote_host)
         call.result = run.memory[key] = shortened(strip_invisible(text)[0], LONGEST_RESULT)

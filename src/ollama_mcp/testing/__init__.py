@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ollama_mcp.testing.scripts import Rule as Rule
     from ollama_mcp.testing.scripts import Script as Script
     from ollama_mcp.testing.scripts import Wait as Wait
+    from ollama_mcp.testing.scripts import tool_call as tool_call
 
 _HOMES = {
     "Exchange": "testing.recordings",
@@ -33,9 +34,21 @@ _HOMES = {
     "Rule": "testing.scripts",
     "Script": "testing.scripts",
     "Wait": "testing.scripts",
+    "tool_call": "testing.scripts",
     "vector": "testing.scripted_backend",
 }
-__all__ = ["Exchange", "FakeOllama", "Model", "Recorder", "Request", "Rule", "Script", "Wait", "vector"]
+__all__ = [
+    "Exchange",
+    "FakeOllama",
+    "Model",
+    "Recorder",
+    "Request",
+    "Rule",
+    "Script",
+    "Wait",
+    "tool_call",
+    "vector",
+]
 
 
 def __getattr__(name: str) -> Any:

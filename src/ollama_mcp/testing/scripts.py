@@ -158,6 +158,18 @@ class Script:
         return "close" if self.how == "error" else self.how
 
 
+def tool_call(name: str, /, **arguments: Any) -> Script:
+    """Return a turn of a model that calls one tool.
+
+        fake.script(tool_call("search", query="parking"), "Behind the museum.")
+
+    Args:
+        name: Name of the tool.
+        arguments: Its arguments.
+    """
+    return Script(tool_calls=[{"name": name, "arguments": arguments}])
+
+
 def _plain_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a call as `tool_calls` has it; in Ollama's own form it is inside of `function`."""
     inner: Any = call.get("function", call)
