@@ -1,15 +1,21 @@
 """Real servers of npm and PyPI as upstreams: started, listed, asked, ended."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp_types import ElicitResult
 
 from ollama_mcp.services.upstreams import UpstreamPool
 from ollama_mcp.settings.upstreams import read_upstreams
+from ollama_mcp.testing import FakeOllama, Script, tool_call
 from ollama_mcp.tools.upstreams.source import Upstreams
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
@@ -109,3 +115,43 @@ async def test_real_servers_are_listed_asked_and_ended(installed: Path, pool: Up
             assert said in " ".join(passage.text for passage in await source.call(name, arguments)), name
     finally:
         await pool.aclose()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_an_agent_works_with_real_servers_and_asks_before_it_writes(installed: Path, mode: str):
+    served = servers(installed)
+    file, note = installed / "agent.json", installed / f"{mode}.txt"
+    file.write_text(json.dumps({"mcpServers": {"fs": served["fs"] | {"tools": ["*"]}, "git": served["git"]}}))
+    asked: list[str] = []
+
+    async def answer(_context: Any, params: Any) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="accept", content={"confirm": True})
+
+    repository = str(installed / "repository")
+    reads = [
+        {"name": "fs__read_text_file", "arguments": {"path": str(installed / "notes.txt")}},
+        {"name": "git__git_log", "arguments": {"repo_path": repository, "max_count": "1"}},
+    ]
+    async with FakeOllama() as fake:
+        write = tool_call("fs__write_file", path=str(note), content="They park behind it.")
+        fake.script(Script(tool_calls=reads), write, "Noted.", path="/api/chat")
+        command = StdioServerParameters(
+            command=str(Path(sys.executable).with_name("ollama-mcp")),
+            env={
+                "PATH": os.environ["PATH"],
+                "HERE": str(installed),
+                "OLLAMA_HOST": fake.url,
+                "OLLAMA_MCP_UPSTREAM": str(file),
+            },
+        )
+        with anyio.fail_after(120):
+            async with Client(stdio_client(command), mode=mode, elicitation_callback=answer) as client:
+                arguments = {"task": "Note where visitors park.", "tools": ["fs__*", "git__*"]}
+                result = await client.call_tool("ollama_agent", arguments)
+    calls = result.meta["ollama-mcp/agent"]["calls"]
+    assert [call["outcome"] for call in calls] == ["ok", "ok", "ok"], calls
+    assert all("behind the museum" in call["result"] for call in calls[:2])
+    assert note.read_text("utf-8") == "They park behind it."
+    assert len(asked) == 1
+    assert asked[0].startswith("May the local model call fs__write_file with ")
