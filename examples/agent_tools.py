@@ -45,7 +45,7 @@ async def main() -> None:
     """Give a task; a fake Ollama plays the model, and the user says yes."""
     questions: list[str] = []
 
-    async def say_yes(_context: Any, params: Any) -> ElicitResult:
+    async def say_yes(context: Any, params: Any) -> ElicitResult:
         questions.append(params.message)
         return ElicitResult(action="accept", content={"confirm": True})
 

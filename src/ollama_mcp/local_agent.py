@@ -45,8 +45,8 @@ class LocalAgent:
     def tools(self) -> list[dict[str, Any]]:
         """Tools as the model was told of them: name, description and parameters of each."""
         requests: list[Any] = [request.json for request in self.fake.asked("/api/chat")]
-        told: list[Any] = next((one["tools"] for one in requests if one.get("tools")), [])
-        return [tool["function"] for tool in told]
+        told: list[list[Any]] = [one["tools"] for one in requests if one.get("tools")]
+        return [tool["function"] for tool in told[0]] if told else []
 
     async def run(
         self,

@@ -44,19 +44,20 @@ FAILURES = [
 tools = st.builds(
     ToolSpec,
     name=st.sampled_from(NAMES),
-    parameters=st.sampled_from([QUERY, {}, {"type": "nonsense"}]),
-    is_read_only=HINT,
+    parameters=st.sampled_from([QUERY, {}, {}, {"type": "nonsense"}]),
+    is_read_only=st.sampled_from([True, True, True, False, None]),
     is_open_world=HINT,
     is_destructive=HINT,
-    is_permitted=HINT,
+    is_permitted=st.sampled_from([True, True, True, False, None]),
     remote_host=st.sampled_from(["", "a.example", "b.example"]),
 )
 calls = st.tuples(
-    st.sampled_from([*NAMES, "tool_", "ollama_chat"]),
+    st.sampled_from([*NAMES, *NAMES, "tool_", "ollama_chat"]),
     st.sampled_from([{"query": "a"}, {"query": "b"}, {"query": 3}, {"q": "a"}, {}]),
 )
 turns = st.one_of(
     st.lists(calls, min_size=1, max_size=4),
+    st.lists(calls, min_size=1, max_size=2),
     st.lists(calls, min_size=MOST_CALLS, max_size=MOST_CALLS + 3),
     st.sampled_from(FAILURES),
     st.just("an answer"),
@@ -80,14 +81,14 @@ class Plan:
 PATTERNS = st.sampled_from([(), ("*",), ("tool_1",), ("tool_[0-2]", "tool_4"), ("read-only",)])
 plans = st.builds(
     Plan,
-    tools=st.lists(tools, min_size=1, max_size=5, unique_by=lambda tool: tool.name),
+    tools=st.lists(tools, min_size=2, max_size=5, unique_by=lambda tool: tool.name),
     turns=st.lists(turns, max_size=9),
     deeds=st.lists(st.sampled_from(["says", "fails", "hangs", "refuses"]), max_size=20),
     answers=st.lists(st.booleans(), max_size=8),
     can_ask=st.booleans(),
     listed=PATTERNS,
-    unasked=PATTERNS,
-    named=st.sampled_from([(), ("*",), ("tool_[12]",)]),
+    unasked=st.one_of(st.just(()), PATTERNS),
+    named=st.sampled_from([("*",), ("*",), ("tool_[12]",), ()]),
     steps=st.integers(1, 6),
     cancelled_after=st.one_of(st.none(), st.floats(0, 100)),
 )

@@ -40,7 +40,7 @@ from ollama_mcp.services.schema import SchemaValidator
 from ollama_mcp.services.specs import ChatSpec, build_chat
 from ollama_mcp.services.untrusted import fenced
 from ollama_mcp.settings.limits import DEFAULT_LIMITS, Limits
-from ollama_mcp.sources import Passage, SourceError, ToolSource, ToolSpec, call_tool, is_nested
+from ollama_mcp.sources import Passage, SourceError, ToolList, ToolSource, ToolSpec, call_tool, is_nested
 
 STEPS = 6
 """Steps of a task, unless its caller says another number."""
@@ -146,7 +146,7 @@ class Permissions:
         if not tool.is_read_only:
             return "it may change something"
         # What came from a server may go back to it, but not through a tool of its that reaches further.
-        own = set() if tool.is_open_world else {tool.remote_host}
+        own = set[str]() if tool.is_open_world else {tool.remote_host}
         if tool.destination and read - own:
             return f"private text was read, and the call goes to {tool.destination}"
         return ""
@@ -186,7 +186,8 @@ class AgentCall:
         else:
             told = f"{self.outcome}: {came}" if self.outcome else "broken off"
         went = f", sent to {self.sent_to}" if self.sent_to else ""
-        return f"{self.tool} {shown_arguments(self.arguments, 120)} → {told}, {self.seconds:.1f} s{went}"
+        name = json.dumps(self.tool, ensure_ascii=False)[1:-1][:80]  # an unknown one may be anything
+        return f"{name} {shown_arguments(self.arguments, 120)} → {told}, {self.seconds:.1f} s{went}"
 
 
 @dataclass
@@ -387,11 +388,11 @@ class Agent:
         """
         job.show(["looking for tools"])
         try:
-            listed = await source.tools(spec.tools or None) if source else []
+            listed = await source.tools(spec.tools or None) if source else ToolList()
         except SourceError as error:
             raise InvalidArgument(f"tools cannot be listed: {error}", "Try again later.") from None
-        failures: Mapping[str, str] = getattr(listed, "failures", {})
-        job.notes.extend(failures.values())
+        failed = list(listed.failures.values())
+        job.notes.extend(failed)
         allowed = [tool for tool in listed if tool.is_listed(permissions.listed)]
         if spec.tools:
             chosen = [tool for tool in allowed if tool.is_named(spec.tools)]
@@ -399,7 +400,7 @@ class Agent:
             chosen = [tool for tool in allowed if tool.is_read_only and not tool.destination]
         if not chosen:
             named = f" of {', '.join(spec.tools)}" if spec.tools else " that only reads"
-            why = f": {'; '.join(failures.values())}" if failures else ""
+            why = f": {'; '.join(failed)}" if failed else ""
             known = ", ".join(sorted(tool.name for tool in allowed)[:_MOST_NAMED])
             raise InvalidArgument(
                 f"there is no tool{named} here{why}",
@@ -409,13 +410,14 @@ class Agent:
             )
         if len(chosen) > MOST_OFFERED:
             job.show([f"choosing among {len(chosen)} tools"])
-            about = {
-                Passage(f"{tool.name.replace('_', ' ')}: {tool.description}"[:1000], tool.name): tool
+            by_name = {tool.name: tool for tool in chosen}
+            about = [
+                Passage(f"{tool.name.replace('_', ' ')}: {tool.description}"[:1000], tool.name)
                 for tool in chosen
-            }
-            ranked = await self._retriever.rank(spec.task, list(about), Part("texts", job.caller))
+            ]
+            ranked = await self._retriever.rank(spec.task, about, Part("texts", job.caller))
             job.notes.append(f"the {MOST_OFFERED} of {len(chosen)} tools nearest to the task were offered")
-            chosen = [about[passage] for passage in ranked.passages[:MOST_OFFERED]]
+            chosen = [by_name[passage.source] for passage in ranked.passages[:MOST_OFFERED]]
         job.show(None)
         return {tool.name: tool for tool in chosen}
 
@@ -632,8 +634,8 @@ def coerced(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str
     >>> coerced({"n": "3", "name": 7}, {"properties": {"n": {"type": "integer"}, "name": {"type": "string"}}})
     {'n': 3, 'name': '7'}
     """
-    properties = schema.get("properties")
-    table = cast("Mapping[str, Any]", properties) if isinstance(properties, Mapping) else {}
+    properties: Any = schema.get("properties")
+    table = cast("dict[str, Any]", dict(properties) if isinstance(properties, Mapping) else {})
 
     def typed(value: Any, kind: Any) -> Any:
         if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):
@@ -645,7 +647,11 @@ def coerced(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str
                 return value
         return value
 
-    kinds = {name: one.get("type") for name, one in table.items() if isinstance(one, Mapping)}  # pyright: ignore[reportUnknownMemberType]
+    kinds = {
+        name: cast("Mapping[str, Any]", one).get("type")
+        for name, one in table.items()
+        if isinstance(one, Mapping)
+    }
     return {name: typed(value, kinds.get(name)) for name, value in arguments.items()}
 
 
