@@ -634,8 +634,8 @@ def coerced(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str
     >>> coerced({"n": "3", "name": 7}, {"properties": {"n": {"type": "integer"}, "name": {"type": "string"}}})
     {'n': 3, 'name': '7'}
     """
-    properties: Any = schema.get("properties")
-    table = cast("dict[str, Any]", dict(properties) if isinstance(properties, Mapping) else {})
+    properties = schema.get("properties")
+    table = cast("Mapping[str, Any]", properties if isinstance(properties, Mapping) else {})
 
     def typed(value: Any, kind: Any) -> Any:
         if kind == "string" and isinstance(value, int | float) and not isinstance(value, bool):

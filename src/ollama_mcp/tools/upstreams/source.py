@@ -46,7 +46,7 @@ class Upstreams:
         listed: Patterns of more tools that may be called, by the names that they have here.
     """
 
-    def __init__(self, pool: UpstreamPool, connect: Connect = connect, listed: Sequence[str] = ()) -> None:
+    def __init__(self, pool: UpstreamPool, connect: Connect = connect, *, listed: Sequence[str] = ()) -> None:
         self._pool = pool
         self._listed = listed
         self._connect = connect
