@@ -230,3 +230,14 @@ def test_markdown_is_cut_at_headings_and_code_keeps_its_lines():
     pieces = split_document("x.py", code)
     assert all(code.splitlines()[one.line - 1].startswith(one.text[:10]) for one in pieces)
     assert {one.title for one in pieces} == {"x.py"}
+
+
+def test_a_document_that_is_made_to_take_long_is_cut_at_once():
+    for line in ("# x" + "#" * 200_000 + "y", "# x" + " #" * 100_000 + "y", "# " + " " * 200_000 + "y"):
+        assert len(split_document("x.md", line)) <= 201
+
+
+def test_a_long_heading_is_not_repeated_whole_in_each_passage():
+    pieces = split_document("x.md", f"# {'long' * 5000}\n" + "## a\nb\n" * 1000)
+    assert len(pieces) == 1000
+    assert max(len(one.title) for one in pieces) == 200

@@ -62,8 +62,13 @@ def split_passages(passages: Sequence[Passage]) -> list[Passage]:
     return list(first.values())
 
 
-_HEADING = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t#]*$|^(```|~~~)", re.MULTILINE)
-"""A heading of Markdown, or the fence of a block of code, in which a # is none."""
+_HEADING = re.compile(r"^(#{1,6})[ \t]+(\S.*)$|^(```|~~~)", re.MULTILINE)
+"""A heading of Markdown, or the fence of a block of code, in which a # is none.
+
+It is matched in linear time: a line of a million # would else hold the interpreter for hours.
+"""
+_TITLE = 200
+"""Characters of a passage's title: each passage below a heading has it once more."""
 _WITH_HEADINGS = (".md", ".markdown", ".mdx", ".txt", ".html", ".htm")
 
 
@@ -87,7 +92,8 @@ def split_document(name: str, text: str, size: int = PIECE) -> list[NewPassage]:
             piece = text[begin:stop]
             begin += len(piece) - len(piece.lstrip())  # noqa: PLW2901
             line, at = line + text.count("\n", at, begin), begin
-            passages.append(NewPassage(" › ".join(headings) or name, piece.strip(), line))
+            title = " › ".join(headings) or name
+            passages.append(NewPassage(title[:_TITLE], piece.strip(), line))
     return passages
 
 
@@ -107,6 +113,7 @@ def _sections(text: str) -> Iterator[tuple[tuple[str, ...], int, int]]:
             yield tuple(title for _, title in headings), start, found.start()
         start = found.start()
         level = len(found[1])
-        headings = [*(one for one in headings if one[0] < level), (level, found[2])]
+        title = found[2][:_TITLE].rstrip(" \t#") or "#"
+        headings = [*(one for one in headings if one[0] < level), (level, title)]
     if _HEADING.sub("", text[start:]).strip() or not headings:
         yield tuple(title for _, title in headings), start, len(text)
