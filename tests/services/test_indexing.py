@@ -5,6 +5,7 @@ from functools import partial
 
 import anyio
 import pytest
+from pypdf.errors import DependencyError
 
 from ollama_mcp import App
 from ollama_mcp.errors import InvalidArgument
@@ -115,6 +116,29 @@ async def test_pages_of_html_are_text_with_headings(app, folder):
     found = await opened.search(None, ["assam", "water"])
     texts = {one.title: " ".join(one.text.split()) for one in found.passages}
     assert texts == {"Tea": "# Tea Boil water.", "Tea › Black": "## Black Assam"}
+
+
+async def test_a_page_that_is_made_to_break_the_parser_is_a_line_and_not_the_end(app, folder):
+    (folder / "broken.html").write_text("<![foo[")
+    (folder / "deep.html").write_text("<div>" * 3000 + "deep")
+    (folder / "many.html").write_text("<b>" * 500_001)
+    found = await index(app, "*")
+    assert found.read == 2
+    assert found.failed == {
+        "broken.html": "cannot be read as HTML. Name another file.",
+        "many.html": "has more than 500000 marks of HTML. Name smaller files.",
+    }
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, DependencyError, OverflowError, AssertionError])
+async def test_a_pdf_may_break_its_parser_in_any_way(app, folder, monkeypatch, error):
+    def fails(*_):
+        raise error("broken")
+
+    monkeypatch.setattr("pypdf.PdfReader", fails)
+    (folder / "tea.pdf").write_bytes(pdf("tea"))
+    found = await index(app, "*")
+    assert (found.read, found.failed) == (1, {"tea.pdf": "cannot be read as PDF. Name another file."})
 
 
 async def test_the_text_of_a_pdf_is_indexed(app, folder):

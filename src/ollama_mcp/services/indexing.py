@@ -224,7 +224,10 @@ class Indexer:
         for place, pattern in places.items():
             before = known.get(str(place.path))
             try:
-                read = await anyio.to_thread.run_sync(read_document, place, pattern, before, roots, limits)
+                # A parser may take long; a thread whose caller has gone reads to the end.
+                read = await anyio.to_thread.run_sync(
+                    read_document, place, pattern, before, roots, limits, abandon_on_cancel=True
+                )
             except OllamaError as error:
                 cause = error.cause.removeprefix(printable(place.path.name)).strip()
                 run.fail(place.shown, f"{cause}. {error.remedy}")

@@ -19,21 +19,12 @@ from ollama_mcp.stores.collection_store import Document
 
 _LARGEST = 64 * MIB
 """Bytes of a PDF or of a page of HTML, most of which is no text."""
-
-
-_BLOCKS = (
-    "p",
-    "div",
-    "li",
-    "tr",
-    "pre",
-    "section",
-    "article",
-    "table",
-    "br",
-    *(f"h{n}" for n in range(1, 7)),
-)
+_MOST_MARKS = 500_000
+"""Marks of a page of HTML, each of which takes a kilobyte of memory: a page of the longest book has fewer."""
+_HEADINGS = {f"h{n}": n for n in range(1, 7)}
+_BLOCKS = {"p", "div", "li", "tr", "td", "th", "pre", "section", "article", "table", "br", *_HEADINGS}
 """Elements of HTML that begin a line."""
+_UNSEEN = {"script", "style", "template", "noscript", "head"}
 
 
 @dataclass(frozen=True)
@@ -92,13 +83,21 @@ def read_document(
 def _pdf_text(data: bytes, name: str) -> str:
     try:
         from pypdf import PdfReader  # noqa: PLC0415 - the extra `ingest`
-        from pypdf.errors import PyPdfError  # noqa: PLC0415
     except ImportError:
         raise _needs_extra(name, "PDF") from None
+    size = 0
+    pages: list[str] = []
     try:
-        text = "\n\n".join(page.extract_text() for page in PdfReader(io.BytesIO(data)).pages)
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        for page in PdfReader(io.BytesIO(data)).pages:
+            pages.append(page.extract_text())
+            size += len(pages[-1])
+            if size > _LARGEST:
+                break
+    except Exception:  # noqa: BLE001 - whatever a parser raises of a file that is meant to break it
         raise InvalidArgument(f"{name} cannot be read as PDF", "Name another file.") from None
+    if size > _LARGEST:  # any number of pages can name the same content
+        raise TooLarge(f"{name} has more than {shown_size(_LARGEST)} of text", "Name smaller files.")
+    text = "\n\n".join(pages)
     if not text.strip():
         raise InvalidArgument(
             f"{name} has pictures of pages and no text", "Run text recognition on it first."
@@ -107,20 +106,38 @@ def _pdf_text(data: bytes, name: str) -> str:
 
 
 def _html_text(data: bytes, name: str) -> str:
+    """Return the text of a page in one walk over it: inserting marks takes minutes where tags nest deeply."""
     try:
-        from bs4 import BeautifulSoup  # noqa: PLC0415 - the extra `ingest`
+        from bs4 import BeautifulSoup, Tag  # noqa: PLC0415 - the extra `ingest`
+        from bs4.element import PreformattedString  # noqa: PLC0415
     except ImportError:
         raise _needs_extra(name, "HTML") from None
-    page = BeautifulSoup(data, "html.parser")
-    for unseen in page(["script", "style", "template", "noscript"]):
-        unseen.decompose()
-    for number in range(1, 7):
-        for heading in page(f"h{number}"):  # as in Markdown, so that passages get them as titles
-            heading.insert(0, f"{'#' * number} ")
-    for block in page(_BLOCKS):
-        block.insert(0, "\n")
-        block.append("\n")
-    return (page.body or page).get_text()
+    if data.count(b"<") > _MOST_MARKS:
+        raise TooLarge(f"{name} has more than {_MOST_MARKS} marks of HTML", "Name smaller files.")
+    try:
+        page = BeautifulSoup(data, "html.parser")
+    except Exception:  # noqa: BLE001 - whatever a parser raises of a page that is meant to break it
+        raise InvalidArgument(f"{name} cannot be read as HTML", "Name another file.") from None
+    pieces: list[str] = []
+    blocks: dict[int, object] = {id(page): page}
+    last: object = page
+    for node in page.descendants:
+        block = blocks[id(node.parent)]  # None: unseen
+        if isinstance(node, Tag):
+            if block is not None and node.name in _UNSEEN:
+                block = None
+            elif block is not None and node.name in _BLOCKS:
+                block = node
+                # As in Markdown, so that passages get headings as titles.
+                pieces.append("\n" + (f"{'#' * level} " if (level := _HEADINGS.get(node.name)) else ""))
+                last = node
+            blocks[id(node)] = block
+        elif block is not None and not isinstance(node, PreformattedString):  # a comment, a declaration
+            if block is not last:
+                pieces.append("\n")
+                last = block
+            pieces.append(str(node))
+    return "".join(pieces)
 
 
 def _needs_extra(name: str, kind: str) -> InvalidArgument:
