@@ -1,6 +1,8 @@
 """Indexing documents into a collection: what is read, what is left as it is, what fails."""
 
 import io
+import os
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -85,6 +87,39 @@ async def test_files_of_a_folder_that_is_away_stay(app, folder):
     again = await index(app)
     assert again.documents == 1
     assert again.failed == {"deep/*.md": "no file fits; its documents are kept"}
+
+
+async def test_files_of_folders_that_this_server_may_not_read_stay(app, folder, fake, tmp_path):
+    long = "outside" * 15
+    outside = tmp_path / long
+    outside.mkdir()
+    (outside / "tea.md").write_text("Green tea")
+    work = partial(app.indexer.run, build_index(app.settings.limits, "notes", [f"{outside}/*"]), [outside])
+    await app.jobs.start(work, unit="documents").result()
+    again = await index(app)
+    assert (again.removed, again.documents) == (0, 1)
+    assert list(again.failed.values()) == [
+        "that file is in none of the folders that are allowed; its documents are kept"
+    ]
+    assert str(tmp_path) not in str(again.failed)
+
+
+async def test_a_name_that_is_no_unicode_is_a_line_and_not_the_end(app, folder):
+    (folder / os.fsdecode(b"caf\xe9.md")).write_text("Coffee")
+    found = await index(app, "*.md")
+    assert (found.read, found.failed) == (
+        1,
+        {"caf .md": "has a path that is not in UTF-8. Give it another name."},
+    )
+
+
+async def test_a_document_of_more_passages_than_a_call_may_embed_is_refused(app, folder):
+    (folder / "parts.md").write_text("# a\nb\n" * 4)
+    limits = replace(app.settings.limits, texts=3)
+    work = partial(app.indexer.run, build_index(limits, "notes", ["*.md"]), app.settings.roots, limits=limits)
+    found = await app.jobs.start(work, unit="documents").result()
+    assert found.read == 1
+    assert found.failed == {"parts.md": "it has 4 passages; the limit is 3 (OLLAMA_MCP_MAX_TEXTS)"}
 
 
 async def test_a_text_is_known_by_its_address_or_title(app):

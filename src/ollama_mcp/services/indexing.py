@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.jobs.job import Job, JobState, Part
+from ollama_mcp.ollama.sanitize import sanitize_text
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.collections import Collections, key_of
 from ollama_mcp.services.embedding import Embedder, EmbedSpec
@@ -24,7 +25,7 @@ from ollama_mcp.services.files.batch import find_files
 from ollama_mcp.services.files.documents import read_document
 from ollama_mcp.services.splitting import split_document
 from ollama_mcp.services.units import format_bytes
-from ollama_mcp.settings.limits import Limits, check_length, check_texts
+from ollama_mcp.settings.limits import Limits, check_length, check_texts, setting_of
 from ollama_mcp.sources import Passage
 from ollama_mcp.stores.collection_store import (
     Collection,
@@ -121,6 +122,7 @@ class _Run:
     known: dict[str, Document]
     found: Indexed
     job: Job[Indexed]
+    limits: Limits
     size: int = 0
     waiting: list[tuple[Document, list[NewPassage]]] = field(
         default_factory=list[tuple[Document, list[NewPassage]]]
@@ -140,9 +142,15 @@ class _Run:
             self.found.unchanged += 1
             self.job.advance(JobState.WORKING)
             return
-        passages = await anyio.to_thread.run_sync(split_document, document.name, text)
+        passages = await anyio.to_thread.run_sync(split_document, document.name, sanitize_text(text))
         if not passages:
             self.fail(document.name, "it has no text")
+            return
+        if len(passages) > self.limits.texts:  # their vectors are in memory together
+            self.fail(
+                document.name,
+                f"it has {len(passages)} passages; the limit is {self.limits.texts} ({setting_of('texts')})",
+            )
             return
         self.waiting.append((document, passages))
         if sum(len(passages) for _, passages in self.waiting) >= _AT_ONCE:
@@ -209,14 +217,14 @@ class Indexer:
         model, digest = await self._model(there)
         known = await store.documents(key) if there else {}
         found = Indexed(spec.collection, model)
-        run = _Run(key, store, self._embedder, model, digest, known, found, job)
+        run = _Run(key, store, self._embedder, model, digest, known, found, job, limits)
 
         job.show(["looking for files"])
         again = not spec.files and not spec.documents
         patterns = sorted({one.pattern for one in known.values()} - {""}) if again else spec.files
         if again and not patterns:
             raise InvalidArgument("there is nothing to index", 'Send "files" or "documents".')
-        places = await self._places(patterns, roots, limits, found, is_repeated=again)
+        places, away = await self._places(patterns, roots, limits, found, is_repeated=again)
         job.total = len(places) + len(spec.documents)
         job.tell = run.status
         for one in spec.documents:
@@ -241,7 +249,7 @@ class Indexer:
         await run.store_waiting()
 
         here = {str(place.path) for place in places}
-        looked_at = set(patterns) - found.failed.keys()
+        looked_at = set(patterns) - away
         absent = [one.id for one in known.values() if one.pattern in looked_at and one.id not in here]
 
         def left() -> list[str]:  # a file whose folder is away, too, may come back
@@ -279,9 +287,10 @@ class Indexer:
         found: Indexed,
         *,
         is_repeated: bool,
-    ) -> dict[Place, str]:
-        """Return the files that patterns mean, each with its pattern."""
+    ) -> tuple[dict[Place, str], set[str]]:
+        """Return the files that patterns mean, each with its pattern, and the patterns that mean none now."""
         places: dict[Place, str] = {}
+        away: set[str] = set()
         for pattern in patterns:
             try:
                 for place in await anyio.to_thread.run_sync(find_files, [pattern], roots, limits):
@@ -292,10 +301,12 @@ class Indexer:
             except OllamaError as error:
                 if not is_repeated:
                     raise
-                # A folder may be away for now: what it had stays.
-                found.failed[printable(pattern)] = f"{error.cause}; its documents are kept"
+                # A folder may be away for now, or be another process's: what it had stays.
+                away.add(pattern)
+                end = "/".join(Path(pattern).parts[-3:])  # whoever asks need not know where folders are
+                found.failed[printable(end)] = f"{error.cause}; its documents are kept"
             check_length(limits, "files", places)
-        return places
+        return places, away
 
 
 def _document_of(passage: Passage) -> Document:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_mcp.errors import InvalidArgument, TooLarge
-from ollama_mcp.ollama.sanitize import strip_invisible
+from ollama_mcp.ollama.sanitize import sanitize_text, strip_invisible
 from ollama_mcp.services.collections import stamp_of
 from ollama_mcp.services.file_access import Place, open_place, printable
 from ollama_mcp.services.files.read import decode_text, read_bytes
@@ -55,6 +55,10 @@ def read_document(
         StorageError: It cannot be read.
     """
     name = " ".join(strip_invisible(place.shown)[0].split())
+    if sanitize_text(str(place.path)) != str(place.path):
+        raise InvalidArgument(
+            f"{printable(place.path.name)} has a path that is not in UTF-8", "Give it another name."
+        )
     with open_place(place, roots) as file:
         found = os.fstat(file.fileno())
         stamp = stamp_of(found)
