@@ -105,6 +105,13 @@ async def test_texts_are_indexed_without_any_folder(kept):
     assert "line" not in hit
 
 
+async def test_texts_without_titles_do_not_replace_those_of_an_earlier_call(kept):
+    await index(kept, documents=[TEA])
+    again = await index(kept, documents=[BREAD, {"text": "Milk is cold."}])
+    assert again.structured_content["documents"] == 3
+    assert (await index(kept, documents=[TEA])).structured_content["unchanged"] == 1
+
+
 async def test_forgetting_asks_the_user_and_nothing_else_does_it(fake, tmp_path, mode):
     settings = load({"OLLAMA_HOST": fake.url, "OLLAMA_MCP_STORE": str(tmp_path)})
     asked: list[str] = []

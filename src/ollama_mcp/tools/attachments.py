@@ -109,19 +109,24 @@ def _folder(uri: str) -> Path | None:
     return path if path.is_absolute() and "\0" not in str(path) else None
 
 
-def document_of(number: int, raw: Any) -> Passage:
+def document_of(number: int, raw: Any, title: str = "") -> Passage:
     """Read a document: a text, or an object with text, title and address.
+
+    Args:
+        number: Place among the documents, from 1.
+        raw: Document as the caller sent it.
+        title: Title where it has none.
 
     Raises:
         InvalidArgument: It is neither.
     """
     if isinstance(raw, str):
-        return Passage(raw, "documents", f"document {number}")
+        return Passage(raw, "documents", title)
     if isinstance(raw, Mapping):
         fields = cast("Mapping[str, Any]", raw)
-        text, title, uri = (fields.get(name, "") for name in ("text", "title", "uri"))
-        if isinstance(text, str) and text and isinstance(title, str) and isinstance(uri, str):
-            return Passage(text, "documents", title or f"document {number}", uri)
+        text, own, uri = (fields.get(name, "") for name in ("text", "title", "uri"))
+        if isinstance(text, str) and text and isinstance(own, str) and isinstance(uri, str):
+            return Passage(text, "documents", own or title, uri)
     raise InvalidArgument(
         f"documents[{number - 1}] is neither a text nor an object with one",
         'Send "text", or {"text": "…", "title": "…", "uri": "…"}.',

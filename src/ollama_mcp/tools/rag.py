@@ -83,7 +83,7 @@ async def ollama_rag_query(
         OllamaError: As for `ollama_chat`.
         StillRunning: As for `ollama_chat`.
     """
-    passages = [document_of(number, raw) for number, raw in enumerate(documents, 1)]
+    passages = [document_of(number, raw, f"document {number}") for number, raw in enumerate(documents, 1)]
     check_texts(app.settings.limits, [passage.text for passage in passages])
     passages += await passages_of_files(app, files, ctx)
     chat = build_chat(prompt=query, model=model, schema=schema, options=options, limits=app.settings.limits)
