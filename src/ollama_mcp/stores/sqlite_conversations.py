@@ -29,6 +29,8 @@ MOST_MESSAGES = 1000
 """Messages of a conversation that are kept; the oldest go first."""
 MOST_BYTES = 32 << 20
 """Bytes of a conversation that are kept, with its images."""
+MOST_MEMORY = 256 << 20
+"""Bytes of all conversations in memory; a disk has room, and its owner."""
 
 
 class SqliteConversations:
@@ -110,6 +112,8 @@ class SqliteConversations:
             )  # fmt: skip
             _shorten(db, number, before + len(messages), size)
             _purge(db, None, now - self._kept_s)
+            if self._file.path is None:
+                _make_room(db)
             return before
 
         return await self._file.write(work)
@@ -146,27 +150,45 @@ class SqliteConversations:
 
 
 def _shorten(db: sqlite3.Connection, number: int, count: int, size: int) -> None:
-    """Remove the oldest messages, with images that only they name, of a conversation that is too long."""
-    first = max(0, count - MOST_MESSAGES)
-    while size > MOST_BYTES and first < count - 1:
-        first = (first + count) // 2
-        (size,) = db.execute(
-            "SELECT coalesce(sum(length(json)), 0) FROM message WHERE conversation = ? AND number >= ?",
+    """Remove the oldest messages, with images that only they name, of a conversation that is too long.
+
+    What stays begins with a message of the user: no result of a tool is left without its call.
+    """
+    (kept,) = db.execute(
+        "SELECT coalesce(min(number), 0) FROM message WHERE conversation = ?", (number,)
+    ).fetchone()
+    first = max(kept, count - MOST_MESSAGES)
+    while first > kept or (size > MOST_BYTES and first < count - 1):
+        if first == kept:
+            first = (kept + count) // 2
+        (turn,) = db.execute(
+            "SELECT min(number) FROM message WHERE conversation = ? AND number >= ? "
+            "AND json_extract(json, '$.role') = 'user'",
             (number, first),
         ).fetchone()
-    if first:
+        kept = first = first if turn is None else turn
         db.execute("DELETE FROM message WHERE conversation = ? AND number < ?", (number, first))
         db.execute(
             "DELETE FROM image WHERE conversation = ? AND NOT EXISTS (SELECT 1 FROM message WHERE "
             "message.conversation = image.conversation AND instr(message.json, image.hash))",
             (number,),
         )
-        db.execute(
-            "UPDATE conversation SET size = "
-            "(SELECT coalesce(sum(length(json)), 0) FROM message WHERE conversation = id) + "
-            "(SELECT coalesce(sum(length(base64)), 0) FROM image WHERE conversation = id) WHERE id = ?",
-            (number,),
-        )
+        (size,) = db.execute(
+            "SELECT (SELECT coalesce(sum(length(json)), 0) FROM message WHERE conversation = :id) + "
+            "(SELECT coalesce(sum(length(base64)), 0) FROM image WHERE conversation = :id)",
+            {"id": number},
+        ).fetchone()
+        db.execute("UPDATE conversation SET size = ? WHERE id = ?", (size, number))
+
+
+def _make_room(db: sqlite3.Connection) -> None:
+    """Remove conversations that were not used for the longest time, of all that take too much memory."""
+    size = 0
+    rows = db.execute("SELECT id, size FROM conversation ORDER BY used_at DESC, id DESC").fetchall()
+    for place, (one, bytes_of_it) in enumerate(rows):
+        size += bytes_of_it
+        if place and size > MOST_MEMORY:
+            _remove(db, [one])
 
 
 def _purge(db: sqlite3.Connection, owner: str | None, before: float) -> int:
