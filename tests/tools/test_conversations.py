@@ -50,6 +50,13 @@ async def test_a_grounded_answer_is_remembered_with_its_sources_and_not_its_pass
     assert "Between the marks" in messages[-1]["content"]
 
 
+async def test_passages_do_not_make_a_conversation_seem_longer(client, app, fake):
+    fake.script("Behind the house [1].", path="/api/chat")
+    asked = {"query": "Where do visitors park?", "documents": ["Visitors park behind the house. " * 20]}
+    await client.call_tool("ollama_rag_query", {**asked, "conversation": "tea"})
+    assert (await app.conversations.read("", "tea")).conversation.per_token == 0
+
+
 async def test_forgetting_a_conversation_asks_first(app, mode, fake):
     fake.script("ok", path="/api/chat")
     asked: list[str] = []

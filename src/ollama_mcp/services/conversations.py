@@ -85,6 +85,11 @@ class Conversations:
         await self._generator.check(spec)
         continued = await self.begin(spec, name, job)
         answer = await self._generator.answer(continued.spec, job)
+        tokens = answer.stats.prompt_tokens
+        if tokens and tokens > 50:  # of a shorter prompt most is the template
+            per_token = min(max(prompt_bytes(continued.spec.request) / tokens, 1.0), 8.0)
+            conversation = replace(continued.conversation, per_token=per_token)
+            continued = replace(continued, conversation=conversation)
         return await self.finish(continued, answer, job)
 
     async def begin(self, spec: ChatSpec, name: str, job: Part, most: int = 0) -> Continued:
@@ -161,10 +166,6 @@ class Conversations:
             tool_calls=answer.tool_calls or None,
         )
         conversation = continued.conversation
-        tokens = answer.stats.prompt_tokens
-        if tokens and tokens > 50:  # of a shorter prompt most is the template
-            per_token = min(max(prompt_bytes(continued.spec.request) / tokens, 1.0), 8.0)
-            conversation = replace(conversation, per_token=per_token)
         try:
             before = await self.store.append(conversation, [*continued.new, said])
         except OllamaError as error:  # the answer is there, and worth more than its memory
