@@ -157,6 +157,32 @@ async def test_images_are_kept_once_and_sent_to_models_that_see(app, fake):
     assert "images" not in json.dumps(fake.last.json["messages"])
 
 
+async def test_images_of_before_and_now_are_together_no_more_than_a_call_may_have(app, fake):
+    fake.models["eyes:latest"] = Model("eyes", capabilities=["completion", "vision"])
+    fake.script("dots", path="/api/chat")
+    pictures = [{"role": "user", "content": "what are they?", "images": [PNG] * 5}]
+    await say(app, "", model="eyes", messages=pictures)
+    await say(app, "", model="eyes", messages=pictures)
+    assert [len(one.get("images") or ()) for one in fake.last.json["messages"]] == [3, 0, 5]
+
+
+async def test_a_result_of_a_tool_is_never_sent_without_its_call(app, fake):
+    call = {"function": {"name": "weather", "arguments": {}}}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    fake.script("ok", path="/api/chat")
+    await say(app, "word " * 200)
+    fake.script(Script(tool_calls=[call]), path="/api/chat")
+    await say(app, "Weather? " + "word " * 200, tools=tools)
+    fake.script("Rain.", path="/api/chat")
+    result = {"role": "tool", "tool_name": "weather", "content": "rain " * 600}
+    await say(app, "", messages=[result], tools=tools)
+    assert [(role, text[:8]) for role, text in sent(fake)] == [
+        ("user", "Weather?"),
+        ("assistant", ""),
+        ("tool", "rain rai"),
+    ]
+
+
 async def test_json_answers_tell_in_notes_what_was_left_out(app, fake):
     fake.script('{"a": 1}', path="/api/chat")
     for number in range(9):

@@ -119,11 +119,19 @@ class Conversations:
         own = prompt_bytes(request.model_copy(update={"messages": [*system, *new]})) / per_token
         room = max(most or int(window - min(answer or 0, window // 4) - own - _EACH * len(new)), 0)
         can_see = not model.capabilities or "vision" in model.capabilities
-        earlier, begin = fitting(stored, room, per_token, self._settings.limits, can_see=can_see)
+        pictures = [len(image) for message in new for image in message.images or ()]
+        most_sent = self._settings.limits
+        most_sent = replace(
+            most_sent,
+            images=max(most_sent.images - len(pictures), 0),
+            images_size=max(most_sent.images_size - sum(pictures) * 3 // 4, 0),
+        )
+        is_open = bool(new) and new[0].role == "tool"
+        earlier, begin = fitting(stored, room, per_token, most_sent, can_see=can_see, is_open=is_open)
         summary = conversation.summary
         if self._summarises and begin > conversation.begin:
-            gone = stored.messages[conversation.begin - stored.first : begin - stored.first]
-            summary = await self._summarise(model.name, summary, gone, room, per_token, job)
+            gone = stored.messages[max(conversation.begin - stored.first, 0) : begin - stored.first]
+            summary = await self._summarise(model.name, summary, gone, window // 2, per_token, job)
         head = [Message(role="user", content=_SUMMARY + summary)] if summary and begin else []
         messages = [*system, *head, *earlier, *new]
         needs = spec.needs
@@ -250,7 +258,7 @@ def key_of(caller: str, name: str) -> ConversationKey:
 
 
 def fitting(
-    stored: Stored, room: int, per_token: float, limits: Limits, *, can_see: bool
+    stored: Stored, room: int, per_token: float, limits: Limits, *, can_see: bool, is_open: bool = False
 ) -> tuple[list[Message], int]:
     """Return the newest messages that fit into a number of tokens, and the number of the first.
 
@@ -263,6 +271,7 @@ def fitting(
         per_token: Characters of a token.
         limits: Limits of messages and images.
         can_see: Whether the model takes images.
+        is_open: Whether the call goes on within the last turn, with results of tools: it stays then.
     """
     begin = max(stored.conversation.begin, stored.first)
     messages = stored.messages[begin - stored.first :]
@@ -279,6 +288,10 @@ def fitting(
         half = max(len(messages) // 2, 1)
         while half < len(messages) and messages[half].role != "user":  # pairs stay whole
             half += 1
+        if is_open and half == len(messages):
+            half = max((place for place, one in enumerate(messages) if one.role == "user"), default=0)
+            if half == 0:
+                break
         begin, messages = begin + half, messages[half:]
     return _with_images(messages, limits, can_see=can_see), begin
 
