@@ -220,7 +220,7 @@ async def test_conversations_are_listed_read_forgotten_and_purged(app, fake):
     assert await app.conversations.listed("") == []
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 101, "a\nb"])
+@pytest.mark.parametrize("name", ["", " ", "a/b", "x" * 101, "a\nb", "\ud800"])
 async def test_a_name_that_cannot_be_is_refused(app, name):
     with pytest.raises(InvalidArgument, match="cannot be the name of a conversation"):
         await say(app, "hi", name=name)

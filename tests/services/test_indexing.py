@@ -242,6 +242,20 @@ async def test_a_model_that_has_changed_is_told_and_search_goes_on_by_words(app,
     assert ranked.passages[0].text.startswith("## Green")
 
 
+async def test_a_question_that_cannot_be_embedded_is_searched_by_words(app, fake):
+    await index(app, "**/*.md")
+    opened = await app.collections.open("", "notes")
+
+    def fails_of_the_question(request):
+        given = request.json["input"]
+        is_bad = "odd" in "".join([given] if isinstance(given, str) else given)
+        return Script(status=500, body={"error": "NaN"}) if is_bad else Script()
+
+    fake.script(fails_of_the_question, path="/api/embed")
+    ranked = await app.retriever.rank("odd green tea", [], Job("texts"), opened)
+    assert ranked.passages[0].text.startswith("## Green")
+
+
 async def test_a_cancelled_run_goes_on_where_it_was(app, fake, folder):
     for number in range(100):
         (folder / f"{number:03}.txt").write_text(f"note {number} " * 60)

@@ -23,7 +23,7 @@ from ollama_mcp.services.specs import ChatSpec, build_chat, prompt_bytes
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.stores.conversation_store import Conversation, ConversationKey, ConversationStore, Stored
 
-_NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,100}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f/\ud800-\udfff]{1,100}")
 _ANSWER_ROOM = 1024
 """Tokens kept for an answer whose length nobody limited."""
 _PER_TOKEN = 3.5

@@ -221,7 +221,7 @@ class Retriever:
             vectors = {place: vector for place, vector in zip(places, others, strict=True) if vector}
         except OllamaError as error:
             notes = [f"passages were ranked by words only: {error.code}: {error.cause}"]
-        stored = await index.search(question, asked_words(query), under) if index else NOTHING_FOUND
+        stored = await index.search(question or None, asked_words(query), under) if index else NOTHING_FOUND
         every = [*stored.passages, *passages]
 
         def decide() -> Retrieved:

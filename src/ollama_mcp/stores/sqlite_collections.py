@@ -58,10 +58,6 @@ CREATE TRIGGER gone_{0} AFTER DELETE ON passage_{0} BEGIN
     INSERT INTO words_{0}(words_{0}, rowid, title, text) VALUES ('delete', old.id, old.title, old.text); END
 """
 """Tables of their own: BM25 counts words within a collection, and to forget one is to drop them."""
-_PUT_DOCUMENT = (
-    "INSERT OR REPLACE INTO document(collection, id, name, hash, uri, pattern, stamp) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
 _MATRICES = 4
 """Collections whose vectors stay in memory."""
 _BLOCK = 512
@@ -142,7 +138,11 @@ class SqliteCollections:
             number, fingerprint = _entry(db, key)
             require_vectors(vectors, len(passages), fingerprint.dimensions)
             _remove(db, number, [document.id])
-            db.execute(_PUT_DOCUMENT, (number, *vars(document).values()))
+            db.execute(
+                "INSERT INTO document(collection, id, name, hash, uri, pattern, stamp) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (number, *vars(document).values()),
+            )
             db.executemany(
                 f"INSERT INTO passage_{number}(document, number, line, title, text, scale, vector) "  # noqa: S608
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -160,7 +160,13 @@ class SqliteCollections:
 
         def work(db: sqlite3.Connection) -> None:
             number, _ = _entry(db, key)
-            db.execute(_PUT_DOCUMENT, (number, *vars(document).values()))
+            id, *values = vars(document).values()  # noqa: A001 - the column's name
+            # No INSERT: another process may have removed it, and it would come back without passages.
+            db.execute(
+                "UPDATE document SET name = ?, hash = ?, uri = ?, pattern = ?, stamp = ? "
+                "WHERE collection = ? AND id = ?",
+                (*values, number, id),
+            )
 
         await self._file.write(work)
 
@@ -180,7 +186,13 @@ class SqliteCollections:
         """Return the passages nearest to a query; as of `CollectionStore`."""
 
         def work(db: sqlite3.Connection) -> Found:
-            number, _ = _entry(db, key)
+            number, fingerprint = _entry(db, key)
+            if vector is not None and len(vector) != fingerprint.dimensions:
+                raise StorageError(
+                    f"the query has {len(vector)} numbers, and the vectors of {key.name} have "
+                    f"{fingerprint.dimensions}",
+                    "Forget the collection, and index it anew.",
+                )
             (count,) = db.execute(f"SELECT count(*) FROM passage_{number}").fetchone()  # noqa: S608
             allowed: set[int] | None = None
             if under:

@@ -64,7 +64,7 @@ class SqliteFile:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
                     raise
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
                 raise StorageError(
                     f"{self.path.name if self.path else 'memory'} cannot be used: {_reason(error)}",
                     "Check the disk, and the permissions of the folder of OLLAMA_MCP_STORE.",
@@ -101,6 +101,8 @@ class SqliteFile:
                 self._db = None
 
 
-def _reason(error: sqlite3.Error | OSError) -> str:
+def _reason(error: sqlite3.Error | OSError | UnicodeEncodeError) -> str:
     """Return why, without the path."""
+    if isinstance(error, UnicodeEncodeError):
+        return "a text has half a surrogate pair"
     return (error.strerror or "it cannot be opened") if isinstance(error, OSError) else str(error)
