@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.jobs.job import Job, JobState, Part
-from ollama_mcp.ollama.sanitize import sanitize_text
+from ollama_mcp.ollama.sanitize import sanitize_text, strip_invisible
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.collections import Collections, key_of
 from ollama_mcp.services.embedding import Embedder, EmbedSpec
@@ -39,6 +39,8 @@ from ollama_mcp.stores.collection_store import (
 
 _AT_ONCE = 64
 """Passages that are embedded together, of one document or of several."""
+_LONGEST = 500
+"""Characters of a text's address."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ class _Run:
             self.found.unchanged += 1
             self.job.advance(JobState.WORKING)
             return
-        passages = await anyio.to_thread.run_sync(split_document, document.name, sanitize_text(text))
+        passages = await anyio.to_thread.run_sync(
+            lambda: split_document(document.name, strip_invisible(sanitize_text(text))[0])
+        )
         if not passages:
             self.fail(document.name, "it has no text")
             return
@@ -311,6 +315,9 @@ class Indexer:
 
 def _document_of(passage: Passage) -> Document:
     """Return a text as a document: known by its address, else its title, else its content."""
-    content = hashlib.sha256(f"{passage.title}\n{passage.text}".encode(errors="replace")).hexdigest()
-    id = passage.uri or passage.title or content  # noqa: A001 - the attribute's name
-    return Document(f"text:{id}", passage.title or f"text {content[:8]}", content, passage.uri)
+    title, uri = (
+        " ".join(strip_invisible(sanitize_text(text))[0].split()) for text in (passage.title, passage.uri)
+    )
+    content = hashlib.sha256(f"{title}\n{passage.text}".encode(errors="replace")).hexdigest()
+    id = uri or title or content  # noqa: A001 - the attribute's name
+    return Document(f"text:{id[:_LONGEST]}", title[:200] or f"text {content[:8]}", content, uri[:_LONGEST])

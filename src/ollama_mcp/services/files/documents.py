@@ -81,7 +81,7 @@ def read_document(
     document = Document(
         id=str(place.path), name=name, hash=hashlib.sha256(data).hexdigest(), pattern=pattern, stamp=stamp
     )
-    return FileDocument(document, strip_invisible(text)[0], found.st_size)
+    return FileDocument(document, text, found.st_size)
 
 
 def _pdf_text(data: bytes, name: str) -> str:
