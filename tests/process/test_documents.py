@@ -20,7 +20,7 @@ def fake():
 
 @pytest.mark.gate
 def test_a_folder_is_indexed_and_asked(fake, tmp_path):
-    folder = tmp_path / "notes"
+    folder = tmp_path / "[1]" / "notes"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "tea.md").write_text("# Tea\n\nGreen tea steeps for two minutes.\n")
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
@@ -47,4 +47,7 @@ def test_a_folder_is_indexed_and_asked(fake, tmp_path):
     assert run("ask", "How long does green tea steep?") == (
         0, "Two minutes [1].\n\nSources:\n[1] deep/tea.md:1 · Tea\n", "",
     )  # fmt: skip
+    (folder / "deep" / "tea.md").write_text("# Tea\n\nGreen tea steeps for 2 minutes.\n")
+    assert run("index")[1].startswith("1 read, ")
+    assert "[1] deep/tea.md:1" in run("ask", "How long does green tea steep?")[1]
     assert run("ask", "--collection", "nope", "x")[0] == 1

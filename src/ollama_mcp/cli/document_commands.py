@@ -15,6 +15,8 @@ from ollama_mcp.services.indexing import Indexed, build_index
 from ollama_mcp.services.specs import build_chat
 from ollama_mcp.settings import Settings
 
+_ALL_OF = "/**/*"
+"""Pattern of all files of a folder, behind its path."""
 _MOST_FILES = 100_000
 """Files of one folder; the limit of a tool's call does not hold for who owns the machine."""
 
@@ -27,12 +29,9 @@ def index(settings: Settings, paths: list[str], collection: str) -> int:
         whole = Path(path).expanduser().absolute()
         if whole.is_dir():
             roots.append(whole)
-            patterns.append(f"{glob.escape(str(whole))}/**/*")
+            patterns.append(f"{whole}{_ALL_OF}")
         else:
-            fixed = whole
-            while glob.has_magic(str(fixed)):
-                fixed = fixed.parent
-            roots.append(fixed if fixed != whole else whole.parent)
+            roots.append(root_of(str(whole)))
             patterns.append(str(whole))
     limits = replace(settings.limits, files=_MOST_FILES)
 
@@ -61,7 +60,21 @@ async def _folders_of(app: App, collection: str) -> list[Path]:
     """Return the folders of the files that a collection has."""
     opened = await app.collections.open("", collection)
     documents = await opened.store.documents(opened.collection.key)
-    return sorted({Path(one.pattern.partition("*")[0]).parent for one in documents.values() if one.pattern})
+    return sorted({root_of(one.pattern) for one in documents.values() if one.pattern})
+
+
+def root_of(pattern: str) -> Path:
+    """Return the folder from which on the files of a pattern are named, each time the same.
+
+    >>> [root_of(one).as_posix() for one in ("/a/b/**/*", "/a/[b]/**/*", "/a/b/*.md", "/a/b/c.md")]
+    ['/a/b', '/a/[b]', '/a/b', '/a/b']
+    """
+    if pattern.endswith(_ALL_OF):
+        return Path(pattern.removesuffix(_ALL_OF))
+    fixed = Path(pattern).parent
+    while glob.has_magic(str(fixed)):
+        fixed = fixed.parent
+    return fixed
 
 
 def ask(settings: Settings, question: str, collection: str, model: str) -> int:
