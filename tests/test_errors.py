@@ -36,6 +36,7 @@ CODES = [
     "NOT_CONFIRMED",
     "UNKNOWN_HANDLE",
     "STORAGE",
+    "WRONG_SETTINGS",
     "INTERNAL",
 ]
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, OllamaError)]

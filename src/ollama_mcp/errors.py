@@ -25,6 +25,7 @@
     │   └── Truncated            TRUNCATED
     └── ServerError              this program
         ├── StorageError         STORAGE
+        ├── WrongSettings        WRONG_SETTINGS
         └── InternalError        INTERNAL
 
 The client raises the backend's half, the rings above it the caller's half, and the tools turn any
@@ -283,6 +284,12 @@ class StorageError(ServerError):
     """Something could not be read from or written to this machine's disk."""
 
     code = "STORAGE"
+
+
+class WrongSettings(ServerError):
+    """The server was started with settings that it cannot work with."""
+
+    code = "WRONG_SETTINGS"
 
 
 class InternalError(ServerError):

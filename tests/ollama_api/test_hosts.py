@@ -214,6 +214,7 @@ def test_a_wrong_scheme_is_not_quoted_when_it_could_hold_a_secret():
         "gpu:0",
         "http://gpu:-1",
         "http://http://gpu",
+        "http://127.0.0.1",
         "https:8080//x",
         "8080",
         "[::1]:x",
@@ -225,7 +226,7 @@ def test_what_is_made_of_a_strange_address_is_told(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "0", ":8080", "gpu", "gpu:9/a//b", "http://http", "::1", "[::1]:9", "0x7f.1"]
+    "value", ["", "0", ":8080", "gpu", "gpu:9/a//b", "http://gpu/b", "::1", "[::1]:9", "0x7f.1"]
 )
 def test_an_ordinary_address_has_no_remark(value):
     assert parse_host(value).remark == ""

@@ -379,8 +379,8 @@ def test_defaults_for_one_model_stand_over_those_for_all(config):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("hots = 'a'", "host is meant"),
-        ("zzz = 1", "allowed are host"),
+        ("hots = 'a'", "Did you mean host?"),
+        ("zzz = 1", "There are host"),
         ("max_context = 'many'", "max_context in OLLAMA_MCP_CONFIG"),
         ("cloud = 2", "1 or 0"),
         ("chat_model = 5", "a string"),
@@ -426,22 +426,22 @@ def test_a_file_is_found_by_a_tilde(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["OLLAMA_MCP_FOO", "OLLAMA_MCP_TEMPERATURE"])
 def test_no_setting_is_guessed_that_is_not_close(name):
-    assert load({name: "1"}).unknown == (f"{name} is no setting",)
+    assert load({name: "1"}).unknown == (f"Unknown setting {name}.",)
 
 
 def test_a_program_that_has_our_code_in_it_logs_the_warnings(monkeypatch, caplog):
     monkeypatch.setenv("OLLAMA_MCP_CHAT_MODLE", "x")
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:abc")
     App.create()
-    assert "OLLAMA_MCP_CHAT_MODEL is meant" in caplog.messages[0]
+    assert "Did you mean OLLAMA_MCP_CHAT_MODEL?" in caplog.messages[0]
     assert "http://127.0.0.1:11434 is called" in caplog.messages[1]
 
 
 def test_an_unknown_variable_of_ours_is_told_and_not_refused():
     found = load({"OLLAMA_MCP_CHATMODEL": "x", "OLLAMA_MCP_ZZZ": "1", "OLLAMA_ORIGINS": "*", "PATH": "/bin"})
     assert len(found.unknown) == 2
-    assert "OLLAMA_MCP_CHAT_MODEL is meant" in found.unknown[0]
-    assert "OLLAMA_MCP_ZZZ is no setting" in found.unknown[1]
+    known = "Unknown setting OLLAMA_MCP_CHATMODEL. Did you mean OLLAMA_MCP_CHAT_MODEL?"
+    assert found.unknown == (known, "Unknown setting OLLAMA_MCP_ZZZ.")
 
 
 # --- anything ----------------------------------------------------------------------------------
@@ -568,7 +568,7 @@ def test_a_setting_that_is_no_more_is_ignored_with_a_warning(tmp_path, name):
     in_file = tmp_path / "settings.toml"
     in_file.write_text(f"{name.lower()} = 5\nparallel = 100\n")
     found = load({f"OLLAMA_MCP_{name}": "5", "OLLAMA_MCP_CONFIG": str(in_file)})
-    assert [warning for warning in found.warnings if f"OLLAMA_MCP_{name} is no setting any more" in warning]
+    assert [warning for warning in found.warnings if f"OLLAMA_MCP_{name} is ignored" in warning]
     assert found.backend.max_connections == 200, "as many as PARALLEL needs"
     assert load({}).backend.max_connections == 64
 

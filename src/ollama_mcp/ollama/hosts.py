@@ -154,10 +154,10 @@ def _parse_rest(scheme: str, rest: str, *, explicit: bool, link_local: bool) -> 
         username=unquote(username),
         password=unquote(password),
     )
-    return replace(host, remark=_remark(host, written, port_text))
+    return replace(host, remark=_remark(host, written, port_text, explicit=explicit))
 
 
-def _remark(host: Host, written: str, port: str) -> str:
+def _remark(host: Host, written: str, port: str, *, explicit: bool) -> str:
     """Describe what was made of a strange address.
 
     >>> parse_host("gpu:99999").remark
@@ -166,6 +166,8 @@ def _remark(host: Host, written: str, port: str) -> str:
     'http is the name of the machine in http://http:80//gpu, which is called'
     >>> parse_host("8080").remark
     'a number alone is a machine: http://0.0.31.144:11434 is called; a port is written :8080'
+    >>> parse_host("http://127.0.0.1").remark
+    'behind http:// no port is 80, as in Ollama: http://127.0.0.1:80 is called, not http://127.0.0.1:11434'
     """
     if port and not _port(port, 0):
         return f"its port is no number from 1 to 65535; {host.url} is called"
@@ -173,6 +175,9 @@ def _remark(host: Host, written: str, port: str) -> str:
         return f"{host.hostname} is the name of the machine in {host.url}, which is called"
     if written.isascii() and _port(written, 0):
         return f"a number alone is a machine: {host.url} is called; a port is written :{written}"
+    if explicit and host.scheme == "http" and not port and not host.path:
+        usual = replace(host, port=DEFAULT_PORT).url
+        return f"behind http:// no port is 80, as in Ollama: {host.url} is called, not {usual}"
     return ""
 
 

@@ -36,6 +36,12 @@ GROUPS = (
 """Headings of docs/settings.md, in their order."""
 
 
+_SECURITY = {
+    "api_key_host", "ca_file", "insecure_tls", "link_local", "cloud", "read_only", "registries",
+    "max_pull_gb",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Field:
     """A setting as it was declared.
@@ -59,6 +65,11 @@ class Field:
     group: str
     secret: bool = False
     path: tuple[str, ...] = ()
+
+    @property
+    def is_security(self) -> bool:
+        """True if a wrong value could open what was meant to be closed."""
+        return self.secret or self.group in {HTTP, FILES} or self.key in _SECURITY
 
     def value_in(self, settings: object) -> Any:
         """Return the value that settings have."""

@@ -53,7 +53,8 @@ def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, st
     variables = {**(os.environ if environment is None else environment), **(flags or {})}
     problems: list[str] = []
     table = _read_file(variables.get("OLLAMA_MCP_CONFIG", ""), problems)
-    values = dict(_values(variables, table, problems))
+    wrong: list[Field] = []
+    values = dict(_values(variables, table, problems, wrong))
     per_model = dict(_model_tables(table.pop("models", {}), problems))
     removed = [key for key in table if key.upper() in REMOVED]
     problems.extend(_strangers({key: value for key, value in table.items() if key not in removed}))
@@ -65,7 +66,8 @@ def load(environment: Mapping[str, str] | None = None, *, flags: Mapping[str, st
         else:
             upstreams = read_upstreams(file, variables, problems)
     if problems:
-        raise SettingsError([*problems, *unknown])
+        stops = bool(values.get("http")) or any(entry.is_security for entry in wrong)
+        raise SettingsError([*problems, *unknown], stops=stops)
     values.setdefault("cache", _cache_folder(variables))
     settings = build(Settings, values)
     backend = replace(
@@ -158,8 +160,9 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
 
 
 def _values(
-    variables: Mapping[str, str], table: dict[str, Any], problems: list[str]
+    variables: Mapping[str, str], table: dict[str, Any], problems: list[str], wrong: list[Field]
 ) -> Iterator[tuple[str, Any]]:
+    """Yield the values by keys; those that are wrong are described in `problems`, and listed in `wrong`."""
     link_local = variables.get("OLLAMA_MCP_LINK_LOCAL") or table.get("link_local")
     for entry in FIELDS:
         in_file = table.pop(entry.key, None)
@@ -170,7 +173,10 @@ def _values(
         if entry.key == "host" and str(link_local).strip().lower() in {"1", "true", "yes", "on"}:
             entry = replace(entry, read=_any_host)  # noqa: PLW2901
         if raw is not None and not is_blank and entry.key:
+            before = len(problems)
             yield from _one(entry, raw, source, problems)
+            if len(problems) > before:
+                wrong.append(entry)
 
 
 def _any_host(value: Any) -> Host:
@@ -234,8 +240,8 @@ def _strangers(table: Mapping[str, Any]) -> Iterator[str]:
     known = [entry.key for entry in FIELDS if entry.key]
     for key in table:
         close = difflib.get_close_matches(key, known, n=1)
-        meant = f"; {close[0]} is meant?" if close else f"; allowed are {', '.join(known)}, models"
-        yield f"{key[:80]} in OLLAMA_MCP_CONFIG is unknown{meant}"
+        meant = f"Did you mean {close[0]}?" if close else f"There are {', '.join(known)}, models."
+        yield f"Unknown setting {key[:80]} in OLLAMA_MCP_CONFIG. {meant}"
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
@@ -246,11 +252,11 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
             yield _is_removed(name)
         elif name not in known and f"{ours}{name}" != DEPTH:
             close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
-            yield f"{ours}{name} is no setting" + (f"; {ours}{close[0]} is meant?" if close else "")
+            yield f"Unknown setting {ours}{name}." + (f" Did you mean {ours}{close[0]}?" if close else "")
 
 
 def _is_removed(name: str) -> str:
-    return f"OLLAMA_MCP_{name.upper()} is no setting any more, and ignored: {REMOVED[name.upper()]}"
+    return f"OLLAMA_MCP_{name.upper()} is ignored, since it is no setting any more: {REMOVED[name.upper()]}"
 
 
 _ALIKE = 0.75

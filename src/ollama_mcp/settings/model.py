@@ -74,11 +74,18 @@ from ollama_mcp.settings.upstreams import UpstreamServer
 
 
 class SettingsError(Exception):
-    """Wrong settings. `problems` has a line for each, with what is allowed."""
+    """Wrong settings.
 
-    def __init__(self, problems: list[str]) -> None:
+    Attributes:
+        problems: A line for each, with what is allowed.
+        stops: Whether no server may start, not even one that only says so: a wrong value is about security,
+            or HTTP is to be served.
+    """
+
+    def __init__(self, problems: list[str], *, stops: bool = True) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.stops = stops
 
 
 @dataclass(frozen=True)
