@@ -1,6 +1,10 @@
 """The command line: what is printed, where, and with which status."""
 
+import json
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +13,12 @@ from typing import Any
 import pytest
 
 import ollama_mcp
-from ollama_mcp.cli import main
+from ollama_mcp.cli import _parser, main
+from ollama_mcp.cli.installation import Installation
+from ollama_mcp.cli.parser import GROUPS, _choices
 from ollama_mcp.testing import FakeOllama, Model, Script
+
+from .conftest import COMMAND
 
 
 @pytest.fixture
@@ -26,11 +34,11 @@ def run(start: Any):
 
 
 @pytest.fixture
-def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, fake: FakeOllama):
+def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, fake: FakeOllama, tmp_path: Path):
     """`ollama-mcp doctor` in this process; returns its status and what it printed."""
 
     def doctor(*flags: str, **environment: str) -> tuple[int, str]:
-        for name, value in {"OLLAMA_HOST": fake.url, **environment}.items():
+        for name, value in {"OLLAMA_HOST": fake.url, "HOME": str(tmp_path), **environment}.items():
             monkeypatch.setenv(name, value)
         status = main(["doctor", *flags])
         return status, capsys.readouterr().out
@@ -46,16 +54,7 @@ def test_it_says_its_version_and_how_to_use_it(run: Any, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    for command in ("serve", "doctor", "demo", "embedded"):
-        assert f"\n    {command} " in said
-
-
-def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture):
-    with pytest.raises(SystemExit) as ended:
-        main(["docter"])
-    assert ended.value.code == 2
-    assert "docter" in capsys.readouterr().err
+    assert capsys.readouterr().out.startswith("Usage: ollama-mcp")
 
 
 def test_every_bad_setting_is_named_on_stderr_before_anything_is_served(run: Any, tmp_path: Path):
@@ -85,7 +84,7 @@ def test_a_setting_with_a_misspelt_name_is_a_warning(start: Any):
     child = start(OLLAMA_MCP_CHAT_MODLE="x")
     child.open("2025-11-25")
     assert child.finish() == 0
-    assert any("OLLAMA_MCP_CHAT_MODEL is meant" in line.message for line in child.err.rest())
+    assert any("Did you mean OLLAMA_MCP_CHAT_MODEL?" in line.message for line in child.err.rest())
 
 
 def test_a_strange_address_is_a_warning_that_says_what_was_made_of_it(start: Any, fake: FakeOllama):
@@ -127,7 +126,7 @@ def test_the_demo_without_its_extra_says_just_that(
     assert main(["demo", "--embedded"]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert "needs xllamacpp, gguf, numpy" in said.err
+    assert "is not installed: it needs xllamacpp, gguf, numpy" in said.err
     assert "ollama-mcp[embedded]" in said.err
 
 
@@ -205,24 +204,174 @@ def test_no_secret_is_ever_seen(start: Any, fake: FakeOllama, tmp_path: Path):
         assert not [line for line in seen if secret in line], secret
 
 
+# --- settings that a client shows nothing of ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "environment", "named"),
+    [
+        ((), {"OLLAMA_MCP_MAX_CONTEXT": "many"}, "OLLAMA_MCP_MAX_CONTEXT: 'many' is not allowed"),
+        ((), {"OLLAMA_HOST": "ftp://gpu"}, "OLLAMA_HOST: the address has the scheme 'ftp'"),
+        ((), {"OLLAMA_MCP_CONFIG": "no.toml"}, "OLLAMA_MCP_CONFIG: no.toml cannot be read"),
+        (("--toolsets", "chta"), {}, "unknown toolset chta"),
+        (("--log-level", "loud"), {}, "--log-level: 'loud' is not allowed"),
+    ],
+)
+@pytest.mark.gate
+def test_a_client_is_told_which_setting_is_wrong(
+    start: Any, args: tuple[str, ...], environment: dict[str, str], named: str
+):
+    child = start(*(("serve", *args) if args else ()), **environment)
+    assert named in child.open("2025-11-25")["instructions"]
+    child.request(1, "tools/list")
+    assert "ollama_chat" in [tool["name"] for tool in child.result_of(1)["tools"]]
+    child.call(2)
+    child.call(3, tool="ollama_nothing")
+    for call_id in (2, 3):
+        result = child.result_of(call_id)
+        assert result["isError"]
+        assert result["content"][0]["text"].startswith("WRONG_SETTINGS: ")
+        assert named in result["content"][0]["text"]
+    assert child.finish() == 2
+    assert any(line.message.startswith(f"ollama-mcp: {named}") for line in child.err.rest())
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OLLAMA_MCP_READ_ONLY": "perhaps"},
+        {"OLLAMA_MCP_ROOTS": "notes"},
+        {"OLLAMA_API_KEY": "a b"},
+        {"OLLAMA_MCP_MAX_CONTEXT": "many", "OLLAMA_MCP_HTTP": "127.0.0.1:0"},
+        {"OLLAMA_MCP_HTTP": "nowhere:x"},
+    ],
+)
+def test_wrong_security_settings_and_http_do_not_start(start: Any, environment: dict[str, str]):
+    child = start(**environment)
+    assert child.wait() == 2  # though stdin is open
+    assert child.out.rest() == []
+
+
+# --- commands for people -----------------------------------------------------------------------
+
+
+def test_an_unknown_command_or_flag_is_answered_with_the_one_that_is_like_it(capsys: pytest.CaptureFixture):
+    for argv, meant in [
+        (["docter"], "unknown command docter. Did you mean doctor?"),
+        (["serve", "--ollma-host=x"], "unknown flag --ollma-host=x. Did you mean --ollama-host?"),
+        (["conversations", "lst"], "unknown command lst. Did you mean list?"),
+        (["pull"], "the following arguments are required: MODEL"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        assert ended.value.code == 2
+        assert meant in capsys.readouterr().err
+
+
+def test_the_wrong_value_of_a_flag_names_the_flag(capsys: pytest.CaptureFixture):
+    assert main(["models", "--ollama-host", "ftp://gpu"]) == 2
+    assert capsys.readouterr().err.startswith("ollama-mcp: --ollama-host: the address has the scheme 'ftp'")
+
+
+def test_help_fits_80_columns_and_lists_every_command_once(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["-h"])
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    for names in GROUPS.values():
+        for name in names:
+            assert said.count(f"\n  {name} ") == 1
+    assert {name for names in GROUPS.values() for name in names} == _choices(_parser()).keys()
+
+
+def test_models_pull_and_status_are_for_people(run: Any, fake: FakeOllama):
+    status, out, err = run("pull", "qwen3:0.6b", "--ollama-host", fake.url, OLLAMA_HOST="127.0.0.1:1")
+    assert (status, err) == (0, "")
+    assert "qwen3:0.6b is installed" in out
+    status, out, err = run("models")
+    assert (status, err) == (0, "")
+    assert out.startswith("name ")
+    assert "\nqwen3:0.6b " in out
+    status, out, _ = run("models", "--json")
+    assert {row["name"] for row in json.loads(out)} >= {"qwen3:0.6b", "llama3.2:3b"}
+    status, out, err = run("status")
+    assert (status, err) == (0, "")
+    assert f"{fake.url}: Ollama 0.33.0 answers." in out
+    status, _, err = run("pull", "not-there:1b", OLLAMA_HOST="127.0.0.1:1")
+    assert status == 1
+    assert err.startswith("ollama-mcp: no Ollama server answers")
+
+
+@pytest.mark.gate
+@pytest.mark.skipif(os.name == "nt", reason="a Windows process gets no POSIX signal")
+def test_ctrl_c_in_a_pull_ends_it_without_a_traceback(start: Any, fake: FakeOllama):
+    fake.script(Script(hold_after_tokens=0), path="/api/pull")
+    child = start("pull", "qwen3:0.6b")
+    fake.wait_for_sync(lambda fake: fake.in_flight == 1 and fake.asked("/api/pull"), timeout=30)
+    child.process.send_signal(signal.SIGINT)
+    assert child.wait() == 130
+    assert [line.message for line in child.err.rest()] == [
+        "Stopped. The same command goes on where it was.\n"
+    ]
+
+
 # --- doctor ------------------------------------------------------------------------------------
 
 
-def test_doctor_says_what_works(run: Any, fake: FakeOllama):
+def problems(out: str) -> list[str]:
+    """Each problem with its remedy, which stands under it; the lines of each joined."""
+    blocks = re.findall(r"^✗ .*\n(?:  \S.*\n)*(?:    -> .*\n(?:       .*\n)*)", out, re.MULTILINE)
+    return [" ".join(block.split()) for block in blocks]
+
+
+@pytest.mark.gate
+def test_doctor_says_what_works(run: Any, fake: FakeOllama, tmp_path: Path):
     fake.models["llama3.2:3b"].load(4096)
-    status, out, err = run("doctor")
+    status, out, err = run("doctor", HOME=str(tmp_path), PYTHONIOENCODING="utf-8")
     assert (status, err) == (0, "")
+    assert out.startswith("✓ All is well: the server starts, and a chat works.\n")
+    assert f"  ollama-mcp {ollama_mcp.__version__}, Python " in out
+    assert str(Path(sys.executable).with_name("ollama-mcp")) in out
     for text in (
-        f"OLLAMA_HOST = {fake.url}",
-        f"Ollama 0.33.0 answers at {fake.url}",
-        "model llama3.2:3b: completion, tools, up to 131072 tokens; loaded with a window of 4096, 0 % on",
-        "model nomic-embed-text:latest: embedding",
-        "chat with llama3.2:3b (loaded)",
-        "tokens/s, window 4096",
-        "A chat works.",
+        f"  OLLAMA_HOST = {fake.url}",
+        f"✓ Ollama 0.33.0 answers at {fake.url} (",
+        "✓ chat with llama3.2:3b (loaded), ",
+        "loaded (4096), 0 % GPU",
+        "nomic-embed-text:latest  274 MB  embedding ",
     ):
         assert text in out, out
+    assert max(map(len, out.splitlines())) <= 80
     assert fake.asked("/api/chat")[0].json["options"] == {"num_predict": 2}
+
+
+def test_doctor_as_json(doctor: Any, fake: FakeOllama):
+    status, out = doctor("--json", OLLAMA_MCP_CHATMODEL="x")
+    report = json.loads(out)
+    assert status == 0
+    assert report["chat_works"]
+    assert report["server_starts"]
+    assert report["verdict"] == "A chat works. One other thing does not."
+    (problem,) = [one for one in report["findings"] if one["is_good"] is False]
+    assert problem["text"] == "Unknown setting OLLAMA_MCP_CHATMODEL. Did you mean OLLAMA_MCP_CHAT_MODEL?"
+
+
+def test_doctor_has_colours_on_a_terminal_that_wants_them(fake: FakeOllama, tmp_path: Path):
+    for no_color in ("", "1"):
+        person, terminal = os.openpty()
+        done = subprocess.run(
+            [sys.executable, "-m", "ollama_mcp", "doctor"], stdout=terminal, stderr=subprocess.DEVNULL,
+            env={"OLLAMA_HOST": fake.url, "HOME": str(tmp_path), "NO_COLOR": no_color, "TERM": "xterm",
+                 "PYTHONIOENCODING": "utf-8"},
+            timeout=60, check=False,
+        )  # fmt: skip
+        os.close(terminal)
+        said = os.read(person, 10_000).decode()
+        os.close(person)
+        assert done.returncode == 0
+        assert said.startswith("✓" if no_color else "\x1b[32m✓\x1b[0m")
 
 
 def test_doctor_masks_secrets(doctor: Any, fake: FakeOllama):
@@ -235,11 +384,11 @@ def test_doctor_masks_secrets(doctor: Any, fake: FakeOllama):
     assert status == 0
     assert "OLLAMA_API_KEY = ***" in out
     assert "X-Secret: ***" in out
-    assert "OLLAMA_MCP_STORE = PostgreSQL" in out
+    assert "Store\n✗ STORAGE: " in out
     assert "canary" not in out
 
 
-def test_doctor_shows_every_setting_in_force(doctor: Any):
+def test_doctor_shows_the_settings_that_differ_from_their_defaults(doctor: Any):
     status, out = doctor(
         OLLAMA_MCP_THINK="off",
         OLLAMA_MCP_KEEP_ALIVE="0",
@@ -248,20 +397,20 @@ def test_doctor_shows_every_setting_in_force(doctor: Any):
         OLLAMA_MCP_IDLE_TIMEOUT="7",
         OLLAMA_MCP_RATE="60/min,ollama_chat=10/h",
         OLLAMA_MCP_REGISTRIES="registry.ollama.ai hf.co",
-        OLLAMA_MCP_MAX_CONTEKST="1",
+        OLLAMA_MCP_MAX_CONTEXT="32768",
     )
     assert status == 0
     for text in (
-        "THINK = false",
+        "THINK = 0",
         "KEEP_ALIVE = 0",
-        "CLOUD = true",
+        "CLOUD = 1",
         'OPTIONS = {"seed": 1}',
         "IDLE_TIMEOUT = 7",
         "RATE = 60/min, ollama_chat=10/h",
         "REGISTRIES = registry.ollama.ai,hf.co",
     ):
-        assert f"OLLAMA_MCP_{text}" in out
-    assert "! OLLAMA_MCP_MAX_CONTEKST is no setting" in out
+        assert f"  OLLAMA_MCP_{text}\n" in out, out
+    assert "OLLAMA_MCP_MAX_CONTEXT" not in out
 
 
 @pytest.mark.parametrize(
@@ -274,23 +423,15 @@ def test_doctor_shows_every_setting_in_force(doctor: Any):
 def test_doctor_finds_what_the_server_does_not_start_with(doctor: Any, setting: dict[str, str], named: str):
     status, out = doctor(**setting)
     assert status == 1
+    assert out.startswith("✗ The server does not start: ")
     (problem,) = problems(out)
     assert named in problem
-    assert "A chat works." in out
-    assert "The server does not start" in out
+    assert "✓ chat with" in out
 
 
 def test_doctor_says_what_was_made_of_a_strange_address(doctor: Any):
-    _, out = doctor(OLLAMA_HOST="http://127.0.0.1:99999")
-    assert "! OLLAMA_HOST: its port is no number from 1 to 65535; http://127.0.0.1:80 is called" in out
-
-
-def problems(out: str) -> list[str]:
-    """Each problem with its remedy, which stands under it."""
-    lines = out.splitlines()
-    found = [place for place, line in enumerate(lines) if line.startswith("!")]
-    assert all(lines[place + 1].startswith("    -> ") for place in found), out
-    return [lines[place] + lines[place + 1] for place in found]
+    _, out = doctor(OLLAMA_HOST="http://127.0.0.1")
+    assert "behind http:// no port is 80, as in Ollama: http://127.0.0.1:80 is called" in problems(out)[0]
 
 
 def test_doctor_names_each_problem_with_its_remedy(doctor: Any, fake: FakeOllama):
@@ -298,19 +439,19 @@ def test_doctor_names_each_problem_with_its_remedy(doctor: Any, fake: FakeOllama
     fake.add_model(Model("big:cloud", remote_host="https://ollama.com"))
     status, out = doctor()
     assert status == 1
-    assert "model big:cloud in the cloud" in out
+    assert "big:cloud  cloud" in out
     chat, embedding = problems(out)
     assert "MODEL_NOT_FOUND" in chat
-    assert "ollama pull llama3.2" in chat
-    assert "ollama pull nomic-embed-text" in embedding
+    assert "pull llama3.2`" in chat
+    assert "pull nomic-embed-text`" in embedding
     assert not fake.asked("/api/chat")
 
 
-def test_doctor_without_any_model_says_what_to_install(doctor: Any, fake: FakeOllama):
+def test_doctor_names_commands_that_are_there(doctor: Any, fake: FakeOllama, monkeypatch: pytest.MonkeyPatch):
     fake.models.clear()
-    status, out = doctor()
-    assert status == 1
-    assert "ollama pull" in problems(out)[0]
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    _, out = doctor()
+    assert f"`{COMMAND} pull nomic-embed-text`" in " ".join(problems(out))
 
 
 def test_doctor_reports_a_chat_that_fails(doctor: Any, fake: FakeOllama):
@@ -318,7 +459,7 @@ def test_doctor_reports_a_chat_that_fails(doctor: Any, fake: FakeOllama):
     status, out = doctor()
     assert status == 1
     assert "UPSTREAM" in problems(out)[0]
-    assert "A chat does not work yet" in out
+    assert out.startswith("✗ A chat does not work yet: UPSTREAM: ")
 
 
 def test_doctor_says_when_another_service_answers(doctor: Any, fake: FakeOllama):
@@ -328,21 +469,21 @@ def test_doctor_says_when_another_service_answers(doctor: Any, fake: FakeOllama)
     assert "NOT_OLLAMA" in problems(out)[0]
 
 
-def test_doctor_without_ollama_says_what_to_start(run: Any):
-    status, out, err = run("doctor", OLLAMA_HOST="127.0.0.1:1")
-    assert (status, err) == (1, "")
+def test_doctor_without_ollama_says_what_to_start(doctor: Any):
+    status, out = doctor(OLLAMA_HOST="127.0.0.1:1")
+    assert status == 1
     assert "UNREACHABLE" in problems(out)[0]
     assert "ollama serve" in problems(out)[0]
-    assert "ollama-mcp demo" in out
+    assert "demo` works without it" in out
 
 
 def test_doctor_names_a_configured_model_that_cannot_be_used(doctor: Any, fake: FakeOllama):
     status, out = doctor(OLLAMA_MCP_CHAT_MODEL="llama3.2:33b", OLLAMA_MCP_EMBEDDING_MODEL="llama3.2:3b")
     assert status == 1
-    chat, embedding, answer = problems(out)
+    answer, chat, embedding = problems(out)
     assert "OLLAMA_MCP_CHAT_MODEL: " in chat
     assert "MODEL_NOT_FOUND" in answer
-    assert "ollama pull llama3.2:33b" in chat
+    assert "pull llama3.2:33b" in chat
     assert "OLLAMA_MCP_EMBEDDING_MODEL: " in embedding
 
 
@@ -357,7 +498,7 @@ def test_doctor_names_a_model_that_is_to_be_loaded_and_is_not_installed(doctor: 
     assert status == 0  # a chat works all the same
     (warm,) = problems(out)
     assert "OLLAMA_MCP_WARM: " in warm
-    assert "ollama pull qwen3:4b" in warm
+    assert "pull qwen3:4b" in warm
 
 
 def test_doctor_survives_an_ollama_that_dies_after_the_chat(doctor: Any, fake: FakeOllama):
@@ -365,6 +506,68 @@ def test_doctor_survives_an_ollama_that_dies_after_the_chat(doctor: Any, fake: F
     status, out = doctor()
     assert "Traceback" not in out
     assert status in {0, 1}
+
+
+def test_doctor_names_the_proxy_before_ollama(doctor: Any):
+    _, out = doctor(
+        OLLAMA_HOST="gpu.invalid:11434",
+        HTTP_PROXY="http://canary:canary@127.0.0.1:1",
+        no_proxy="",
+        NO_PROXY="",
+    )
+    assert "HTTP_PROXY: gpu.invalid is reached through 127.0.0.1:1" in out
+    assert "canary" not in out
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            {"command": str(COMMAND), "env": {}},
+            "✓ Cursor: `local` in ~/.cursor/mcp.json, with another Ollama",
+        ),
+        ({"command": "/gone/ollama-mcp"}, "✗ Cursor: `local` in ~/.cursor/mcp.json: there is no program"),
+        (
+            {"command": str(COMMAND), "env": {"OLLAMA_MCP_THINK": "hard"}},
+            "✗ Cursor: `local` in ~/.cursor/mcp.json: OLLAMA_MCP_THINK: think 'hard' is not a level",
+        ),
+        (
+            {"command": str(COMMAND), "env": {"OLLAMA_MCP_CHATMODEL": "x"}},
+            "✗ Cursor: `local` in ~/.cursor/mcp.json: Unknown setting OLLAMA_MCP_CHATMODEL.",
+        ),
+        (
+            {"url": "http://127.0.0.1:8000/mcp", "comment": "ollama-mcp"},
+            "`local` in ~/.cursor/mcp.json is an",
+        ),
+        (None, "  without ollama-mcp: cursor"),
+        ("{", "✗ Cursor: ~/.cursor/mcp.json: it cannot be read"),
+    ],
+)
+def test_doctor_looks_into_the_settings_of_clients(doctor: Any, tmp_path: Path, entry: Any, told: str):
+    (tmp_path / ".cursor").mkdir()
+    servers = {"other": {"command": "x"}} | ({"local": entry} if entry else {})
+    text = entry if isinstance(entry, str) else json.dumps({"mcpServers": servers})
+    (tmp_path / ".cursor" / "mcp.json").write_text(text)
+    _, out = doctor()
+    assert told in " ".join(out.split("Clients\n")[1].split()) or told in out, out
+
+
+@pytest.mark.parametrize(
+    ("mark", "content", "command"),
+    [
+        ("pipx_metadata.json", "{}", "pipx install --force "),
+        ("uv-receipt.toml", "", "uv tool install --force "),
+        ("pyvenv.cfg", "home = /usr\nuv = 0.9\n", "uv pip install --python "),
+        ("pyvenv.cfg", "home = /usr\n", " -m pip install "),
+    ],
+)
+def test_an_extra_is_installed_by_what_installed_the_program(
+    tmp_path: Path, mark: str, content: str, command: str
+):
+    (tmp_path / mark).write_text(content)
+    told = Installation.find(tmp_path).install("embedded")
+    assert command in told
+    assert "ollama-mcp[embedded]" in told
 
 
 @pytest.mark.gate

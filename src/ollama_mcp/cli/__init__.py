@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from ollama_mcp import __version__
-from ollama_mcp.cli.output import die_with_the_reader
+from ollama_mcp.cli.output import die_with_the_reader, start_log
+from ollama_mcp.cli.parser import COMMON, MainParser, Parser
 from ollama_mcp.settings import Settings, SettingsError, load, with_default_store
 
 Command = Callable[[argparse.Namespace, Settings], int]
@@ -18,52 +21,107 @@ Command = Callable[[argparse.Namespace, Settings], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 done, 1 it did not work, 2 bad usage or settings."""
     arguments = _parser().parse_args(argv)
-    try:
-        settings = load(flags=_flags(arguments))
-        settings = with_default_store(settings, is_made=arguments.command in {_index, _ask})
-    except SettingsError as error:
-        for problem in error.problems:
-            print(f"ollama-mcp: {problem}", file=sys.stderr)
-        return 2
     command: Command = arguments.command
-    if argv is None and command in {_doctor, _demo}:
-        die_with_the_reader()  # of a process of our own only: who calls us from Python keeps its signals
+    flags = _flags(arguments)
     try:
-        if argv is None and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        settings = load(flags=flags)
+        settings = with_default_store(settings, is_made=command in {_index, _ask})
+        if command not in {_serve, _doctor}:  # these two have a way of their own
+            start_log(settings)
+    except (SettingsError, ValueError) as error:
+        problems = error.problems if isinstance(error, SettingsError) else [str(error)]
+        problems = [_in_words_of_flags(problem, flags) for problem in problems]
+        for problem in problems:
+            print(f"ollama-mcp: {problem}", file=sys.stderr)
+        can_say_so = command is _serve and isinstance(error, SettingsError) and not error.stops
+        return _serve_problems(problems) if can_say_so else 2
+    is_ours = argv is None  # who calls us from Python keeps the signals
+    if is_ours and command not in {_serve, _embedded_serve}:
+        die_with_the_reader()
+    try:
+        if is_ours and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on it is ours to end well
         return command(arguments, settings)
     except KeyboardInterrupt:
         return 130  # what a shell says of Ctrl-C
+    finally:
+        if is_ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one, while Python ends, is no traceback
+
+
+def _in_words_of_flags(problem: str, flags: Mapping[str, str]) -> str:
+    """Return a problem with the flags that were given in place of their variables.
+
+    >>> _in_words_of_flags("OLLAMA_MCP_HTTP: 'x' is not allowed", {"OLLAMA_MCP_HTTP": "x"})
+    "--http: 'x' is not allowed"
+    """
+    for variable in flags:
+        flag = "--" + variable.removeprefix("OLLAMA_MCP_").lower().replace("_", "-")
+        problem = re.sub(rf"\b{variable}\b", flag, problem)
+    return problem
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = MainParser(
         prog="ollama-mcp",
-        description="An MCP server for the language models that run on your machine, in Ollama.",
-        epilog="Without a command it serves MCP on stdin and stdout. Settings are environment variables; "
-        "`ollama-mcp doctor` shows those in force.",
+        description="An MCP server for the language models that run on your machine, in Ollama. "
+        "Without a command it serves MCP on stdin and stdout.",
+        epilog="Every setting is an environment variable, too: docs/settings.md has them all, and "
+        "`ollama-mcp doctor` shows those that you have set.",
     )
-    parser.add_argument("--version", action="version", version=f"ollama-mcp {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"ollama-mcp {__version__}")
     parser.set_defaults(command=_serve)
-    _add_flags(parser)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve MCP on stdin and stdout (the default), or over HTTP")
-    serve.set_defaults(command=_serve)
-    _add_flags(serve)
-    doctor = commands.add_parser("doctor", help="say what works, what does not, and what to do about it")
-    doctor.set_defaults(command=_doctor)
-    _add_flags(doctor)
-    demo = commands.add_parser(
-        "demo", help="watch a real MCP client talk to a real model through this server"
+    _add_flags(parser, COMMON)
+    _add_flags(parser, _VALUES, _SWITCHES)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    common = Parser(add_help=False)
+    _add_flags(common, COMMON)
+
+    def add(name: str, command: Command, text: str, example: str = "") -> argparse.ArgumentParser:
+        """Add a command; its description is also its line in the help of all."""
+        found = commands.add_parser(
+            name, parents=[common], description=text, formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f"Example: {example}" if example else None,
+        )  # fmt: skip
+        found.set_defaults(command=command)
+        return found
+
+    serve = add("serve", _serve, "serve MCP on stdin and stdout (the default), or over HTTP",
+                "ollama-mcp serve --http 127.0.0.1:8000")  # fmt: skip
+    _add_flags(serve, _VALUES, _SWITCHES)
+    setup = add("setup", _setup, "put this server into the settings of your MCP clients",
+                "ollama-mcp setup vscode --env OLLAMA_MCP_CHAT_MODEL=qwen3:4b")  # fmt: skip
+    setup.add_argument(
+        "clients", nargs="*", metavar="CLIENT", help="clients to change (default: those found)"
     )
-    demo.add_argument(
-        "--embedded", action="store_true", help="use the embedded engine even if there is an Ollama"
+    setup.add_argument(
+        "--print", dest="shown", metavar="CLIENT", default="", help="print a client's entry only"
     )
-    demo.set_defaults(command=_demo)
-    _add_setup(commands)
-    _add_documents(commands)
-    _add_conversations(commands)
-    _add_embedded(commands)
+    setup.add_argument("--remove", action="store_true", help="take the server out again")
+    setup.add_argument(
+        "--env", action="append", metavar="NAME=VALUE", default=[], help="a setting of the server"
+    )
+    setup.add_argument("--http", dest="url", metavar="URL", default="", help="address of a server over HTTP")
+    setup.add_argument("--name", metavar="NAME", default="ollama", help="name of the server (default ollama)")
+    setup.add_argument("--yes", action="store_true", help="write without a question")
+    doctor = add("doctor", _doctor, "say what works, what does not, and what to do about it")
+    doctor.add_argument("--json", action="store_true", help="the report as JSON")
+    _add_flags(doctor, _VALUES, _SWITCHES)
+    demo = add("demo", _demo, "see in a minute what a client gets from a model through this server")
+    demo.add_argument("--embedded", action="store_true", help="use the embedded engine, not an Ollama")
+    demo.add_argument("--wire", action="store_true", help="show the messages of MCP")
+    status = add("status", _status, "show the server, its loaded models and their memory")
+    status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    models = add("models", _models, "list the installed models, and what each can do")
+    models.add_argument("--json", action="store_true", help="as JSON")
+    pull = add("pull", _pull, "install models, or bring them up to date", "ollama-mcp pull qwen3:4b")
+    pull.add_argument("names", nargs="+", metavar="MODEL", help="name, as on ollama.com/library")
+    _add_embedded(add("embedded", _embedded_serve, "the small engine for machines without Ollama"), common)
+    _add_documents(add)
+    _add_conversations(
+        add("conversations", _conversations, "list, show, export and delete what models were told"), common
+    )
     return parser
 
 
@@ -90,11 +148,15 @@ _SWITCHES = {
 }
 
 
-def _add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags; each stands for a setting, and wins over its variable."""
-    for name, (value, says) in _VALUES.items():
+def _add_flags(
+    parser: argparse.ArgumentParser,
+    values: Mapping[str, tuple[str, str]],
+    switches: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Add flags; each stands for a setting, and wins over its variable."""
+    for name, (value, says) in values.items():
         parser.add_argument(f"--{name}", metavar=value, default=argparse.SUPPRESS, help=says)
-    for name, says in _SWITCHES.items():
+    for name, says in switches.items():
         parser.add_argument(
             f"--{name}", action="store_const", const="1", default=argparse.SUPPRESS, help=says
         )
@@ -102,27 +164,14 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def _flags(arguments: argparse.Namespace) -> dict[str, str]:
     """The flags as the settings that they stand for."""
-    names = [name.replace("-", "_") for name in (*_VALUES, *_SWITCHES)]
+    names = [name.replace("-", "_") for name in (*COMMON, *_VALUES, *_SWITCHES)]
     given = {name: getattr(arguments, name, None) for name in names}
-    return {f"OLLAMA_MCP_{name.upper()}": value for name, value in given.items() if value is not None}
-
-
-def _add_setup(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    setup = commands.add_parser("setup", help="put this server into the settings of your MCP clients")
-    setup.add_argument(
-        "clients", nargs="*", metavar="CLIENT", help="clients to change (default: those found)"
-    )
-    setup.add_argument(
-        "--print", dest="shown", metavar="CLIENT", default="", help="print a client's entry only"
-    )
-    setup.add_argument("--remove", action="store_true", help="take the server out again")
-    setup.add_argument(
-        "--env", action="append", metavar="NAME=VALUE", default=[], help="a setting of the server"
-    )
-    setup.add_argument("--http", dest="url", metavar="URL", default="", help="address of a server over HTTP")
-    setup.add_argument("--name", metavar="NAME", default="ollama", help="name of the server (default ollama)")
-    setup.add_argument("--yes", action="store_true", help="write without a question")
-    setup.set_defaults(command=_setup)
+    prefix = {"ollama_host": ""}
+    return {
+        prefix.get(name, "OLLAMA_MCP_") + name.upper(): value
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -133,22 +182,16 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     return setup(settings, options)
 
 
-def _add_documents(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    named = argparse.ArgumentParser(add_help=False)
-    named.add_argument(
-        "--collection", metavar="NAME", default="documents", help="name of the collection (default documents)"
-    )
-    index = commands.add_parser("index", parents=[named], help="index a folder, so that questions find it")
+def _add_documents(add: Callable[..., argparse.ArgumentParser]) -> None:
+    index = add("index", _index, "index a folder, so that questions find it", "ollama-mcp index ~/notes")
     index.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
         help="folder, file or pattern; none: what has changed of last time",
     )
-    index.set_defaults(command=_index)
-    ask = commands.add_parser(
-        "ask", parents=[named], help="answer a question from indexed documents, or with tools"
-    )
+    ask = add("ask", _ask, "answer a question from indexed documents, or with tools",
+              'ollama-mcp ask "What did we agree on?"')  # fmt: skip
     ask.add_argument("question", metavar="QUESTION", help="the question, in quotes")
     ask.add_argument("--model", metavar="NAME", default="", help="chat model (default: as for a tool)")
     ask.add_argument(
@@ -160,11 +203,14 @@ def _add_documents(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         help="let it call the tools of this MCP server: 'python my_server.py', or an address",
     )  # fmt: skip
     ask.add_argument("--yes", action="store_true", help="call tools that change something without a question")
-    ask.set_defaults(command=_ask)
+    for parser in (index, ask):
+        parser.add_argument(
+            "--collection", metavar="NAME", default="documents",
+            help="name of the collection (default documents)",
+        )  # fmt: skip
 
 
-def _add_conversations(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    parser = commands.add_parser("conversations", help="list, show, export and delete what models were told")
+def _add_conversations(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     texts = {
         "list": "list them, the newest first",
@@ -174,8 +220,8 @@ def _add_conversations(commands: argparse._SubParsersAction[argparse.ArgumentPar
         "purge": "delete those of all callers that were not used for some days",
     }
     for action, text in texts.items():
-        one = actions.add_parser(action, help=text)
-        one.set_defaults(command=_conversations, action=action, name="", json=False, days=0.0)
+        one = actions.add_parser(action, parents=[common], help=text, description=text)
+        one.set_defaults(action=action, name="", json=False, days=0.0)
         if action in {"show", "export", "delete"}:
             one.add_argument("name", metavar="NAME", help="name of the conversation")
         if action == "export":
@@ -210,12 +256,17 @@ def _ask(arguments: argparse.Namespace, settings: Settings) -> int:
     return ask(settings, arguments.question, arguments.collection, arguments.model)
 
 
-def _add_embedded(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    embedded = commands.add_parser("embedded", help="the small engine for machines without Ollama")
+def _add_embedded(embedded: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
     actions = embedded.add_subparsers(title="actions", metavar="COMMAND", required=True)
-    fetch = actions.add_parser("fetch", help="download its two small models into the cache")
+    texts = {
+        "fetch": "download its two small models into the cache",
+        "serve": "serve Ollama's API on loopback until Ctrl-C",
+    }
+    fetch, serve = (
+        actions.add_parser(name, parents=[common], help=text, description=text)
+        for name, text in texts.items()
+    )
     fetch.set_defaults(command=_embedded_fetch)
-    serve = actions.add_parser("serve", help="serve Ollama's API on loopback until Ctrl-C")
     serve.add_argument("--port", type=int, default=11435, help="port to listen on (default 11435; 0: any)")
     serve.set_defaults(command=_embedded_serve)
 
@@ -231,16 +282,44 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     return serve(settings, wires)
 
 
-def _doctor(_: argparse.Namespace, settings: Settings) -> int:
+def _serve_problems(problems: list[str]) -> int:
+    """Serve nothing but the problems on stdio; returns 2."""
+    from ollama_mcp.transports.standard_streams import claim_stdio  # noqa: PLC0415
+
+    wires = claim_stdio()
+    from ollama_mcp.cli.serve import serve_problems  # noqa: PLC0415
+
+    return serve_problems(problems, wires)
+
+
+def _doctor(arguments: argparse.Namespace, settings: Settings) -> int:
     from ollama_mcp.cli.doctor import doctor  # noqa: PLC0415
 
-    return doctor(settings)
+    return doctor(settings, as_json=arguments.json)
+
+
+def _status(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.model_commands import status  # noqa: PLC0415
+
+    return status(settings, watches=arguments.watch, as_json=arguments.json)
+
+
+def _models(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.model_commands import models  # noqa: PLC0415
+
+    return models(settings, as_json=arguments.json)
+
+
+def _pull(arguments: argparse.Namespace, settings: Settings) -> int:
+    from ollama_mcp.cli.model_commands import pull  # noqa: PLC0415
+
+    return pull(settings, arguments.names)
 
 
 def _demo(arguments: argparse.Namespace, settings: Settings) -> int:
     from ollama_mcp.cli.demo import demo  # noqa: PLC0415
 
-    return demo(settings, embedded=arguments.embedded)
+    return demo(settings, embedded=arguments.embedded, shows_wire=arguments.wire)
 
 
 def _embedded_fetch(_: argparse.Namespace, settings: Settings) -> int:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ollama_mcp.app import App
-from ollama_mcp.cli.watching import StatusLine, run_job
+from ollama_mcp.cli.jobs import run_job
+from ollama_mcp.cli.output import StatusLine
 from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.agent import AgentAnswer, Permissions, Trace, build_agent

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ollama_mcp.app import App
-from ollama_mcp.cli.watching import run_job
+from ollama_mcp.cli.jobs import run_job
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.grounded_answer import GroundedAnswer, GroundedSpec
 from ollama_mcp.services.indexing import Indexed, build_index

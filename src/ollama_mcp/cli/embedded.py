@@ -9,14 +9,14 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from ollama_mcp.cli.installation import Installation
+from ollama_mcp.cli.output import StatusLine
 from ollama_mcp.embedded import EmbeddedEngine, EmbeddedUnavailable, Weights, locate
 from ollama_mcp.embedded import fetch as fetch_weights
+from ollama_mcp.services.units import format_bytes, format_duration
 from ollama_mcp.settings import Settings
 
 _ENDING = {signal.SIGINT, signal.SIGTERM}
-
-
-_CLEAR = "\r\x1b[K"
 
 
 def fetch(settings: Settings) -> int:
@@ -76,8 +76,8 @@ def download(settings: Settings) -> Weights:
         EmbeddedUnavailable: With what is missing and what to do.
     """
     require_extra()
-    draw = _draw if sys.stdout.isatty() else _draw_nothing
-    return fetch_weights(settings.cache, _say, draw)
+    bar = _Bar()
+    return fetch_weights(settings.cache, bar.say, bar.draw)
 
 
 def require_extra() -> None:
@@ -89,21 +89,33 @@ def require_extra() -> None:
     missing = [name for name in ("xllamacpp", "gguf", "numpy") if find_spec(name) is None]
     if missing:
         raise EmbeddedUnavailable(
-            f"The embedded engine needs {', '.join(missing)}.",
-            "Install the extra: pip install 'ollama-mcp[embedded]'.",
+            f"The embedded engine is not installed: it needs {', '.join(missing)}.",
+            f"Install it with `{Installation.find().install('embedded')}`.",
         )
 
 
-def _say(text: str) -> None:
-    print(f"{_CLEAR if sys.stdout.isatty() else ''}  {text}")
-    sys.stdout.flush()
+class _Bar:
+    """The progress of downloads on a terminal, with speed and time left; in a log it is noise."""
 
+    def __init__(self) -> None:
+        self._line = StatusLine()
+        self._total = 0
+        self._began = (0.0, 0)
 
-def _draw(done: int, total: int) -> None:
-    share = min(done / total, 1.0)
-    print(f"\r  [{'#' * round(30 * share):30}] {100 * share:3.0f} % of {total / 1e6:.0f} MB", end="")
-    sys.stdout.flush()
+    def say(self, text: str) -> None:
+        """Print a line in place of the bar."""
+        self._line.clear()
+        print(f"  {text}", flush=True)
 
-
-def _draw_nothing(done: int, total: int) -> None:
-    """Draw no progress bar: in a log it is noise."""
+    def draw(self, done: int, total: int) -> None:
+        """Show how many bytes of a download are here, about."""
+        now = time.monotonic()
+        if total != self._total:
+            self._total, self._began = total, (now, done)
+        began, before = self._began
+        share = min(done / total, 1.0)
+        told = f"  [{'#' * round(30 * share):30}] {100 * share:3.0f} % of {format_bytes(total)}"
+        if now - began > 1 and (speed := (done - before) / (now - began)) >= 1:
+            left = format_duration(max(total - done, 0) / speed)
+            told += f" · {format_bytes(speed)}/s · {left} left"
+        self._line.show(told)

@@ -10,12 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
+from ollama_mcp import __version__
 from ollama_mcp.app import App
-from ollama_mcp.server import create_server
+from ollama_mcp.cli.output import start_log
+from ollama_mcp.errors import WrongSettings
+from ollama_mcp.server import create_server, register
 from ollama_mcp.settings import Settings
 from ollama_mcp.settings.listening import Authority
 from ollama_mcp.tools import BYPASSES_QUEUE
+from ollama_mcp.tools.results import error_result
 from ollama_mcp.transports.standard_streams import Wires
 from ollama_mcp.transports.stdio import run_stdio
 
@@ -29,17 +34,42 @@ def serve(settings: Settings, wires: Wires | None) -> int:
         settings: In force.
         wires: The standard streams, which have been claimed; none over HTTP.
     """
-    if not start_log(settings):
-        return 2
-    for warning in settings.warnings:
-        _log.warning("%s", warning)
-    app = App.create(replace(settings, backend=replace(settings.backend, swift=True)))
     try:
+        start_log(settings)
+        app = App.create(replace(settings, backend=replace(settings.backend, swift=True)))
         server = create_server(app, log_level=settings.log_level)
+        for warning in settings.warnings:
+            _log.warning("%s", warning)
         return _serve_http(server, app) if wires is None else _serve_stdio(server, app, wires)
     except ValueError as error:
         print(f"ollama-mcp: {error}", file=sys.stderr)
-        return 2
+        return 2 if wires is None else serve_problems([str(error)], wires)
+
+
+def serve_problems(problems: list[str], wires: Wires) -> int:
+    """Serve the usual tools, each of which only says what is wrong with the settings; returns 2.
+
+    A client shows of a server that ends at once no more than "disconnected".
+    """
+    if os.isatty(wires[0]):
+        return 2  # a person has read it
+    told = "; ".join(problem.rstrip(".") for problem in problems)
+    error = WrongSettings(
+        f"{told} (wrong settings of ollama-mcp)",
+        "Tell the user: correct that where your client starts ollama-mcp, then restart the server.",
+    )
+    server: MCPServer[Any] = MCPServer(
+        "ollama-mcp", title="Ollama", version=__version__, instructions=str(error)
+    )
+    register(server, App.create(Settings()))
+
+    async def explain(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        return error_result(error) if ctx.method == "tools/call" else await call_next(ctx)
+
+    server.middleware.append(explain)
+    _tidy()
+    run_stdio(server, wires=wires)
+    return 2
 
 
 def _serve_stdio(server: MCPServer[Any], app: App, wires: Wires) -> int:
@@ -93,23 +123,3 @@ def _tidy() -> None:
     """Freeze what is loaded now: collecting it again and again stops every call for 60 to 150 ms."""
     gc.freeze()
     gc.enable()
-
-
-def start_log(settings: Settings) -> bool:
-    """Send the log to stderr and, where that is set, to a file; False if it cannot be opened."""
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if settings.log_file:
-        try:
-            handlers.append(logging.FileHandler(settings.log_file, encoding="utf-8"))
-        except OSError as error:
-            print(f"ollama-mcp: OLLAMA_MCP_LOG_FILE: {error.strerror}; name a file in a folder that exists",
-                  file=sys.stderr)  # fmt: skip
-            return False
-    logging.basicConfig(
-        level=settings.log_level, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("httpx", "httpcore", "httpx2", "httpcore2", "mcp.client"):  # they log addresses
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It warns of each request that is no HTTP: whoever reaches the port could fill the disk.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    return True

@@ -24,7 +24,7 @@ from ollama_mcp.services.file_access import Place, printable
 from ollama_mcp.services.files.batch import find_files
 from ollama_mcp.services.files.documents import read_document
 from ollama_mcp.services.splitting import split_document
-from ollama_mcp.services.units import format_bytes
+from ollama_mcp.services.units import format_bytes, format_duration
 from ollama_mcp.settings.limits import Limits, check_length, check_texts, setting_of
 from ollama_mcp.sources import Passage
 from ollama_mcp.stores.collection_store import (
@@ -41,6 +41,10 @@ _AT_ONCE = 64
 """Passages that are embedded together, of one document or of several."""
 _LONGEST = 500
 """Characters of a text's address."""
+
+
+_TELLS_AFTER_S = 2.0
+"""A speed and a time left of less than that are guesses."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ class _Run:
     found: Indexed
     job: Job[Indexed]
     limits: Limits
+    started: float = field(default_factory=time.monotonic)
     size: int = 0
     waiting: list[tuple[Document, list[NewPassage]]] = field(
         default_factory=list[tuple[Document, list[NewPassage]]]
@@ -132,8 +137,17 @@ class _Run:
 
     def status(self) -> list[str]:
         """Return parts of the status line."""
-        documents = f"{self.job.count} of {self.job.total} documents"
-        return [documents, f"{self.found.stored} passages", format_bytes(self.size)]
+        job = self.job
+        told = [
+            f"{job.count} of {job.total} documents",
+            f"{self.found.stored} passages",
+            format_bytes(self.size),
+        ]
+        elapsed = time.monotonic() - self.started
+        if self.found.stored and job.count and job.total and elapsed >= _TELLS_AFTER_S:
+            told.append(f"{self.found.stored / elapsed:.0f} passages/s")
+            told.append(f"{format_duration(elapsed * (job.total - job.count) / job.count)} left")
+        return told
 
     async def add(self, document: Document, text: str) -> None:
         """Take in a document: nothing more is to be done if its content is as it was."""

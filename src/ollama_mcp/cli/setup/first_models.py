@@ -9,8 +9,8 @@ import sys
 import anyio
 
 from ollama_mcp.app import App
+from ollama_mcp.cli.jobs import run_job
 from ollama_mcp.cli.output import confirmed
-from ollama_mcp.cli.watching import run_job
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.transfers import Transferred

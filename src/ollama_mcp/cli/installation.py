@@ -1,0 +1,100 @@
+"""How this program was installed, and the commands that work on such an installation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An installation of ollama-mcp.
+
+    Attributes:
+        kind: pipx, uv tool, uvx (or `pipx run`: a cache), uv venv, venv, or system.
+        python: Its interpreter.
+        program: Path of its command; "" where there is none.
+        origin: Address that it was installed from (PEP 610); "" for PyPI.
+    """
+
+    kind: str
+    python: str = sys.executable
+    program: str = ""
+    origin: str = ""
+
+    @classmethod
+    def find(cls, prefix: Path | None = None) -> Installation:
+        """Return that of this process.
+
+        Args:
+            prefix: Its environment, instead of `sys.prefix`.
+        """
+        prefix = Path(sys.prefix) if prefix is None else prefix
+        program = Path(sys.executable).with_name(f"ollama-mcp{'.exe' if sys.platform == 'win32' else ''}")
+        return cls(_kind(prefix), sys.executable, str(program) if program.exists() else "", _origin())
+
+    def command(self, arguments: str) -> str:
+        """Return a command of this program as it works in a shell.
+
+        Args:
+            arguments: Such as "demo".
+        """
+        found = shutil.which("ollama-mcp")
+        if self.kind == "uvx":
+            start = "uvx ollama-mcp"
+        elif found and self.program and Path(found).resolve() == Path(self.program).resolve():
+            start = "ollama-mcp"
+        else:
+            start = _quoted(self.program) if self.program else f"{_quoted(self.python)} -m ollama_mcp"
+        return f"{start} {arguments}"
+
+    def install(self, extra: str) -> str:
+        """Return the command that installs an extra."""
+        what = f"ollama-mcp[{extra}]"
+        what = shlex.quote(f"{what} @ {self.origin}" if self.origin else what)
+        return {
+            "pipx": f"pipx install --force {what}",
+            "uv tool": f"uv tool install --force {what}",
+            "uvx": f"uvx --from {what} ollama-mcp",
+            "uv venv": f"uv pip install --python {_quoted(self.python)} {what}",
+        }.get(self.kind, f"{_quoted(self.python)} -m pip install {what}")
+
+
+def _kind(prefix: Path) -> str:
+    if "archive-v0" in prefix.parts or "environments-v2" in prefix.parts:  # uv's cache
+        return "uvx"
+    if (prefix / "pipx_metadata.json").exists():
+        return "pipx"
+    if (prefix / "uv-receipt.toml").exists():
+        return "uv tool"
+    try:
+        config = (prefix / "pyvenv.cfg").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "system"
+    return "uv venv" if "\nuv = " in f"\n{config}" else "venv"
+
+
+def _origin() -> str:
+    try:
+        told: dict[str, Any] = json.loads(distribution("ollama-mcp").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return ""
+    url = str(told.get("url", ""))
+    if vcs := told.get("vcs_info"):
+        revision = vcs.get("requested_revision")
+        return f"{vcs['vcs']}+{url}{f'@{revision}' if revision else ''}"
+    return url
+
+
+def _quoted(path: str) -> str:
+    home = os.path.expanduser("~")
+    if path.startswith(f"{home}{os.sep}") and " " not in path and sys.platform != "win32":
+        return f"~{path[len(home) :]}"
+    return f'"{path}"' if sys.platform == "win32" and " " in path else shlex.quote(path)
