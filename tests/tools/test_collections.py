@@ -207,3 +207,13 @@ async def test_without_a_store_the_tools_are_not_there_and_say_how(client):
     )
     hidden = await client.call_tool("ollama_rag_query", {"query": "x", "collection": "notes"})
     assert "the operator has set no OLLAMA_MCP_STORE" in text(hidden)
+
+
+async def test_a_question_without_sources_is_answered_from_the_only_collection(kept, fake):
+    await index(kept)
+    fake.script("Two minutes [1].", path="/api/chat")
+    answer = await kept.call_tool("ollama_rag_query", {"query": "How long does green tea steep?"})
+    assert "[1] tea.md:1 · Tea · from notes" in text(answer)
+    await index(kept, collection="more")
+    which = await kept.call_tool("ollama_rag_query", {"query": "How long does green tea steep?"})
+    assert text(which).endswith('no collection is named. Send "collection" as one of more, notes.')

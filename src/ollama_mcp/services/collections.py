@@ -101,6 +101,8 @@ class Collections:
 
     async def listed(self, caller: str) -> list[Collection]:
         """Return the collections that a caller may read, by name: their own, and those that are shared."""
+        if self._store is None:
+            return []
         found = await self.store.collections(caller)
         if caller and self._shared:
             own = {one.key.name for one in found}

@@ -60,7 +60,7 @@ class GroundedSpec:
         passages: Documents and files of the caller.
         uses: Tools that are asked for context.
         top: Passages in the prompt at most; 0: as many as fit.
-        collection: Collection that is searched; "" for none.
+        collection: Collection that is searched; "": the only one, where there is nothing else to answer from.
     """
 
     chat: ChatSpec
@@ -163,7 +163,11 @@ class GroundedAnswers:
         choice = await self._catalog.resolve(
             request.model, spec.chat.needs, default=self._settings.chat_model
         )
-        index = await self._collections.open(job.caller, spec.collection) if spec.collection else None
+        has_nothing_else = not spec.passages and not spec.uses
+        if spec.collection or (has_nothing_else and await self._collections.listed(job.caller)):
+            index = await self._collections.open(job.caller, spec.collection)  # "" is the only one
+        else:
+            index = None
         if spec.uses:
             job.show([f"asking {len(spec.uses)} source{'s' * (len(spec.uses) > 1)}"])
         found, reports = await gather(spec.uses, spec.query, source, patterns)
@@ -179,7 +183,7 @@ class GroundedAnswers:
                 ". ".join(filter(None, [cause, _sent_text(reports).rstrip(".")])),
                 f'Send texts in "documents", or name tools in "context_tools"{named}.',
             )
-        searched = [f"searching {spec.collection}"] if index else []
+        searched = [f"searching {index.collection.key.name}"] if index else []
         job.show([*searched, *([f"ranking {len(pieces)} passages"] if pieces else [])])
         ranked = await self._retriever.rank(spec.query, pieces, Part("texts", job.caller), index)
         job.notes += ranked.notes

@@ -58,7 +58,7 @@ async def ollama_rag_query(
     files: Files = _NO_TEXTS,
     collection: Annotated[
         str,
-        describe('Collection to search. Default "": none.'),
+        describe('Collection to search. Default "": the only one, if nothing else is sent.'),
         OnlyWith("store", "Leave it out; the operator has set no OLLAMA_MCP_STORE."),
     ] = "",
     model: Annotated[str, describe('Name. "" (default): configured, loaded or newest.')] = "",
