@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from ollama_mcp.cli import doctor, main
+from ollama_mcp.cli import checks, main
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import TOOLSETS
@@ -338,6 +338,6 @@ def test_the_settings_that_doctor_tells_have_no_secret():
         "OLLAMA_MCP_HEADERS": '{"X-Team": "canary-header"}',
         "OLLAMA_MCP_TOKEN": "canary-token-of-at-least-32-characters",
     }
-    told = "\n".join(finding.text for finding in doctor._settings_in_force(load(secrets)))
+    told = "\n".join(finding.text for finding in checks._settings(load(secrets)))
     assert "OLLAMA_MCP_TOKEN = " in told
     assert "canary" not in told
