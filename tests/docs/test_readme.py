@@ -123,7 +123,7 @@ def test_a_program_of_a_page_runs(program: str, tmp_path: Path) -> None:
 
 @pytest.mark.gate
 def test_the_tests_of_the_pages_pass(tmp_path: Path) -> None:
-    assert len(TESTS) == 5
+    assert len(TESTS) == 6
     for place, block in enumerate(TESTS):
         if block is not ASYNC_TEST:  # it imports mcp, which takes seconds
             (tmp_path / f"test_block_{place}.py").write_text(block, encoding="utf-8")

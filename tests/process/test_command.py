@@ -309,7 +309,11 @@ def test_models_pull_and_status_are_for_people(run: Any, fake: FakeOllama):
 @pytest.mark.skipif(os.name == "nt", reason="a Windows process gets no POSIX signal")
 def test_ctrl_c_in_a_pull_ends_it_without_a_traceback(start: Any, fake: FakeOllama):
     fake.script(Script(hold_after_tokens=0), path="/api/pull")
-    child = start("pull", "qwen3:0.6b")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here, and so there
+    try:
+        child = start("pull", "qwen3:0.6b")
+    finally:
+        signal.signal(signal.SIGINT, before)
     fake.wait_for_sync(lambda fake: fake.in_flight == 1 and fake.asked("/api/pull"), timeout=30)
     child.process.send_signal(signal.SIGINT)
     assert child.wait() == 130
