@@ -22,7 +22,11 @@ COMMAND = Path(sys.executable).with_name("ollama-mcp")
 ERAS = ("legacy", "modern")
 PATIENCE = 120
 """Seconds for one call, most of which is the start of two processes."""
-EVERY_TOOL = {"OLLAMA_MCP_TOOLSETS": "all", "OLLAMA_MCP_ROOTS": str(HERE)}
+EVERY_TOOL = {
+    "OLLAMA_MCP_TOOLSETS": "all",
+    "OLLAMA_MCP_ROOTS": str(HERE),
+    "OLLAMA_MCP_STORE": str(HERE / "none"),
+}
 
 
 @contextmanager

@@ -63,14 +63,15 @@ class StatusReport(BaseModel):
     """
 
     reachable: bool
-    version: str
-    trouble: str
+    version: str = ""
+    trouble: str = ""
     loaded: list[LoadedRow]
     queue: list[QueueRow]
     running: list[RunningRow]
-    tokens_per_s: dict[str, float]
+    tokens_per_s: dict[str, float] = {}
     transfers: LineRow | None = None
-    upstreams: Any = None  # the schema of a table that most servers do not have costs every client tokens
+    # The schema of a table that most servers do not have would cost every client tokens.
+    upstreams: dict[str, Any] | None = None
 
 
 def status_report(status: Status) -> CallToolResult:
