@@ -11,7 +11,7 @@ import pytest
 COMMAND = str(Path(sys.executable).with_name("ollama-mcp"))
 
 
-@pytest.mark.gate
+@pytest.mark.long
 def test_what_was_said_is_listed_exported_and_deleted(serve, tmp_path):
     child = serve("2025-11-25", OLLAMA_MCP_STORE=str(tmp_path))
     for number in (1, 2):
