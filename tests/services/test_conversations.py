@@ -18,8 +18,8 @@ from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.services.specs import build_chat
 from ollama_mcp.settings import load
 from ollama_mcp.stores import sqlite_conversations
-from ollama_mcp.stores.conversation_store import Conversation, ConversationKey
-from ollama_mcp.stores.sqlite_conversations import MOST_MESSAGES, SqliteConversations
+from ollama_mcp.stores.conversation_store import MOST_MESSAGES, Conversation, ConversationKey
+from ollama_mcp.stores.sqlite_conversations import SqliteConversations
 from ollama_mcp.testing import FakeOllama, Model, Script
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ import anyio
 import pytest
 
 from ollama_mcp.ollama.api_models import Message
-from ollama_mcp.stores.conversation_store import Conversation, ConversationKey
+from ollama_mcp.stores.conversation_store import MOST_MESSAGES, Conversation, ConversationKey
 from ollama_mcp.stores.postgres_conversations import PostgresConversations
-from ollama_mcp.stores.sqlite_conversations import MOST_MESSAGES, SqliteConversations
+from ollama_mcp.stores.sqlite_conversations import SqliteConversations
 
 pytestmark = pytest.mark.anyio
 TEA = ConversationKey("", "tea")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from ollama_mcp.errors import Forbidden, InvalidArgument, ModelNotFound, NotConfirmed
+from ollama_mcp.errors import Forbidden, InvalidArgument, ModelNotFound
 from ollama_mcp.services.catalog import Catalog
-from ollama_mcp.services.confirmation import Confirmation
+from ollama_mcp.services.confirmation import Confirmation, require_yes
 from ollama_mcp.stores.collection_store import (
     Collection,
     CollectionKey,
@@ -151,31 +151,10 @@ class Collections:
         found = await self.own(caller, name)
         if found is None:
             raise self._unknown(name, [one.key.name for one in await self.store.collections(caller)])
-        if confirmed is None or confirmed.model != name:
-            what = f"forget collection {name} with {found.documents} documents"
-            raise NotConfirmed(
-                f"to {what} was not confirmed",
-                f'Ask the user first, then send confirm="{name}".',
-                question=f"{what[0].upper()}{what[1:]}? (Its files stay; it has to be indexed anew.)",
-                model=name,
-                digest="",
-            )
+        what = f"forget collection {name} with {found.documents} documents"
+        require_yes(confirmed, name, what, "Its files stay; it has to be indexed anew.")
         await self.store.drop(found.key)
         return found
-
-
-def check_collection_name(name: str) -> str:
-    """Return a name that a collection can have.
-
-    Raises:
-        InvalidArgument: It cannot.
-    """
-    if not _NAME.fullmatch(name):
-        raise InvalidArgument(
-            f"{name[:80]!r} cannot be the name of a collection",
-            "Send 1 to 64 letters, digits, dots, dashes or underscores, such as notes.",
-        )
-    return name
 
 
 def stamp_of(found: os.stat_result) -> str:
@@ -203,5 +182,14 @@ async def changed_since(documents: Sequence[Document]) -> dict[str, str]:
 
 
 def key_of(caller: str, name: str) -> CollectionKey:
-    """Return the key of a caller's own collection."""
-    return CollectionKey(caller, check_collection_name(name))
+    """Return the key of a caller's own collection.
+
+    Raises:
+        InvalidArgument: The name cannot be one.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"{name[:80]!r} cannot be the name of a collection",
+            "Send 1 to 64 letters, digits, dots, dashes or underscores, such as notes.",
+        )
+    return CollectionKey(caller, name)

@@ -99,6 +99,28 @@ class Question:
         )
 
 
+def require_yes(confirmed: Confirmation | None, name: str, what: str, why: str) -> None:
+    """Return if a user has confirmed what is to be done to a thing of this exact name.
+
+    Args:
+        confirmed: What the user has confirmed; None: nobody has been asked.
+        name: Name of the thing, which is no model.
+        what: What is to be done, such as "forget collection notes".
+        why: Sentence for the user.
+
+    Raises:
+        NotConfirmed: They have not.
+    """
+    if confirmed is None or confirmed.model != name:
+        raise NotConfirmed(
+            f"to {what} was not confirmed",
+            f'Ask the user first, then send confirm="{name}".',
+            question=f"{what[0].upper()}{what[1:]}? ({why})",
+            model=name,
+            digest="",
+        )
+
+
 async def keep_others(catalog: Catalog, name: str, confirmed: Confirmation | None) -> str:
     """Check that a name may be taken: it is free, or a user confirmed to replace its model.
 

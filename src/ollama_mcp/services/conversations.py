@@ -10,14 +10,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ollama_mcp.errors import InvalidArgument, NotConfirmed, OllamaError
+from ollama_mcp.errors import InvalidArgument, OllamaError
 from ollama_mcp.jobs.answers import Answer
 from ollama_mcp.jobs.job import Part
 from ollama_mcp.ollama.api_models import ChatRequest, Message
 from ollama_mcp.ollama.options import Options
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.clamp import clamp_limits
-from ollama_mcp.services.confirmation import Confirmation
+from ollama_mcp.services.confirmation import Confirmation, require_yes
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.specs import ChatSpec, build_chat, prompt_bytes
 from ollama_mcp.services.untrusted import mark_for
@@ -227,15 +227,8 @@ class Conversations:
             InvalidArgument: There is none of that name.
         """
         found = (await self.read(caller, name)).conversation
-        if confirmed is None or confirmed.model != name:
-            what = f"forget conversation {name} with {found.count} messages"
-            raise NotConfirmed(
-                f"to {what} was not confirmed",
-                f'Ask the user first, then send confirm="{name}".',
-                question=f"{what[0].upper()}{what[1:]}? (They cannot be had back.)",
-                model=name,
-                digest="",
-            )
+        what = f"forget conversation {name} with {found.count} messages"
+        require_yes(confirmed, name, what, "They cannot be had back.")
         await self.store.drop(found.key)
         return found
 

@@ -228,7 +228,6 @@ class Indexer:
             InvalidArgument: There is nothing to index, or the collection is of another model.
             OllamaError: As of files, embeddings and the store.
         """
-        started = time.monotonic()
         limits = limits or self._settings.limits
         store, key = self._collections.store, key_of(job.caller, spec.collection)
         there = await self._collections.own(job.caller, spec.collection)
@@ -283,7 +282,7 @@ class Indexer:
             raise InvalidArgument(f"nothing could be indexed: {reasons}", "Name files with text.")
         found.documents, found.passages = now.documents, now.passages
         found.dimensions = now.fingerprint.dimensions
-        found.seconds = round(time.monotonic() - started, 3)
+        found.seconds = round(time.monotonic() - run.started, 3)
         return found
 
     async def _model(self, there: Collection | None) -> tuple[str, str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ollama_mcp.ollama.api_models import Message
+
+MOST_MESSAGES = 1000
+"""Messages of a conversation that are kept; the oldest go first."""
+MOST_BYTES = 32 << 20
+"""Bytes of a conversation that are kept, with its images."""
 
 
 class ConversationKey(NamedTuple):
@@ -56,6 +61,24 @@ class Stored:
     conversation: Conversation
     first: int
     messages: list[Message]
+
+
+def stored(conversation: Conversation, rows: Sequence[tuple[int, str]], images: Mapping[str, str]) -> Stored:
+    """Return a conversation of what a store keeps.
+
+    Args:
+        conversation: Itself.
+        rows: Number and JSON of each message, the oldest first; images are named by their hashes.
+        images: Images in base64, by their hashes.
+    """
+    messages: list[Message] = []
+    for _, text in rows:
+        message = Message.model_validate_json(text)
+        if message.images:
+            named = [images[one] for one in message.images if one in images]
+            message = message.model_copy(update={"images": named or None})
+        messages.append(message)
+    return Stored(conversation, rows[0][0] if rows else conversation.count, messages)
 
 
 class ConversationStore(Protocol):

@@ -8,9 +8,15 @@ from collections.abc import Sequence
 
 from ollama_mcp.ollama.api_models import Message
 from ollama_mcp.settings.database_url import DatabaseUrl
-from ollama_mcp.stores.conversation_store import Conversation, ConversationKey, Stored
+from ollama_mcp.stores.conversation_store import (
+    MOST_BYTES,
+    MOST_MESSAGES,
+    Conversation,
+    ConversationKey,
+    Stored,
+    stored,
+)
 from ollama_mcp.stores.postgres_database import PostgresDatabase, Transaction
-from ollama_mcp.stores.sqlite_conversations import MOST_BYTES, MOST_MESSAGES
 
 _SCHEMA = """
 CREATE TABLE conversation(
@@ -57,18 +63,11 @@ class PostgresConversations:
                 *key,
             )
             if row is None:
-                return Stored(Conversation(key), 0, [])
+                return stored(Conversation(key), [], {})
             kept = do.rows("SELECT hash, base64 FROM image WHERE conversation = %s", row[0])
             images: dict[str, str] = {one[0]: one[1] for one in kept}
             rows = do.rows("SELECT number, json FROM message WHERE conversation = %s ORDER BY number", row[0])
-            messages: list[Message] = []
-            for _, text in rows:
-                message = Message.model_validate_json(text)
-                if message.images:
-                    named = [images[one] for one in message.images if one in images]
-                    message = message.model_copy(update={"images": named or None})
-                messages.append(message)
-            return Stored(Conversation(key, *row[1:]), rows[0][0] if rows else row[1], messages)
+            return stored(Conversation(key, *row[1:]), rows, images)
 
         return await self._database.read(work)
 

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ollama_mcp.ollama.api_models import Message
-from ollama_mcp.stores.conversation_store import Conversation, ConversationKey, Stored
+from ollama_mcp.stores.conversation_store import (
+    MOST_BYTES,
+    MOST_MESSAGES,
+    Conversation,
+    ConversationKey,
+    Stored,
+    stored,
+)
 from ollama_mcp.stores.sqlite_file import SqliteFile
 
 _SCHEMA = """
@@ -25,10 +32,6 @@ CREATE TABLE IF NOT EXISTS image(
     conversation INTEGER NOT NULL, hash TEXT NOT NULL, base64 TEXT NOT NULL, PRIMARY KEY(conversation, hash));
 """
 _COLUMNS = "count, size, used_at, model, system, begin, summary, per_token"
-MOST_MESSAGES = 1000
-"""Messages of a conversation that are kept; the oldest go first."""
-MOST_BYTES = 32 << 20
-"""Bytes of a conversation that are kept, with its images."""
 MOST_MEMORY = 256 << 20
 """Bytes of all conversations in memory; a disk has room, and its owner."""
 
@@ -59,21 +62,14 @@ class SqliteConversations:
                 key,
             ).fetchone()
             if row is None:
-                return Stored(Conversation(key), 0, [])
+                return stored(Conversation(key), [], {})
             images = dict(
                 db.execute("SELECT hash, base64 FROM image WHERE conversation = ?", (row[0],)).fetchall()
             )
             rows = db.execute(
                 "SELECT number, json FROM message WHERE conversation = ? ORDER BY number", (row[0],)
             ).fetchall()
-            messages: list[Message] = []
-            for _, text in rows:
-                message = Message.model_validate_json(text)
-                if message.images:
-                    named = [images[one] for one in message.images if one in images]
-                    message = message.model_copy(update={"images": named or None})
-                messages.append(message)
-            return Stored(Conversation(key, *row[1:]), rows[0][0] if rows else row[1], messages)
+            return stored(Conversation(key, *row[1:]), rows, images)
 
         return await self._file.read(work)
 
