@@ -13,7 +13,6 @@ import pytest
 from ollama_mcp import App
 from ollama_mcp.errors import InvalidArgument, NotConfirmed, OllamaError
 from ollama_mcp.jobs.job import JobState
-from ollama_mcp.ollama.api_models import Message
 from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.services.specs import build_chat
 from ollama_mcp.settings import load
@@ -237,21 +236,6 @@ async def test_the_oldest_messages_go_first_where_there_are_too_many(tmp_path):
         MOST_MESSAGES + 10,
     )
     await store.aclose()
-
-
-async def test_what_is_kept_of_a_conversation_with_large_images_begins_with_the_user(monkeypatch):
-    monkeypatch.setattr(sqlite_conversations, "MOST_BYTES", 5000)
-    store = SqliteConversations()
-    key = ConversationKey("", "long")
-    for number in range(60):
-        asked = Message(role="user", content=str(number), images=[f"{number:04}" * 250])
-        said = Message(role="assistant", content="ok")
-        await store.append(Conversation(key), [asked, said, said])
-        found = await store.read(key)
-        assert found.conversation.size <= 5000
-        assert found.messages[0].role == "user"
-        assert found.messages[-1].content == "ok"
-    assert found.messages[-3].images == asked.images
 
 
 async def test_of_conversations_in_memory_the_oldest_go_where_they_take_too_much(monkeypatch):

@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 from ollama_mcp.ollama.api_models import Message
+from ollama_mcp.stores import postgres_conversations, sqlite_conversations
 from ollama_mcp.stores.conversation_store import MOST_MESSAGES, Conversation, ConversationKey
 from ollama_mcp.stores.postgres_conversations import PostgresConversations
 from ollama_mcp.stores.sqlite_conversations import SqliteConversations
@@ -77,3 +78,16 @@ async def test_the_oldest_go_first_and_forgetting_is_thorough(store):
         await store.append(Conversation(ConversationKey(owner, "x")), pair("a"))
     assert await store.purge("ann", 1e12) == 1
     assert await store.purge(None, 1e12) == 1
+
+
+async def test_what_is_kept_of_large_images_begins_with_the_user(store, monkeypatch):
+    for module in (sqlite_conversations, postgres_conversations):
+        monkeypatch.setattr(module, "MOST_BYTES", 5000)
+    for number in range(20):
+        asked = Message(role="user", content=str(number), images=[f"{number:04}" * 250])
+        said = Message(role="assistant", content="ok")
+        await store.append(Conversation(TEA), [asked, said, said])
+        found = await store.read(TEA)
+        assert found.conversation.size <= 5000
+        assert found.messages[0].role == "user"
+    assert found.messages[-3].images == asked.images

@@ -34,8 +34,11 @@ CREATE TABLE image(
 """
 _COLUMNS = "count, size, used_at, model, system, begin, summary, per_token"
 _SIZE = """
-SELECT (SELECT coalesce(sum(octet_length(json)), 0) FROM message WHERE conversation = %s AND number >= %s)
+SELECT (SELECT coalesce(sum(octet_length(json)), 0) FROM message WHERE conversation = %s)
      + (SELECT coalesce(sum(octet_length(base64)), 0) FROM image WHERE conversation = %s)
+"""
+_NEXT_TURN = """
+SELECT min(number) FROM message WHERE conversation = %s AND number >= %s AND json::jsonb->>'role' = 'user'
 """
 
 
@@ -141,22 +144,23 @@ class PostgresConversations:
 
 
 def _shortened(do: Transaction, number: int, count: int) -> int:
-    """Remove the oldest messages of a conversation that is too long, and return its size in bytes."""
-    first = max(0, count - MOST_MESSAGES)
-    size: int = do.rows(_SIZE, number, first, number)[0][0]
-    while size > MOST_BYTES and first < count - 1:
-        first = (first + count) // 2
-        size = do.rows(
-            "SELECT coalesce(sum(octet_length(json)), 0) FROM message "
-            "WHERE conversation = %s AND number >= %s",
-            number, first,
-        )[0][0]  # fmt: skip
-    if first:
+    """Remove the oldest messages of a conversation that is too long, and return its size in bytes.
+
+    What stays begins with a message of the user: no result of a tool is left without its call.
+    """
+    kept: int = do.rows("SELECT coalesce(min(number), 0) FROM message WHERE conversation = %s", number)[0][0]
+    size: int = do.rows(_SIZE, number, number)[0][0]
+    first = max(kept, count - MOST_MESSAGES)
+    while first > kept or (size > MOST_BYTES and first < count - 1):
+        if first == kept:
+            first = (kept + count) // 2
+        turn = do.rows(_NEXT_TURN, number, first)[0][0]
+        kept = first = first if turn is None else turn
         do.rows("DELETE FROM message WHERE conversation = %s AND number < %s", number, first)
         do.rows(
             "DELETE FROM image i WHERE conversation = %s AND NOT EXISTS (SELECT 1 FROM message m WHERE "
             "m.conversation = i.conversation AND position(i.hash IN m.json) > 0)",
             number,
         )
-        size = do.rows(_SIZE, number, 0, number)[0][0]
+        size = do.rows(_SIZE, number, number)[0][0]
     return int(size)
