@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import functools
 import itertools
 import json
 import re
@@ -19,9 +20,10 @@ from pathlib import Path
 import bundle
 
 from ollama_mcp import App, create_server
-from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, Server
+from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, ClientConfig, Server
 from ollama_mcp.cli.setup.config_text import snippet
 from ollama_mcp.settings import FIELDS, Settings
+from ollama_mcp.settings.declaration import Field
 from ollama_mcp.settings.limits import Limits, setting_of, shown_size
 from ollama_mcp.settings.machine import Machine
 from ollama_mcp.tools import TOOLSETS
@@ -29,7 +31,7 @@ from ollama_mcp.tools.client_profiles import CLIENTS, DEFAULT_PROFILE, PageSize
 from ollama_mcp.tools.toolset import Tool
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "src/ollama_mcp/__init__.py"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "src/ollama_mcp/__init__.py"]
 _SETTING = ("variable", "in the file", "default", "meaning")
 
 
@@ -73,13 +75,35 @@ def _per_tool(line: str, end: str = "") -> str:
     return "\n".join(lines) + end
 
 
+_FIRST = (
+    "host",
+    "chat_model",
+    "embedding_model",
+    "keep_alive",
+    "max_context",
+    "toolsets",
+    "roots",
+    "upstream",
+)
+
+
+def first_settings() -> str:
+    """Return the eight settings that matter first."""
+    entries = {entry.key: entry for entry in FIELDS}
+    return _table(_SETTING, [_setting(entries[key]) for key in _FIRST])
+
+
 def settings_table() -> str:
     """Return every setting with its name in the file and its default, in sections."""
     lines: list[str] = []
     for group, entries in itertools.groupby(FIELDS, key=lambda entry: entry.group):
-        rows = [(f"`{e.variable}`", _code(e.key), _code(e.default), e.description) for e in entries]
+        rows = [_setting(entry) for entry in entries]
         lines += ["", f"### {group}", "", _table(_SETTING, rows)]
     return "\n".join([*lines, ""])
+
+
+def _setting(entry: Field) -> Iterable[str]:
+    return (f"`{entry.variable}`", _code(entry.key), _code(entry.default), entry.description)
 
 
 def clients_table() -> str:
@@ -101,30 +125,40 @@ def _page(page: PageSize) -> str:
     return ", ".join(f"{size:,} {unit}" for size, unit in sizes if size < sys.maxsize)
 
 
-_SHOWN = {"linux": "~/.config", "darwin": "~/Library/Application Support", "win32": "%APPDATA%"}
-
-
 def setup_table() -> str:
-    """Return every client that `ollama-mcp setup` knows, with its file on each system."""
-    rows: list[Iterable[str]] = []
-    for client in CLIENT_CONFIGS:
-        paths: list[str] = []
-        for system, data in _SHOWN.items():
-            machine = Machine(system, Path("~"), {"APPDATA": data})
-            paths += [place.as_posix() for place in client.places(machine)[:1]]
-        unique = [f"`{path}`" for path in dict.fromkeys(paths)]
-        rows.append((client.title, f"`{client.id}`", "<br>".join(unique) or "its settings dialog"))
-    return _table(("client", "name", "file on Linux, macOS and Windows, where they differ"), rows)
+    """Return every client that `ollama-mcp setup` knows, with its page and its syntax."""
+    rows = [
+        (f"[{client.title}](clients/{client.id}.md)", f"`{client.id}`", client.format.upper())
+        for client in CLIENT_CONFIGS
+    ]
+    return _table(("client", "name", "syntax"), rows)
 
 
-def snippets() -> str:
-    """Return the entry of every client, as a block of its syntax."""
-    server = Server("/home/me/.local/bin/ollama-mcp", (), {"OLLAMA_HOST": "http://127.0.0.1:11434"})
-    parts: list[str] = []
-    for client in CLIENT_CONFIGS:
-        text = snippet(client, "ollama", client.entry(server))
-        parts.append(f"### {client.title}\n\n```{client.format}\n{text}```\n")
-    return "\n" + "\n".join(parts)
+def client_text(client: ClientConfig) -> str:
+    """Return a client's file on each system, and its entries for stdio and HTTP."""
+    places = [
+        (system, f"`{place.as_posix()}`")
+        for system, (platform, data) in _SYSTEMS.items()
+        for place in client.places(Machine(platform, Path("~"), {"APPDATA": data}))[:1]
+    ]
+    parts = [_table(("system", "file"), places)] if places else []
+    parts += ["## Entry", _entry(client, Server(*_PROGRAM))]
+    if client.takes_http:
+        parts += ["## Entry for a server over HTTP", _entry(client, Server(url=_URL))]
+    return "\n" + "\n\n".join(parts) + "\n"
+
+
+_SYSTEMS = {
+    "Linux": ("linux", "~/.config"),
+    "macOS": ("darwin", "~/Library/Application Support"),
+    "Windows": ("win32", "%APPDATA%"),
+}
+_PROGRAM = ("/home/me/.local/bin/ollama-mcp", (), {"OLLAMA_HOST": "http://127.0.0.1:11434"})
+_URL = "http://127.0.0.1:8000/mcp"
+
+
+def _entry(client: ClientConfig, server: Server) -> str:
+    return f"```{client.format}\n{snippet(client, 'ollama', client.entry(server))}```"
 
 
 def install_text() -> str:
@@ -168,11 +202,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "tools": tools_table,
     "toolsets": toolsets_table,
     "examples": examples_table,
+    "first-settings": first_settings,
     "settings": settings_table,
     "clients": clients_table,
     "limits": limits_table,
     "setup": setup_table,
-    "snippets": snippets,
+    **{client.id: functools.partial(client_text, client) for client in CLIENT_CONFIGS},
     "install": install_text,
     "imports": lambda: _per_tool("from ollama_mcp.{module} import {name} as {name}", "\n"),
     "modules": lambda: _per_tool('"{name}": "{module}",'),
@@ -186,7 +221,7 @@ def generated(text: str) -> str:
     def table(found: re.Match[str]) -> str:
         return f"{found[1]}{TABLES[found[2]]()}\n{found[3]}"
 
-    text = re.sub(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", table, text, flags=re.DOTALL)
+    text = re.sub(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", table, text, flags=re.DOTALL)
     return re.sub(r"( *# generated: (\w+)\n).*?( *# end\n)", table, text, flags=re.DOTALL)
 
 

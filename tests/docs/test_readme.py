@@ -20,6 +20,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS
+from ollama_mcp.errors import OllamaError
 from ollama_mcp.settings import load
 from ollama_mcp.testing import FakeOllama, Script
 from ollama_mcp.tools import TOOLSETS
@@ -28,9 +29,12 @@ from ollama_mcp.transports.http import access_of
 pytestmark = pytest.mark.real_time
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+DOCS = ROOT / "docs"
+PAGES = {"README": ROOT / "README.md"} | {
+    path.relative_to(DOCS).with_suffix("").as_posix(): path for path in sorted(DOCS.rglob("*.md"))
+}
 OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")]
-MOST_BYTES = 12 * 1024
+MOST_BYTES = 9 * 1024
 MOST_WORDS = 30
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FOREIGN = sorted((ROOT / "examples" / "foreign").glob("*.py"))
@@ -50,9 +54,10 @@ ASYNC_TEST = next(block for block in TESTS if "anyio_backend" in block)
 
 
 def entries() -> list[dict[str, Any]]:
-    """The server entries of the page on clients, in JSON and in TOML."""
-    tables = [json.loads(block) for block in blocks("json", "clients")]
-    tables += [tomllib.loads(block) for block in blocks("toml", "clients")]
+    """The server entries of the pages on clients, in JSON and in TOML."""
+    pages = [name for name in PAGES if name.startswith("clients")]
+    tables = [json.loads(block) for block in blocks("json", *pages)]
+    tables += [tomllib.loads(block) for block in blocks("toml", *pages)]
     return [entry for table in tables for servers in table.values() for entry in servers.values()]
 
 
@@ -63,18 +68,18 @@ def servers() -> list[dict[str, Any]]:
     return list(kinds.values())
 
 
-def test_there_is_an_entry_for_each_client() -> None:
-    page = PAGES["clients"].read_text("utf-8")
-    titles = [client.title for client in CLIENT_CONFIGS]
-    assert re.findall(r"^### (.+)$", page, re.MULTILINE) == titles
-    assert len(titles) == 15
-    assert all(title in README for title in titles)
+def test_there_is_a_page_for_each_client() -> None:
+    pages = {name.removeprefix("clients/") for name in PAGES if name.startswith("clients/")}
+    assert pages == {client.id for client in CLIENT_CONFIGS}
+    assert len(pages) == 15
+    assert all(client.title in README for client in CLIENT_CONFIGS)
     assert len(servers()) == 2
 
 
 def test_a_configuration_for_http_has_the_address_that_the_server_has() -> None:
-    addresses = [entry["url"] for entry in entries() if "command" not in entry]
-    assert addresses
+    names = ("url", "serverUrl", "httpUrl")
+    addresses = [entry[name] for entry in entries() for name in names if name in entry]
+    assert len(addresses) > 8
     served = re.findall(r"serves Streamable HTTP at `([^`]+)`", PAGES["http"].read_text("utf-8"))
     assert set(addresses) == set(served)
 
@@ -310,8 +315,42 @@ def test_no_sentence_of_a_page_is_long(name: str) -> None:
 
 
 def test_readme_names_every_page_and_every_tool() -> None:
-    assert all(f"(docs/{name}.md)" in README for name in PAGES if name != "README")
+    assert all(f"(docs/{name}.md)" in README for name in PAGES if name != "README" and "/" not in name)
     assert all(f"`{tool.name}`" in README for toolset in TOOLSETS.values() for tool in toolset)
+
+
+def our_texts() -> str:
+    """Every literal text of the package, a line for each; values in f-strings are left out."""
+    found: list[str] = []
+    for file in (ROOT / "src").rglob("*.py"):
+        found += [
+            node.value
+            for node in ast.walk(ast.parse(file.read_text("utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+    return "\n".join(found)
+
+
+def test_the_errors_of_the_page_on_troubleshooting_are_ours() -> None:
+    texts = our_texts()
+    codes = {kind.code for kind in every_kind(OllamaError)}
+    lines = [line for block in blocks("text", "troubleshooting") for line in block.splitlines()]
+    assert len(lines) > 20
+    for line in lines:
+        code, colon, cause = line.partition(": ")
+        if re.fullmatch("[A-Z_]+", code):
+            assert code in codes, line
+        else:
+            cause = line
+        assert colon or len(cause) > 10
+        assert [
+            part for part in cause.split("…") if part.strip(' ."') and part.strip(' "') not in texts
+        ] == []
+
+
+def every_kind(error: type[OllamaError]) -> list[type[OllamaError]]:
+    """A class of errors and all below it."""
+    return [error, *(kind for below in error.__subclasses__() for kind in every_kind(below))]
 
 
 def test_agents_md_is_at_most_80_lines() -> None:
