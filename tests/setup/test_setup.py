@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from ollama_mcp.cli import main
-from ollama_mcp.cli.setup import config_text, first_models, jsonc, server_command
+from ollama_mcp.cli.installation import Installation
+from ollama_mcp.cli.setup import config_text, first_models, jsonc
 from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, ClientConfig, Server
 from ollama_mcp.settings import load
 from ollama_mcp.settings.machine import Machine
@@ -132,8 +133,8 @@ def test_setup_adds_the_server_keeps_the_rest_and_remove_undoes_it_exactly(clien
     after = path.read_bytes().decode()
     table = parsed(client, after)
     entry = config_text.find(client, table, "ollama")
-    assert json.dumps(server_command()[0])[1:-1] in json.dumps(entry)
-    assert Path(server_command()[0]).is_absolute()
+    assert json.dumps(Installation.find().server_command()[0])[1:-1] in json.dumps(entry)
+    assert Path(Installation.find().server_command()[0]).is_absolute()
     assert "http://127.0.0.1:11434" in json.dumps(entry)
     kept = [
         line.strip().rstrip(",") for line in before.splitlines() if "{}" not in line and line.strip() != "{"
@@ -400,7 +401,7 @@ def test_what_a_runner_cached_is_started_by_the_runner(
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     told = json.dumps(origin) if origin else None
     monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda _, name: told)
-    assert server_command() == command
+    assert Installation.find(Path(python).parents[1]).server_command() == command
 
 
 def test_an_entry_for_stdio_has_an_absolute_command() -> None:

@@ -12,13 +12,15 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from ollama_mcp.settings.machine import Machine
+
 
 @dataclass(frozen=True)
 class Installation:
     """An installation of ollama-mcp.
 
     Attributes:
-        kind: pipx, uv tool, uvx (or `pipx run`: a cache), uv venv, venv, or system.
+        kind: pipx, pipx run, uv tool, uvx, uv venv, venv, or system. uvx and `pipx run` are caches.
         python: Its interpreter.
         program: Path of its command; "" where there is none.
         origin: Address that it was installed from (PEP 610); "" for PyPI.
@@ -47,13 +49,38 @@ class Installation:
             arguments: Such as "demo".
         """
         found = shutil.which("ollama-mcp")
-        if self.kind == "uvx":
-            start = "uvx ollama-mcp"
+        if self._runner:
+            start = shlex.join(self._runner)
         elif found and self.program and Path(found).resolve() == Path(self.program).resolve():
             start = "ollama-mcp"
         else:
             start = _quoted(self.program) if self.program else f"{_quoted(self.python)} -m ollama_mcp"
         return f"{start} {arguments}"
+
+    def server_command(self) -> list[str]:
+        """Return the command by which another program starts this one, with an absolute path.
+
+        uvx and `pipx run` install into a cache that they clean: then it is their own command again.
+        """
+        if self._runner:
+            name, *rest = self._runner
+            uv = Machine().variables.get("UV", "")  # uv names itself to what it runs
+            path = shutil.which(name) or (str(Path(uv).with_name(name)) if uv and name == "uvx" else "")
+            if path:
+                return [path, *rest]
+        return [self.program] if self.program else [self.python, "-m", "ollama_mcp"]
+
+    @property
+    def _runner(self) -> list[str]:
+        """The command that runs this program out of a cache; empty where it is installed."""
+        start = {"uvx": ["uvx", "--from"], "pipx run": ["pipx", "run", "--spec"]}.get(self.kind, [])
+        if not start:
+            return []
+        return (
+            [*start, self.origin.removeprefix("file://"), "ollama-mcp"]
+            if self.origin
+            else [*start[:-1], "ollama-mcp"]
+        )
 
     def install(self, extra: str) -> str:
         """Return the command that installs an extra."""
@@ -63,6 +90,7 @@ class Installation:
             "pipx": f"pipx install --force {what}",
             "uv tool": f"uv tool install --force {what}",
             "uvx": f"uvx --from {what} ollama-mcp",
+            "pipx run": f"pipx run --spec {what} ollama-mcp",
             "uv venv": f"uv pip install --python {_quoted(self.python)} {what}",
         }.get(self.kind, f"{_quoted(self.python)} -m pip install {what}")
 
@@ -70,6 +98,8 @@ class Installation:
 def _kind(prefix: Path) -> str:
     if "archive-v0" in prefix.parts or "environments-v2" in prefix.parts:  # uv's cache
         return "uvx"
+    if ".cache" in prefix.parts and "pipx" in prefix.parts:
+        return "pipx run"
     if (prefix / "pipx_metadata.json").exists():
         return "pipx"
     if (prefix / "uv-receipt.toml").exists():

@@ -55,6 +55,11 @@ def mark(is_good: bool) -> str:
     return paint(sign, colour)
 
 
+def warn(text: str) -> None:
+    """Print what is wrong, behind its mark."""
+    print(f"{mark(False)} {text}")
+
+
 def width() -> int:
     """Return the columns of a text: those of the terminal, 80 elsewhere, and at most 100."""
     return min(shutil.get_terminal_size().columns, 100) if sys.stdout.isatty() else 80

@@ -5,16 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from ollama_mcp.cli.output import confirmed
+from ollama_mcp.cli.installation import Installation
+from ollama_mcp.cli.output import confirmed, warn
 from ollama_mcp.cli.setup.clients import CLIENT_CONFIGS, ClientConfig, Server
 from ollama_mcp.cli.setup.config_file import ChangedMeanwhile, ConfigFile
 from ollama_mcp.cli.setup.config_text import NotEditable, drop, find, put, read, snippet
@@ -62,7 +60,7 @@ def setup(settings: Settings, options: Options) -> int:
         return _refuse("--http takes the address of the server, such as http://127.0.0.1:8000/mcp")
     if not re.fullmatch(r"[A-Za-z][\w-]*", options.name, re.ASCII):
         return _refuse("--name takes letters, digits, _ and -, and begins with a letter")
-    command, *args = server_command()
+    command, *args = Installation.find().server_command()
     env = {"OLLAMA_HOST": settings.backend.host.url, **given}
     server = Server(url=options.url) if options.url else Server(command, tuple(args), env)
     if options.shown:
@@ -83,7 +81,7 @@ def setup(settings: Settings, options: Options) -> int:
         if Machine().variables.get(entry.variable) and entry.variable not in env
     ]
     if elsewhere and not (options.url or options.removes):
-        print(f"! {', '.join(elsewhere)}: set here, but clients do not pass it on. --env NAME=VALUE does.")
+        warn(f"{', '.join(elsewhere)}: set here, but clients do not pass it on. --env NAME=VALUE does.")
     works = [_configure(client, server, given, options) for client in chosen]
     if not (options.removes or options.url):
         from ollama_mcp.cli.setup.first_models import offer_models  # noqa: PLC0415 - it imports the whole app
@@ -119,46 +117,12 @@ def _environment(pairs: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def server_command() -> list[str]:
-    """Return the command that starts this installation, with an absolute path.
-
-    uvx and `pipx run` install into a cache that they clean: then it is their own command again.
-    """
-    here = Path(sys.executable)
-    program = here.with_name("ollama-mcp.exe" if sys.platform == "win32" else "ollama-mcp")
-    if "archive-v0" in here.parts or "environments-v2" in here.parts:  # uv's cache
-        uv = Machine().variables.get("UV", "")  # uv names itself to what it runs
-        runner, source = shutil.which("uvx") or (uv and str(Path(uv).with_name("uvx"))), ["--from"]
-    elif ".cache" in here.parts and "pipx" in here.parts:
-        runner, source = shutil.which("pipx"), ["run", "--spec"]
-    else:
-        runner, source = None, []
-    if runner:
-        origin = _origin()
-        return [runner, *([*source, origin] if origin else source[:-1]), "ollama-mcp"]
-    return [str(program)] if program.exists() else [str(here), "-m", "ollama_mcp"]
-
-
-def _origin() -> str:
-    """Return where this package was installed from, as pip takes it; "" for PyPI (PEP 610)."""
-    try:
-        text = distribution("ollama-mcp").read_text("direct_url.json")
-    except PackageNotFoundError:
-        return ""
-    told: dict[str, Any] = json.loads(text or "{}")
-    vcs: dict[str, str] | None = told.get("vcs_info")
-    if not vcs:
-        return str(told.get("url", "")).removeprefix("file://")
-    revision = vcs.get("requested_revision")
-    return f"{vcs['vcs']}+{told['url']}{f'@{revision}' if revision else ''}"
-
-
 def _configure(client: ClientConfig, server: Server, given: Mapping[str, str], options: Options) -> bool:
     """Change one client's settings after a yes; returns whether they are as wanted, or left by choice."""
     path = client.path(Machine())
     entry = _entry(client, server, options.name)
     if server.url and not client.takes_http:
-        print(f"! {client.title} only starts programs: it needs an entry without --http.")
+        warn(f"{client.title} only starts programs: it needs an entry without --http.")
         return False
     if path is None:
         if not options.removes:
@@ -170,8 +134,8 @@ def _configure(client: ClientConfig, server: Server, given: Mapping[str, str], o
         file = ConfigFile.read(path)
         old = find(client, read(client, file.content), options.name)
         if old is not None and not _is_ours(old):
-            print(
-                f"! {client.title}: `{options.name}` in {path} is another server. "
+            warn(
+                f"{client.title}: `{options.name}` in {path} is another server. "
                 "`--name` gives this one another name."
             )
             return False
@@ -185,7 +149,7 @@ def _configure(client: ClientConfig, server: Server, given: Mapping[str, str], o
             return True
         file.write(new, keeps_backup=old is not None)
     except (NotEditable, OSError, UnicodeDecodeError, ChangedMeanwhile) as error:
-        print(f"! {client.title}: {path} stays as it is: {_reason(error)}.")
+        warn(f"{client.title}: {path} stays as it is: {_reason(error)}.")
         if not options.removes:
             print(f"    -> Put this in by hand:\n\n{snippet(client, options.name, entry)}")
         return False

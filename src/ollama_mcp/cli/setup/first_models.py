@@ -10,7 +10,7 @@ import anyio
 
 from ollama_mcp.app import App
 from ollama_mcp.cli.jobs import run_job
-from ollama_mcp.cli.output import confirmed
+from ollama_mcp.cli.output import confirmed, mark, warn
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.services.transfers import Transferred
@@ -39,7 +39,7 @@ def offer_models(settings: Settings, *, asks: bool) -> None:
         lacks = asyncio.run(_lacking(settings))
     except (OllamaError, TimeoutError) as error:
         cause = error.cause if isinstance(error, OllamaError) else "Ollama does not answer"
-        print(f"! {cause}. `ollama-mcp doctor` says what to do.")
+        warn(f"{cause}. `ollama-mcp doctor` says what to do.")
         return
     for kind in lacks:
         memory = _memory() if settings.backend.host.is_loopback else _UNKNOWN
@@ -47,10 +47,10 @@ def offer_models(settings: Settings, *, asks: bool) -> None:
         name, size = fitting[0] if kind == "completion" else _EMBEDDING
         what = "chat" if kind == "completion" else "embedding"
         if not asks:
-            print(f"! Ollama has no {what} model: `ollama pull {name}` fetches one ({format_bytes(size)}).")
+            warn(f"Ollama has no {what} model: `ollama pull {name}` fetches one ({format_bytes(size)}).")
         elif confirmed(f"Ollama has no {what} model. Pull {name} ({format_bytes(size)})?"):
             done = run_job(settings, lambda app, job, name=name: _pull(app, job, name), shows_text=False)
-            print(f"  {name} is there." if done else f"! {name} was not pulled.")
+            print(f"  {name} is there." if done else f"{mark(False)} {name} was not pulled.")
 
 
 async def _lacking(settings: Settings) -> list[str]:
