@@ -189,22 +189,22 @@ def _line_cells(line: dict[str, Any], speed: float | None) -> tuple[str, ...]:
 
 
 class ModelCard(BaseModel):
-    """A model as data; the last five only where that part was asked for."""
+    """A model as data. What is unknown or empty is left out; the last five are there where asked for."""
 
     name: str
     digest: str
     size: int
     modified_at: str
-    family: str
-    parameters: str
-    quantization: str
-    window: int
-    dimensions: int
+    family: str | None = None
+    parameters: str | None = None
+    quantization: str | None = None
+    window: int | None = None
+    dimensions: int | None = None
     capabilities: list[str]
-    defaults: dict[str, Any]
+    defaults: dict[str, Any] | None = None
     is_cloud: bool
-    parent: str
-    requires: str
+    parent: str | None = None
+    requires: str | None = None
     memory: InMemory | None = None
     template: str | None = None
     system: str | None = None
@@ -212,6 +212,10 @@ class ModelCard(BaseModel):
     messages: list[dict[str, Any]] | None = None
     metadata: dict[str, Any] | None = None
 
+
+_MAY_BE_UNKNOWN = (
+    "family", "parameters", "quantization", "window", "dimensions", "defaults", "parent", "requires",
+)  # fmt: skip
 
 Shown = tuple[Summary, str]
 """A model, and the name of the long part of it that was asked for; "" for none."""
@@ -221,6 +225,7 @@ def shown(found: Shown) -> CallToolResult:
     """The short facts of a model, and the part that was asked for."""
     summary, wanted = found
     data = {name: value for name, value in asdict(summary).items() if name != "parts"}
+    data |= {name: data[name] or None for name in _MAY_BE_UNKNOWN}
     data["capabilities"] = list(summary.capabilities)
     lines = [f"{label}: {value}" for label, value in _facts_of(summary).items() if value]
     if wanted:

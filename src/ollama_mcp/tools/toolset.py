@@ -182,6 +182,8 @@ WaitS = Annotated[
 def slim_output(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a result without definitions, descriptions and titles, which clients do not show.
 
+    What is required is said of the result, not of the objects inside it.
+
     >>> slim_output({"$defs": {"R": {"type": "string"}}, "items": {"$ref": "#/$defs/R"}})
     {'items': {'type': 'string'}}
     """
@@ -195,7 +197,7 @@ def slim_output(schema: dict[str, Any]) -> dict[str, Any]:
                 return inlined(rest) | inlined(one)
             case dict():
                 table = cast("dict[str, Any]", value)
-                gone = ("$defs", "description", *_REPEATED)
+                gone = ("$defs", "description", *_REPEATED, *(() if table is schema else ("required",)))
                 kept = {k: v for k, v in table.items() if k not in gone and v != {}}
                 return {k: _each(v, inlined) if k == "properties" else inlined(v) for k, v in kept.items()}
             case list():
