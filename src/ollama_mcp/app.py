@@ -14,7 +14,7 @@ from ollama_mcp.jobs.model_queue import ModelQueue
 from ollama_mcp.jobs.per_loop import PerLoop
 from ollama_mcp.jobs.rate_limit import RateLimit
 from ollama_mcp.jobs.store import JobStore, Retention
-from ollama_mcp.services.agent import Agent
+from ollama_mcp.services.agent_loop import Agent
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.collections import Collections
@@ -31,7 +31,7 @@ from ollama_mcp.services.retrieval import Retriever
 from ollama_mcp.services.schema import SchemaValidator
 from ollama_mcp.services.server_status import StatusProbe
 from ollama_mcp.services.transfers import Transfers
-from ollama_mcp.services.upstreams import UpstreamPool
+from ollama_mcp.services.upstream_pool import UpstreamPool
 from ollama_mcp.services.web_search import Web
 from ollama_mcp.settings import Settings, load_from_environment
 from ollama_mcp.stores.configured import configured_collections, configured_conversations

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from ollama_mcp.services.agent import AgentAnswer
+    from ollama_mcp.services.agent_task import AgentAnswer
     from ollama_mcp.testing.fake import FakeOllama
     from ollama_mcp.testing.scripts import Scripted
 
@@ -75,7 +75,7 @@ class LocalAgent:
 
         from ollama_mcp.app import App  # noqa: PLC0415
         from ollama_mcp.errors import NotConfirmed  # noqa: PLC0415
-        from ollama_mcp.services.agent import Permissions, build_agent  # noqa: PLC0415
+        from ollama_mcp.services.agent_task import Permissions, build_agent  # noqa: PLC0415
         from ollama_mcp.settings import load  # noqa: PLC0415
         from ollama_mcp.tools.client_tools import ClientTools  # noqa: PLC0415
 

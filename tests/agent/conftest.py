@@ -9,7 +9,7 @@ import pytest
 from ollama_mcp.app import App
 from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.jobs.job import Job
-from ollama_mcp.services.agent import AgentAnswer, Permissions, Trace, build_agent
+from ollama_mcp.services.agent_task import AgentAnswer, Permissions, Trace, build_agent
 from ollama_mcp.settings import load
 from ollama_mcp.sources import Passage, SourceError, ToolList, ToolSpec
 from ollama_mcp.testing import FakeOllama, Model, Script

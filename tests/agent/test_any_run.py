@@ -25,7 +25,8 @@ from ollama_mcp.errors import (
 from ollama_mcp.jobs.answers import Answer, Stats
 from ollama_mcp.jobs.job import Job
 from ollama_mcp.ollama.api_models import ToolCall, ToolFunction
-from ollama_mcp.services.agent import MOST_CALLS, Agent, Permissions, Trace, build_agent
+from ollama_mcp.services.agent_loop import MOST_CALLS, Agent
+from ollama_mcp.services.agent_task import Permissions, Trace, build_agent
 from ollama_mcp.services.schema import SchemaValidator
 from ollama_mcp.sources import Passage, SourceError, ToolList, ToolSpec
 

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from ollama_mcp.errors import CapabilityMissing, InvalidArgument, StreamBroken
-from ollama_mcp.services.agent import LONGEST_RESULT, MOST_OFFERED, Trace
+from ollama_mcp.services.agent_loop import LONGEST_RESULT, MOST_OFFERED
+from ollama_mcp.services.agent_task import Trace
 from ollama_mcp.sources import SourceError, ToolSpec, call_tool
 from ollama_mcp.testing import Script
 

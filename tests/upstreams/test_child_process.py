@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ollama_mcp.services.upstreams import UpstreamPool
+from ollama_mcp.services.upstream_pool import UpstreamPool
 from ollama_mcp.settings.upstreams import UpstreamServer
 from ollama_mcp.sources import SourceError
 from ollama_mcp.tools.upstreams import child_process
@@ -21,7 +21,7 @@ CHILD = str(Path(__file__).with_name("child.py"))
 @pytest.fixture
 async def upstream(monkeypatch):
     """Make a source of one server; a busy machine takes its time to start one."""
-    monkeypatch.setattr("ollama_mcp.services.upstreams.BEGIN_S", 60.0)
+    monkeypatch.setattr("ollama_mcp.services.upstream_pool.BEGIN_S", 60.0)
     made: list[UpstreamPool] = []
 
     def upstream(kind: str, **fields: object) -> Upstreams:

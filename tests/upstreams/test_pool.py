@@ -6,7 +6,7 @@ import threading
 import anyio
 import pytest
 
-from ollama_mcp.services.upstreams import BACK_OFF_S, BEGIN_S, UpstreamPool, UpstreamStatus
+from ollama_mcp.services.upstream_pool import BACK_OFF_S, BEGIN_S, UpstreamPool, UpstreamStatus
 from ollama_mcp.settings.upstreams import UpstreamServer
 from ollama_mcp.sources import SourceError
 

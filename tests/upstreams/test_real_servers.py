@@ -13,7 +13,7 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import ElicitResult
 
-from ollama_mcp.services.upstreams import UpstreamPool
+from ollama_mcp.services.upstream_pool import UpstreamPool
 from ollama_mcp.settings.upstreams import read_upstreams
 from ollama_mcp.testing import FakeOllama, Script, tool_call
 from ollama_mcp.tools.upstreams.source import Upstreams

@@ -12,7 +12,7 @@ from mcp.server.mcpserver import MCPServer
 
 from ollama_mcp import create_server, ollama_rag_query, register
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.services.upstreams import UpstreamPool
+from ollama_mcp.services.upstream_pool import UpstreamPool
 from ollama_mcp.settings.upstreams import UpstreamServer
 from ollama_mcp.sources import SourceError
 from ollama_mcp.tools.upstreams.source import Upstreams, public_name

@@ -15,7 +15,7 @@ from ollama_mcp.cli.jobs import run_job
 from ollama_mcp.cli.output import StatusLine
 from ollama_mcp.errors import NotConfirmed
 from ollama_mcp.jobs.job import Job
-from ollama_mcp.services.agent import AgentAnswer, Permissions, Trace, build_agent
+from ollama_mcp.services.agent_task import AgentAnswer, Permissions, Trace, build_agent
 from ollama_mcp.settings import Settings
 from ollama_mcp.settings.upstreams import UpstreamServer
 from ollama_mcp.tools.upstreams.source import Upstreams

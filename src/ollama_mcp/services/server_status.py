@@ -21,7 +21,7 @@ from ollama_mcp.jobs.store import JobStore
 from ollama_mcp.ollama.api_models import RunningModel
 from ollama_mcp.ollama.endpoints import VERSION
 from ollama_mcp.services.backend import OllamaBackend
-from ollama_mcp.services.upstreams import UpstreamPool, UpstreamStatus
+from ollama_mcp.services.upstream_pool import UpstreamPool, UpstreamStatus
 
 PATIENCE_S = 0.15
 """Seconds to wait for the server before its last answer is taken."""

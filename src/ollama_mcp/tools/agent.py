@@ -11,7 +11,7 @@ from mcp_types import CallToolResult, ToolAnnotations
 
 from ollama_mcp.app import App
 from ollama_mcp.jobs.job import Job
-from ollama_mcp.services.agent import STEPS, AgentAnswer, Permissions, build_agent
+from ollama_mcp.services.agent_task import STEPS, AgentAnswer, Permissions, build_agent
 from ollama_mcp.sources import READ_ONLY, SourceGroup, ToolSource
 from ollama_mcp.tools.caller import AGENT_TOOLS
 from ollama_mcp.tools.calls import run_asking_job, run_job

@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 
 from ollama_mcp.ollama.sanitize import sanitize
-from ollama_mcp.services.upstreams import Connect, UpstreamPool
+from ollama_mcp.services.upstream_pool import Connect, UpstreamPool
 from ollama_mcp.settings.upstreams import UpstreamServer, as_name
 from ollama_mcp.sources import Passage, SourceError, ToolList, ToolSpec, may_begin
 from ollama_mcp.tools.tool_passages import passages_of
