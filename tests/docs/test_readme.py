@@ -144,8 +144,10 @@ def test_the_verifier_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert access.names.has_host("gpu.example.com", ("10.0.0.7", 8000))
 
 
-@pytest.mark.parametrize("trio", [False, True], ids=["asyncio", "with trio"])
-@pytest.mark.gate
+@pytest.mark.parametrize(
+    "trio", [False, pytest.param(True, marks=pytest.mark.gate)], ids=["asyncio", "with trio"]
+)
+@pytest.mark.long
 def test_the_async_test_passes_also_where_trio_is_installed(tmp_path: Path, trio: bool) -> None:
     if trio:  # as anyio's own fixture does there; that the second loop is none here makes no difference
         conftest = 'import pytest\n@pytest.fixture(params=["asyncio", "trio"])\ndef anyio_backend(request):\n'

@@ -200,15 +200,18 @@ def test_an_address_that_others_reach_wants_a_token_or_a_word(start, flag):
         assert "OLLAMA_MCP_TOKEN" in child.said
 
 
-@pytest.mark.gate
 @pytest.mark.parametrize(
     ("flags", "is_open"),
     [
-        (("--allow-hosts", "gpu.example.com"), False),
+        pytest.param(("--allow-hosts", "gpu.example.com"), False, marks=pytest.mark.gate),
         (("--allow-hosts", "localhost,gpu-box:9000"), False),
         (("--allow-origins", "https://app.example"), False),
         (("--allow-hosts", "gpu.example.com", "--insecure-no-auth"), True),
-        (("--allow-hosts", "localhost:9000", "--allow-origins", "http://localhost:6274"), True),
+        pytest.param(
+            ("--allow-hosts", "localhost:9000", "--allow-origins", "http://localhost:6274"),
+            True,
+            marks=pytest.mark.gate,
+        ),
     ],
 )
 def test_names_of_other_machines_want_a_token_on_loopback_too(start, flags, is_open):

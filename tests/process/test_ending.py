@@ -1,5 +1,6 @@
 """How it ends: at once, in order, and with Ollama's socket closed."""
 
+import itertools
 import signal
 import time
 from collections.abc import Callable
@@ -89,11 +90,15 @@ def end(child: Any, how: str) -> tuple[int, float]:
     return status, time.monotonic() - begin
 
 
-@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
-@pytest.mark.parametrize("how", ["EOF", "SIGTERM", "SIGINT"])
+_OF_THE_GATE = {(in_flight, "EOF", "2026-07-28"), (in_flight, "SIGTERM", "2025-11-25")}
+
+
 @pytest.mark.parametrize(
-    "situation",
-    [pytest.param(each, marks=pytest.mark.gate) if each is in_flight else each for each in SITUATIONS],
+    ("situation", "how", "version"),
+    [
+        pytest.param(*case, marks=[pytest.mark.gate] if case in _OF_THE_GATE else [])
+        for case in itertools.product(SITUATIONS, ("EOF", "SIGTERM", "SIGINT"), ("2025-11-25", "2026-07-28"))
+    ],
 )
 def test_it_is_gone_within_a_second_and_ollamas_socket_is_closed(
     serve: Any, fake: Any, figure: Any, situation: Callable[[Any, Any], Any], how: str, version: str

@@ -369,12 +369,12 @@ def test_any_bytes_in_any_pieces_survive_a_file(tmp_path_factory, body: bytes, c
     [
         (["record", "--to", "made", "--upstream", "ftp://x"], {}, "INVALID_ARGUMENT"),
         (["record", "--to", "made"], {"OLLAMA_HOST": "ftp://x"}, "OLLAMA_HOST"),
-        (["--replay", "nowhere"], {}, "no recording in nowhere"),
+        pytest.param(["--replay", "nowhere"], {}, "no recording in nowhere", marks=pytest.mark.gate),
         (["--host", "203.0.113.7"], {}, "203.0.113.7"),
         (["--port", "65536"], {}, "from 0 to 65535"),
     ],
 )
-@pytest.mark.gate
+@pytest.mark.long
 def test_what_it_cannot_begin_with_is_one_line(options, environment, told, tmp_path):
     command = [sys.executable, "-m", "ollama_mcp.testing", *options]
     environment = {**os.environ, **environment}
