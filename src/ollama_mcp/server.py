@@ -119,15 +119,16 @@ def register(
     _require_mcp_server(host)
     limited = [name for name in app.settings.rate if name]
     _refuse_unknown(
-        "tool of OLLAMA_MCP_RATE:", limited, [name for name in _every() if name not in BYPASSES_QUEUE]
+        "OLLAMA_MCP_RATE: unknown tool", limited, [name for name in _every() if name not in BYPASSES_QUEUE]
     )
     _check_prefix(prefix, "a tool's name")
-    if toolsets is None and tools is None:
+    are_settings = toolsets is None and tools is None
+    if are_settings:
         toolsets, tools = app.settings.toolsets, app.settings.tools
     only_reads = app.settings.read_only or read_only
     chosen = {
         prefix + tool.name: tool
-        for tool in _chosen(toolsets, tools)
+        for tool in _chosen(toolsets, tools, are_settings=are_settings)
         if tool.is_there(app.settings) and (tool.is_read_only or not only_reads)
     }
     registry = host._tool_manager._tools  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
@@ -227,20 +228,21 @@ def _require_mcp_server(host: object) -> None:
         )
 
 
-def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None) -> list[Tool]:
+def _chosen(toolsets: Iterable[str] | None, tools: Iterable[str] | None, *, are_settings: bool) -> list[Tool]:
     toolsets = [toolsets] if isinstance(toolsets, str) else toolsets
     tools = [tools] if isinstance(tools, str) else tools
     every = _every()
-    names = list(toolsets or ())
-    names = list(TOOLSETS) if "all" in names else names
-    _refuse_unknown("toolset", names, TOOLSETS)
+    wanted = list(toolsets or ())
+    sets = list(TOOLSETS) if "all" in wanted else wanted
     singles = list(tools or ())
-    _refuse_unknown("tool", singles, every)
-    grouped = [tool for name in names for tool in TOOLSETS[name]]
-    wanted = {tool.name for tool in grouped} | set(singles)
+    in_settings = "OLLAMA_MCP_{}: " if are_settings else ""
+    _refuse_unknown(in_settings.format("TOOLSETS") + "unknown toolset", sets, TOOLSETS)
+    _refuse_unknown(in_settings.format("TOOLS") + "unknown tool", singles, every)
+    grouped = [tool for name in sets for tool in TOOLSETS[name]]
+    chosen = {tool.name for tool in grouped} | set(singles)
     if any(tool.may_return_handle for tool in grouped):
-        wanted |= _FOR_HANDLES
-    return [tool for name, tool in every.items() if name in wanted]
+        chosen |= _FOR_HANDLES
+    return [tool for name, tool in every.items() if name in chosen]
 
 
 _FOR_HANDLES = {"ollama_continue", "ollama_cancel"}
@@ -251,7 +253,7 @@ def _every() -> dict[str, Tool]:
     return {tool.name: tool for toolset in TOOLSETS.values() for tool in toolset}
 
 
-def _refuse_unknown(kind: str, names: list[str], known: Iterable[str]) -> None:
+def _refuse_unknown(problem: str, names: Iterable[str], known: Iterable[str]) -> None:
     unknown = set(names) - set(known)
     if unknown:
-        raise ValueError(f"unknown {kind} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        raise ValueError(f"{problem} {', '.join(sorted(unknown))}; there are {', '.join(known)}")

@@ -218,7 +218,8 @@ def test_no_secret_is_ever_seen(start: Any, fake: FakeOllama, tmp_path: Path):
         ),
         ((), {"OLLAMA_HOST": "ftp://gpu"}, "OLLAMA_HOST: the address has the scheme 'ftp'"),
         ((), {"OLLAMA_MCP_CONFIG": "no.toml"}, "OLLAMA_MCP_CONFIG: no.toml cannot be read"),
-        (("--toolsets", "chta"), {}, "unknown toolset chta"),
+        (("--toolsets", "chta"), {}, "--toolsets: unknown toolset chta"),
+        ((), {"OLLAMA_MCP_TOOLS": "chta"}, "OLLAMA_MCP_TOOLS: unknown tool chta"),
         pytest.param(
             ("--log-level", "loud"), {}, "--log-level: 'loud' is not allowed", marks=pytest.mark.gate
         ),

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from ollama_mcp import __version__
@@ -271,7 +272,7 @@ def _add_embedded(embedded: argparse.ArgumentParser, common: argparse.ArgumentPa
     serve.set_defaults(command=_embedded_serve)
 
 
-def _serve(_: argparse.Namespace, settings: Settings) -> int:
+def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     gc.disable()  # what is loaded now is not garbage, and to find that out is a seventh of the start
     from ollama_mcp.transports.standard_streams import claim_stdio  # noqa: PLC0415 - each command imports its own
 
@@ -279,7 +280,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     wires = claim_stdio() if settings.http.bind is None else None
     from ollama_mcp.cli.serve import serve  # noqa: PLC0415
 
-    return serve(settings, wires)
+    return serve(settings, wires, partial(_in_words_of_flags, flags=_flags(arguments)))
 
 
 def _serve_problems(problems: list[str]) -> int:

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,12 +28,13 @@ from ollama_mcp.transports.stdio import run_stdio
 _log = logging.getLogger("ollama_mcp")
 
 
-def serve(settings: Settings, wires: Wires | None) -> int:
+def serve(settings: Settings, wires: Wires | None, in_words_of_flags: Callable[[str], str]) -> int:
     """Serve until the client goes or a signal comes; returns the exit status.
 
     Args:
         settings: In force.
         wires: The standard streams, which have been claimed; none over HTTP.
+        in_words_of_flags: Names flags in a problem, where they were given, in place of their variables.
     """
     try:
         start_log(settings)
@@ -42,8 +44,9 @@ def serve(settings: Settings, wires: Wires | None) -> int:
             _log.warning("%s", warning)
         return _serve_http(server, app) if wires is None else _serve_stdio(server, app, wires)
     except ValueError as error:
-        print(f"ollama-mcp: {error}", file=sys.stderr)
-        return 2 if wires is None else serve_problems([str(error)], wires)
+        problem = in_words_of_flags(str(error))
+        print(f"ollama-mcp: {problem}", file=sys.stderr)
+        return 2 if wires is None else serve_problems([problem], wires)
 
 
 def serve_problems(problems: list[str], wires: Wires) -> int:
