@@ -32,6 +32,7 @@ def test_a_text_is_a_script_and_tool_calls_may_be_as_ollama_has_them(fake_ollama
         (lambda fake: fake.script("x", path="/api/chats"), "no path /api/chats; /api/chat is meant?"),
         (lambda fake: Model("m", capabilities=["visoin"]), "no model has the capability 'visoin'"),
         (lambda fake: Script(tool_calls=[{"function": "add"}]), 'a tool call is {"name"'),
+        (lambda fake: Script(tokens="Hello"), "tokens is a text, not a list"),
         (lambda fake: fake.last, "no model was asked yet; there was no request at all"),
     ],
 )
@@ -39,6 +40,19 @@ def test_what_is_meant_otherwise_is_an_error_at_once(wrong: Callable[[FakeOllama
     with pytest.raises((ValueError, TypeError, LookupError)) as error:
         wrong(FakeOllama())
     assert told in str(error.value)
+
+
+def test_busy_wins_over_a_younger_script(fake_ollama):
+    fake_ollama.busy(times=2)
+    fake_ollama.script("Hello")
+    assert [ask(fake_ollama.url).get("error", "")[:11] for _ in range(3)] == ["server busy"] * 2 + [""]
+
+
+@pytest.mark.real_time
+def test_a_wait_that_is_too_long_says_what_there_was(fake_ollama):
+    ask(fake_ollama.url)
+    with pytest.raises(TimeoutError, match=r"requests: 1 .*POST /api/chat.*answered: 1, disconnects: 0"):
+        fake_ollama.wait_for_sync(lambda fake: fake.disconnects, timeout=0.01)
 
 
 def test_texts_that_share_words_are_near():
@@ -124,11 +138,14 @@ def test_scripted(ollama_env):
         monkeypatch.setenv("OLLAMA_HOST", changed.url)
         pytester.runpytest("--ollama-record", "tapes", *quiet).assert_outcomes(failed=1, skipped=1)
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    away = pytester.runpytest("--ollama-record", "tapes", *quiet)
+    away.assert_outcomes(failed=1, skipped=1)
+    assert len([*pytester.path.glob("tapes/*")]) == len([*pytester.path.glob("tapes/*/*.json")]) == 1
     pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=1, failed=1)
     pytester.runpytest(*quiet).assert_outcomes(passed=1, failed=1)  # the fake's own answer is another one
     both = pytester.runpytest("--ollama-record", "a", "--ollama-replay", "b", *quiet)
-    both.assert_outcomes(errors=2)
-    both.stdout.fnmatch_lines(["*exclude one another*"])
+    assert both.ret == pytest.ExitCode.USAGE_ERROR
+    both.stderr.fnmatch_lines(["*exclude one another*"])
 
 
 def test_the_fixtures_show_how_they_are_used(pytester):

@@ -3,7 +3,6 @@
 import json
 
 import anyio
-import httpx
 import ollama
 import pytest
 
@@ -94,7 +93,7 @@ async def test_a_function_is_for_chat_and_generate_as_a_text_is(fake: FakeOllama
         await client.list()
 
 
-async def test_a_script_that_raises_is_heard_of_at_the_end(anyio_backend):
+async def test_a_script_that_raises_is_told_to_the_client_and_at_the_end(anyio_backend):
     def broken(_request):
         raise ZeroDivisionError
 
@@ -102,7 +101,7 @@ async def test_a_script_that_raises_is_heard_of_at_the_end(anyio_backend):
     await fake.start()
     fake.script(broken, path="/api/tags")
     official = ollama.AsyncClient(host=fake.url)
-    with pytest.raises(httpx.RemoteProtocolError):
+    with pytest.raises(ollama.ResponseError, match=r"your script raised ZeroDivisionError\(\)"):
         await official.list()
     await official._client.aclose()
     with pytest.raises(ZeroDivisionError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ollama_mcp.ollama_server.api_answers import JSON
 from ollama_mcp.ollama_server.http_connections import Connection
-from ollama_mcp.ollama_server.http_messages import Request
+from ollama_mcp.ollama_server.http_messages import Request, whole_bytes
 from ollama_mcp.ollama_server.installed_models import Model
 from ollama_mcp.testing.fake_endpoints import ROUTES, respond
 from ollama_mcp.testing.faults import StepPlayer
@@ -111,9 +112,13 @@ class FakeOllama(World, Listener):
         return self.scripts.add(scripts, paths=paths, method=method, model=model, times=times)
 
     def busy(self, times: int | None = 1) -> Rule:
-        """Answer the next requests that would run a model with the 503 of a full queue."""
+        """Answer the next requests that would run a model with the 503 of a full queue, whatever is scripted.
+
+        Args:
+            times: So many of them; None is all, until `scripts.clear()`.
+        """
         script = Script(status=503, body={"error": BUSY}, headers={"Content-Type": JSON})
-        return self.script(script, path=MODEL_RUNS, times=times)
+        return self.scripts.add([script], paths=MODEL_RUNS, times=times, is_first=True)
 
     def replay(self, exchange: Exchange | str | Path, as_recorded_timing: bool = False) -> Exchange:
         """Answer the next request of the same method and path with a recording, byte for byte.
@@ -193,7 +198,14 @@ class FakeOllama(World, Listener):
         await super().start()
 
     async def _respond(self, request: Request, connection: Connection) -> bool:
-        return await self._player.play(respond(self, request, close=request.wants_close), connection)
+        try:
+            steps = respond(self, request, close=request.wants_close)
+        except Exception as error:  # a function that was to make the answer
+            body = json.dumps({"error": f"your script raised {error!r}"}).encode()
+            await connection.send(whole_bytes(500, {"Content-Type": JSON}, body, close=True))
+            connection.close()
+            raise
+        return await self._player.play(steps, connection)
 
 
 def _check_path(path: str) -> None:
@@ -206,5 +218,7 @@ def _check_path(path: str) -> None:
 
 def _told(rule: Rule) -> str:
     where = " or ".join(sorted(rule.paths)) if rule.paths else "any path"
-    some = f"answers {rule.used + 1} to {len(rule.scripts)} of " if rule.used else ""
+    first, last = rule.used + 1, len(rule.scripts)
+    numbers = f"answer {last}" if first == last else f"answers {first} to {last}"
+    some = f"{numbers} of " if rule.used else ""
     return f"{some}a script for {where}{f' of {rule.model}' if rule.model else ''}"

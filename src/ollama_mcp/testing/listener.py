@@ -85,6 +85,8 @@ class RequestLog(ConnectionLog):
                 while not reached():
                     await event.wait()
                     event.clear()
+        except TimeoutError:
+            raise self._too_late(timeout) from None
         finally:
             self._waiting.discard(waiter)
 
@@ -96,7 +98,14 @@ class RequestLog(ConnectionLog):
         """
         with self._changed:
             if not self._changed.wait_for(reached, timeout):
-                raise TimeoutError
+                raise self._too_late(timeout)
+
+    def _too_late(self, timeout: float) -> TimeoutError:
+        seen = ", ".join(f"{request.method} {request.path}" for request in self.requests[-5:])
+        return TimeoutError(
+            f"not within {timeout:g} s; requests: {len(self.requests)}{f' (…, {seen})' if seen else ''}, "
+            f"in flight: {self.in_flight}, answered: {self.answered}, disconnects: {len(self.left)}"
+        )
 
 
 class Listener:

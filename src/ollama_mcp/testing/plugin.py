@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator, Iterator
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
@@ -26,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--ollama-replay", metavar="DIR", help="`ollama_env` answers from what was recorded, and only so"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse both options at once."""
+    if config.getoption("--ollama-record", None) and config.getoption("--ollama-replay", None):
+        raise pytest.UsageError("--ollama-record and --ollama-replay exclude one another")
 
 
 _PASSED: pytest.StashKey[bool] = pytest.StashKey()
@@ -76,8 +84,6 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """
     record: str | None = request.config.getoption("--ollama-record")
     replay: str | None = request.config.getoption("--ollama-replay")
-    if record and replay:
-        raise pytest.UsageError("--ollama-record and --ollama-replay exclude one another")
     if not record and not replay:
         fake: FakeOllama = request.getfixturevalue("fake_ollama")
         monkeypatch.setenv("OLLAMA_HOST", fake.url)
@@ -96,22 +102,33 @@ def ollama_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             raise AttributeError(name)
 
     if record:
-        for old in folder.glob("[0-9]*.json"):  # what is recorded anew takes the place of what was
-            old.unlink()
         backend = load().backend
-        made = ScriptlessRecorder.in_thread(
-            backend.host, folder, why=request.node.nodeid, secrets=backend.secrets
-        )
-    else:
-        made = FakeOllama.in_thread()
-    with made as server:
-        if isinstance(server, FakeOllama) and any(folder.glob("*.json")):
-            server.replay_all(folder)
-        elif isinstance(server, FakeOllama):  # for a test that scripts all its answers
+        with tempfile.TemporaryDirectory() as made:
+            with ScriptlessRecorder.in_thread(
+                backend.host, made, why=request.node.nodeid, secrets=backend.secrets
+            ) as recorder:
+                monkeypatch.setenv("OLLAMA_HOST", recorder.url)
+                yield recorder
+            if recorder.written:  # nothing is, where Ollama is away
+                _replace_recordings(folder, recorder.written)
+        return
+    with FakeOllama.in_thread() as fake:
+        if any(folder.glob("*.json")):
+            fake.replay_all(folder)
+        else:  # for a test that scripts all its answers
             missing = "no call of this test was recorded; record it with --ollama-record"
-            server.script(Script(status=501, body={"error": missing}))
-        monkeypatch.setenv("OLLAMA_HOST", server.url)
-        yield server
+            fake.script(Script(status=501, body={"error": missing}))
+        monkeypatch.setenv("OLLAMA_HOST", fake.url)
+        yield fake
+
+
+def _replace_recordings(folder: Path, made: Sequence[Path]) -> None:
+    """Put new recordings in the place of old ones, which stay until there are new ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("[0-9]*.json"):
+        old.unlink()
+    for file in made:
+        shutil.move(file, folder / file.name)
 
 
 def _folder_of(test: pytest.Item) -> str:

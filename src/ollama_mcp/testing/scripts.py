@@ -141,6 +141,9 @@ class Script:
         for name in ("load_delay", "delay_first", "delay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is before its time")
+        for name in ("tokens", "thinking"):
+            if isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is a text, not a list of texts such as ['Hel', 'lo']")
         calls = [_plain_call(call) for call in self.tool_calls]
         object.__setattr__(self, "tool_calls", calls)
         if self.status is not None and not isinstance(self.status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -202,6 +205,7 @@ class Rule:
         method: The HTTP method that it is for; None is every method.
         model: The short name of the model that it is for; None is any, and none at all.
         times: How many requests it answers in all; None is for ever.
+        is_first: Whether it wins over younger rules, too.
         used: How many requests it has answered, from 0.
     """
 
@@ -210,6 +214,7 @@ class Rule:
     method: str | None
     model: str | None
     times: int | None
+    is_first: bool = False
     used: int = 0
 
     @property
@@ -239,7 +244,7 @@ def _model_of(request: Request) -> str:
 
 
 class ScriptBook:
-    """The rules in force. The youngest that matches answers."""
+    """The rules in force. The youngest that matches answers, of those that come first before the others."""
 
     def __init__(self) -> None:
         self._rules: list[Rule] = []
@@ -252,6 +257,7 @@ class ScriptBook:
         method: str | None = None,
         model: str | None = None,
         times: int | None = None,
+        is_first: bool = False,
     ) -> Rule:
         """Put a rule on top; no paths are every path."""
         scripts = [as_script(script) if isinstance(script, str) else script for script in scripts]
@@ -259,13 +265,14 @@ class ScriptBook:
             if not isinstance(script, Script) and not callable(script):
                 raise TypeError(f"{script!r} is no Script, nor a text to answer with")
         wanted = short_name(model.lower()) if model else None
-        rule = Rule(scripts, paths, method, wanted, times)
+        rule = Rule(scripts, paths, method, wanted, times, is_first)
         self._rules.append(rule)
         return rule
 
     def take(self, request: Request) -> Script:
         """Return the script for a request; an empty one if no rule matches."""
-        for rule in reversed(tuple(self._rules)):
+        youngest = tuple(reversed(self._rules))
+        for rule in sorted(youngest, key=lambda rule: not rule.is_first):
             if rule.matches(request):
                 return rule.take(request)
         return DEFAULT
