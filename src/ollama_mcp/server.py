@@ -187,7 +187,7 @@ def _switched_off(tool: Tool, app: App) -> Forbidden:
     if not tool.is_there(app.settings):
         return Forbidden(
             f"{tool.name} needs a store, and there is none here",
-            "The operator can name a folder in OLLAMA_MCP_STORE.",
+            "`ollama-mcp index FOLDER` makes one, or OLLAMA_MCP_STORE names one; then restart this server.",
         )
     toolsets = ",".join([*app.settings.toolsets, tool.toolset])
     return Forbidden(

@@ -328,8 +328,10 @@ async def gather(
         raise InvalidArgument(f"{len(chosen)} context tools are named", f"Name at most {MOST_TOOLS}.")
     if source is None or not any(tool or listed.failure_of(use.tool) for use, tool in chosen):
         known = sorted(await names_of(source, patterns)) if source else []
+        is_there = any(tool.is_named([use.tool for use in uses]) for tool in listed)
+        hidden = " that may be called: the server has it, but does not list it for this" if is_there else ""
         raise InvalidArgument(
-            f"there is no context tool {', '.join(use.tool for use in uses)}",
+            f"there is no context tool {', '.join(use.tool for use in uses)}{hidden}",
             f"There are {', '.join(known)}." if known else "None may be called here.",
         )
     missing = "there is no such tool, or it may not be called"

@@ -427,7 +427,7 @@ def test_doctor_shows_the_settings_that_differ_from_their_defaults(doctor: Any):
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ({"OLLAMA_MCP_RATE": "chat=10/min"}, "OLLAMA_MCP_RATE: chat"),
+        ({"OLLAMA_MCP_RATE": "chat=10/min"}, "OLLAMA_MCP_RATE: unknown tool chat"),
         ({"OLLAMA_MCP_LOG_FILE": "no/such/folder/server.log"}, "OLLAMA_MCP_LOG_FILE"),
     ],
 )
@@ -534,8 +534,16 @@ def test_doctor_names_the_proxy_before_ollama(doctor: Any):
     ("entry", "told"),
     [
         (
-            {"command": str(COMMAND), "env": {}},
-            "✓ Cursor: `local` in ~/.cursor/mcp.json, with another Ollama",
+            {"command": str(COMMAND), "env": {"OLLAMA_HOST": "OURS"}},
+            "✓ Cursor: `local` in ~/.cursor/mcp.json",
+        ),
+        (
+            {"command": str(COMMAND), "env": {"OLLAMA_HOST": "127.0.0.1:1"}},
+            "✗ Cursor: `local` in ~/.cursor/mcp.json, with another Ollama: http://127.0.0.1:1: UNREACHABLE",
+        ),
+        (
+            {"command": str(COMMAND), "env": {"OLLAMA_HOST": "OURS", "OLLAMA_MCP_CHAT_MODEL": "qwen3:4b"}},
+            '✗ Cursor: `local` in ~/.cursor/mcp.json: OLLAMA_MCP_CHAT_MODEL: model "qwen3:4b" is',
         ),
         ({"command": "/gone/ollama-mcp"}, "✗ Cursor: `local` in ~/.cursor/mcp.json: there is no program"),
         (
@@ -554,10 +562,12 @@ def test_doctor_names_the_proxy_before_ollama(doctor: Any):
         ("{", "✗ Cursor: ~/.cursor/mcp.json: it cannot be read"),
     ],
 )
-def test_doctor_looks_into_the_settings_of_clients(doctor: Any, tmp_path: Path, entry: Any, told: str):
+def test_doctor_looks_into_the_settings_of_clients(
+    doctor: Any, fake: FakeOllama, tmp_path: Path, entry: Any, told: str
+):
     (tmp_path / ".cursor").mkdir()
     servers = {"other": {"command": "x"}} | ({"local": entry} if entry else {})
-    text = entry if isinstance(entry, str) else json.dumps({"mcpServers": servers})
+    text = entry if isinstance(entry, str) else json.dumps({"mcpServers": servers}).replace("OURS", fake.url)
     (tmp_path / ".cursor" / "mcp.json").write_text(text)
     _, out = doctor()
     assert told in " ".join(out.split("Clients\n")[1].split()) or told in out, out

@@ -88,14 +88,18 @@ def test_the_flag_wins_over_the_setting(start: Any):
 
 
 @pytest.mark.parametrize(
-    ("flags", "environment"),
-    [(("--protocol", "old"), {}), (("serve",), {"OLLAMA_MCP_PROTOCOL": "old"})],
+    ("flags", "environment", "name"),
+    [
+        (("--protocol", "old"), {}, "--protocol"),
+        (("serve",), {"OLLAMA_MCP_PROTOCOL": "old"}, "OLLAMA_MCP_PROTOCOL"),
+    ],
     ids=["flag", "setting"],
 )
 def test_another_protocol_is_refused_with_those_that_there_are(
-    start: Any, flags: tuple[str, ...], environment: dict[str, str]
+    start: Any, flags: tuple[str, ...], environment: dict[str, str], name: str
 ):
     child = start(*flags, **environment)
+    child.close_stdin()  # until then its tools say the same
     assert child.wait() == 2
     said = [line.message.strip() for line in child.err.rest()]
-    assert said == ["ollama-mcp: OLLAMA_MCP_PROTOCOL: 'old' is not allowed; it must be one of auto, legacy"]
+    assert said == [f"ollama-mcp: {name}: 'old' is not allowed; it must be one of auto, legacy"]

@@ -375,30 +375,36 @@ def test_any_text_is_parsed_or_refused(text: str):
     assert config_text.find(client, jsonc.parse(new).value, "ollama") == entry
 
 
+UVX = "/home/ann/.cache/uv/archive-v0/x1/bin/python"
+PIPX = "/home/ann/.local/pipx/.cache/a2/bin/python"
+GIT = {"url": "https://github.com/x/y", "vcs_info": {"vcs": "git", "requested_revision": "v1"}}
+
+
 @pytest.mark.parametrize(
-    ("python", "origin", "command"),
+    ("python", "origin", "libraries", "command"),
     [
-        ("/home/ann/.cache/uv/archive-v0/x1/bin/python", None, ["/bin/uvx", "ollama-mcp"]),
+        (UVX, None, [], ["/bin/uvx", "ollama-mcp"]),
+        (UVX, None, ["numpy", "pypdf"], ["/bin/uvx", "--from", "ollama-mcp[rag,ingest]", "ollama-mcp"]),
+        (UVX, GIT, [], ["/bin/uvx", "--from", "git+https://github.com/x/y@v1", "ollama-mcp"]),
         (
-            "/home/ann/.cache/uv/archive-v0/x1/bin/python",
-            {"url": "https://github.com/x/y", "vcs_info": {"vcs": "git", "requested_revision": "v1"}},
-            ["/bin/uvx", "--from", "git+https://github.com/x/y@v1", "ollama-mcp"],
+            UVX, GIT, ["numpy"],
+            ["/bin/uvx", "--from", "ollama-mcp[rag] @ git+https://github.com/x/y@v1", "ollama-mcp"],
         ),
-        ("/home/ann/.local/pipx/.cache/a2/bin/python", None, ["/bin/pipx", "run", "ollama-mcp"]),
+        (PIPX, None, [], ["/bin/pipx", "run", "ollama-mcp"]),
         (
-            "/home/ann/.local/pipx/.cache/a2/bin/python",
-            {"url": "file:///home/ann/src", "dir_info": {}},
+            PIPX, {"url": "file:///home/ann/src", "dir_info": {}}, [],
             ["/bin/pipx", "run", "--spec", "/home/ann/src", "ollama-mcp"],
         ),
-        ("/opt/python/bin/python", None, ["/opt/python/bin/python", "-m", "ollama_mcp"]),
+        ("/opt/python/bin/python", None, ["numpy"], ["/opt/python/bin/python", "-m", "ollama_mcp"]),
     ],
-)
+)  # fmt: skip
 @pytest.mark.skipif(os.name == "nt", reason="the paths are those of POSIX")
 def test_what_a_runner_cached_is_started_by_the_runner(
-    python: str, origin: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
+    python: str, origin: Any, libraries: list[str], command: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("ollama_mcp.cli.installation.find_spec", lambda name: name in libraries)
     told = json.dumps(origin) if origin else None
     monkeypatch.setattr("importlib.metadata.PathDistribution.read_text", lambda _, name: told)
     assert Installation.find(Path(python).parents[1]).server_command() == command

@@ -202,8 +202,8 @@ async def test_without_a_store_the_tools_are_not_there_and_say_how(client):
     assert "collection" not in forget.input_schema["properties"]
     refused = await client.call_tool("ollama_search", {"query": "x"})
     assert text(refused) == (
-        "FORBIDDEN: ollama_search needs a store, and there is none here. The operator can name a folder in "
-        "OLLAMA_MCP_STORE."
+        "FORBIDDEN: ollama_search needs a store, and there is none here. `ollama-mcp index FOLDER` makes "
+        "one, or OLLAMA_MCP_STORE names one; then restart this server."
     )
     hidden = await client.call_tool("ollama_rag_query", {"query": "x", "collection": "notes"})
     assert "the operator has set no OLLAMA_MCP_STORE" in text(hidden)

@@ -149,14 +149,18 @@ async def test_siblings_that_fail_ask_or_recurse_are_lines_and_not_the_end(host,
     assert calls == {"search_notes": 1, "broken": 1, "asks": 1, "recurses": 1}
 
 
-@pytest.mark.parametrize("name", ["write_notes", "fetch", "ollama_status", "gone"])
-async def test_only_siblings_that_read_and_are_not_ours_may_be_called(host, mode, fake, name):
+@pytest.mark.parametrize(
+    ("name", "is_there"),
+    [("write_notes", True), ("fetch", True), ("ollama_status", False), ("gone", False)],
+)
+async def test_only_siblings_that_read_and_are_not_ours_may_be_called(host, mode, fake, name, is_there):
     calls = add_tools(host)
     result = await ask(host, mode, context_tools=[name])
     assert result.is_error
     assert result.content[0].text == (
-        f"INVALID_ARGUMENT: there is no context tool {name}. There are asks, broken, recurses, search_notes, "
-        "secret."
+        f"INVALID_ARGUMENT: there is no context tool {name}"
+        f"{' that may be called: the server has it, but does not list it for this' if is_there else ''}. "
+        "There are asks, broken, recurses, search_notes, secret."
     )
     assert not calls
     assert not fake.asked("/api/chat")

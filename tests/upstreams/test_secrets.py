@@ -89,8 +89,8 @@ def test_doctor_says_what_each_upstream_offers_or_why_not(upstreams, monkeypatch
         status = main(["doctor"])
     out = capsys.readouterr().out
     assert status == 0
-    assert "  upstream works: 11 of 14 tools may be asked: works__rows, works__fails" in out
-    assert "! upstream exits: it has ended; it said: no such database: ***\n    -> Correct its entry" in out
-    assert "  upstream web: 13 of 14 tools may be asked: web__rows" in out
-    assert "! upstream down: it cannot be reached (ConnectError)" in out
+    assert "works: 11 of 14 tools may be asked: works__rows, works__fails" in out
+    assert "✗ exits: it has ended; it said: no such database: ***\n    -> Correct its entry" in out
+    assert "web: 13 of 14 tools may be asked: web__rows" in out
+    assert "✗ down: it cannot be reached (ConnectError)" in out
     assert MARK not in out

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -46,6 +47,8 @@ from ollama_mcp.tools.upstreams.source import Upstreams
 T = TypeVar("T")
 
 _REACH_S = 10.0
+_LARGE = 2e9
+"""Bytes of a model above which a GPU is missed."""
 _MOST_MODELS = 8
 """Models that the report lists; `ollama-mcp models` has all."""
 
@@ -73,6 +76,14 @@ class Finding:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """An entry for this server in a client's settings: where it is, and what its variables mean."""
+
+    place: str
+    settings: Settings
+
+
 @dataclass
 class Examination:
     """One run of the checks.
@@ -96,13 +107,17 @@ class Examination:
         self.has_ollama = bool(shutil.which("ollama"))
         settings = self.app.settings
         before = [*_settings(settings), *_refusals(self.app), *_proxies(settings)]
-        found = [*before, *asyncio.run(self._connected()), *self._clients()]
+        clients = list(self._clients())  # files, which no event loop waits for
+        found = [*before, *asyncio.run(self._connected(clients))]
         return [self._runnable(finding) for finding in found]
 
-    async def _connected(self) -> list[Finding]:
+    async def _connected(self, clients: list[Finding | _Entry]) -> list[Finding]:
         try:
             found = [finding async for finding in self._ollama()]
-            return [*found, *await self._store(), *await self._upstreams()]
+            found += [*await self._store(), *await self._upstreams()]
+            for one in clients:
+                found.append(one if isinstance(one, Finding) else await self._checked(one))
+            return found
         finally:
             await self.app.aclose()
 
@@ -112,9 +127,7 @@ class Examination:
         def mended(text: str) -> str:
             if not self.has_ollama:
                 text = text.replace("`ollama pull ", "`ollama-mcp pull ")
-            text = re.sub(r"`ollama-mcp ([^`]*)`", lambda m: f"`{self.installation.command(m[1])}`", text)
-            extra = r"""[Ii]nstall ["'`]*ollama-mcp\[(\w+)\]["'`]*"""
-            return re.sub(extra, lambda m: f"Run `{self.installation.install(m[1])}`", text)
+            return self.installation.in_its_commands(text)
 
         return replace(finding, text=mended(finding.text), remedy=mended(finding.remedy))
 
@@ -148,7 +161,7 @@ class Examination:
         yield Finding("Ollama", named, True, seconds=took)
         async for finding in self._chat(rows):
             yield finding
-        for finding in await self._configured():
+        for finding in await _configured(app):
             yield finding
         if not any("embedding" in row.model.capabilities for row in rows):
             remedy = "Install one with `ollama pull nomic-embed-text`."
@@ -174,25 +187,8 @@ class Examination:
         window = f", window {stats.context_window}" if stats.context_window else ""
         yield Finding("Ollama", f"{CHAT}{stats.model} ({stats.chosen}){speed}{window}", True, seconds=took)
         for row in rows:
-            if row.running is not None and row.running.size_vram == 0:
+            if row.running is not None and row.running.size_vram == 0 and row.running.size > _LARGE:
                 yield Finding("Ollama", f"{row.info.name} runs on the CPU: a smaller model answers sooner")
-
-    async def _configured(self) -> list[Finding]:
-        """Return the operator's models that cannot be used."""
-        settings = self.app.settings
-        found: list[Finding] = []
-        needed: list[tuple[str, str, list[str]]] = [
-            ("OLLAMA_MCP_CHAT_MODEL", settings.chat_model, ["completion"]),
-            ("OLLAMA_MCP_EMBEDDING_MODEL", settings.embedding_model, ["embedding"]),
-            *[("OLLAMA_MCP_WARM", name, []) for name in settings.warm],
-        ]
-        for variable, name, capabilities in needed:
-            try:
-                if name:
-                    await self.app.catalog.resolve(name, capabilities, default="")
-            except OllamaError as error:
-                found.append(Finding("Ollama", f"{variable}: {error.cause}", False, error.remedy))
-        return found
 
     # --- what is beside it ----------------------------------------------------------------------
 
@@ -214,9 +210,13 @@ class Examination:
             told = f"{shown_path(settings.store)} did not answer within {_REACH_S:g} s"
             return [Finding("Store", told, False, "Correct OLLAMA_MCP_STORE, or start its database.")]
         passages = sum(one.passages for one in listed)
-        has = f"{len(listed)} collections with {passages} passages, {talks} conversations"
+        has = f"{_counted(len(listed), 'collection')} with {_counted(passages, 'passage')}, "
+        has += _counted(talks, "conversation")
         if isinstance(settings.store, str):
             has += f", {format_bytes(await anyio.to_thread.run_sync(_size, Path(settings.store)))}"
+            if find_spec("numpy") is None:
+                told = "collections of documents need numpy, which is not installed"
+                return [Finding("Store", told, False, 'Install "ollama-mcp[rag]".')]
         return [Finding("Store", f"{shown_path(settings.store)}: {has}", True, seconds=took)]
 
     async def _upstreams(self) -> list[Finding]:
@@ -245,8 +245,8 @@ class Examination:
             self.tell(f"connecting to {len(servers)} upstreams")
         return await asyncio.gather(*map(examined, servers))
 
-    def _clients(self) -> Iterator[Finding]:
-        """Yield the clients' settings that have this server, and what is wrong in them."""
+    def _clients(self) -> Iterator[Finding | _Entry]:
+        """Yield the clients' entries for this server, or what is wrong in them."""
         machine = Machine()
         without: list[str] = []
         for client in CLIENT_CONFIGS:
@@ -271,7 +271,7 @@ class Examination:
             example = f"`ollama-mcp setup {without[0]}` puts it there."
             yield Finding("Clients", f"without ollama-mcp: {', '.join(without)}", None, example)
 
-    def _entry(self, client: ClientConfig, place: str, entry: Mapping[str, Any]) -> Finding:
+    def _entry(self, client: ClientConfig, place: str, entry: Mapping[str, Any]) -> Finding | _Entry:
         command: Any = entry.get("command") or entry.get("cmd")
         if isinstance(command, list):
             command = next(iter(cast("list[Any]", command)), None)
@@ -288,12 +288,56 @@ class Examination:
         try:
             settings = load(variables)
         except SettingsError as error:
-            return Finding("Clients", f"{place}: {'; '.join(error.problems)}", False, again)
+            return Finding("Clients", f"{place}: {'; '.join(error.problems)}", False, "Correct it there.")
         if settings.unknown:
             return Finding("Clients", f"{place}: {' '.join(settings.unknown)}", False, "Correct it there.")
-        host, ours = settings.backend.host.url, self.app.settings.backend.host.url
-        other = f", with another Ollama: {host}" if host != ours else ""
-        return Finding("Clients", place + other, True)
+        return _Entry(place, settings)
+
+    async def _checked(self, entry: _Entry) -> Finding:
+        """Return whether the Ollama and the models of an entry can be used."""
+        host, ours = entry.settings.backend.host.url, self.app.settings.backend.host.url
+        place = entry.place + (f", with another Ollama: {host}" if host != ours else "")
+        if problem := await self._problem_with(entry.settings):
+            remedy = f"{problem.remedy} Correct it there."
+            return Finding("Clients", f"{place}: {problem.text}", False, remedy)
+        return Finding("Clients", place, True)
+
+    async def _problem_with(self, settings: Settings) -> Finding | None:
+        """Return what is wrong with the Ollama or the models of settings, if these are others than ours."""
+        ours = self.app.settings
+        own = [(s.backend.host, s.chat_model, s.embedding_model, s.warm) for s in (settings, ours)]
+        if own[0] == own[1]:
+            return None
+        async with App.create(settings) as app:
+            try:
+                with anyio.fail_after(_REACH_S):
+                    await app.client.call(VERSION)
+                    return next(iter(await _configured(app)), None)
+            except (OllamaError, TimeoutError) as error:
+                # The report has said so of our own Ollama.
+                return None if settings.backend.host == ours.backend.host else _problem(error)
+
+
+async def _configured(app: App) -> list[Finding]:
+    """Return the operator's models that cannot be used."""
+    settings = app.settings
+    found: list[Finding] = []
+    needed: list[tuple[str, str, list[str]]] = [
+        ("OLLAMA_MCP_CHAT_MODEL", settings.chat_model, ["completion"]),
+        ("OLLAMA_MCP_EMBEDDING_MODEL", settings.embedding_model, ["embedding"]),
+        *[("OLLAMA_MCP_WARM", name, []) for name in settings.warm],
+    ]
+    for variable, name, capabilities in needed:
+        try:
+            if name:
+                await app.catalog.resolve(name, capabilities, default="")
+        except OllamaError as error:
+            found.append(Finding("Ollama", f"{variable}: {error.cause}", False, error.remedy))
+    return found
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _size(store: Path) -> int:

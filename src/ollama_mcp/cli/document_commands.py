@@ -34,6 +34,7 @@ def index(settings: Settings, paths: list[str], collection: str) -> int:
             roots.append(root_of(str(whole)))
             patterns.append(str(whole))
     limits = replace(settings.limits, files=_MOST_FILES)
+    is_first = isinstance(settings.store, str) and not Path(settings.store).is_dir()
 
     async def run(app: App, job: Job[Indexed]) -> Indexed:
         allowed = roots or await _folders_of(app, collection)
@@ -53,6 +54,8 @@ def index(settings: Settings, paths: list[str], collection: str) -> int:
         print(f"- {name}: {why}", file=sys.stderr)
     named = "" if collection == "documents" else f" --collection {collection}"
     print(f'Ask them: ollama-mcp ask{named} "your question"')
+    if is_first:
+        print("Clients that run already see the new tools after a restart.")
     return 1 if found.failed and not (found.read or found.unchanged) else 0
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ollama_mcp.settings.machine import Machine
+
+_EXTRAS = {"rag": "numpy", "ingest": "pypdf", "postgres": "psycopg"}
+"""Extras of what a server may be asked for, each with a library of its own."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,14 @@ class Installation:
         python: Its interpreter.
         program: Path of its command; "" where there is none.
         origin: Address that it was installed from (PEP 610); "" for PyPI.
+        extras: Extras whose libraries are there, of those that the tools of a server need.
     """
 
     kind: str
     python: str = sys.executable
     program: str = ""
     origin: str = ""
+    extras: tuple[str, ...] = ()
 
     @classmethod
     def find(cls, prefix: Path | None = None) -> Installation:
@@ -40,7 +47,9 @@ class Installation:
         """
         prefix = Path(sys.prefix) if prefix is None else prefix
         program = Path(sys.executable).with_name(f"ollama-mcp{'.exe' if sys.platform == 'win32' else ''}")
-        return cls(_kind(prefix), sys.executable, str(program) if program.exists() else "", _origin())
+        extras = tuple(extra for extra, module in _EXTRAS.items() if find_spec(module))
+        path = str(program) if program.exists() else ""
+        return cls(_kind(prefix), sys.executable, path, _origin(), extras)
 
     def command(self, arguments: str) -> str:
         """Return a command of this program as it works in a shell.
@@ -72,15 +81,21 @@ class Installation:
 
     @property
     def _runner(self) -> list[str]:
-        """The command that runs this program out of a cache; empty where it is installed."""
+        """The command that runs this program out of a cache, with its extras; empty where it is installed."""
         start = {"uvx": ["uvx", "--from"], "pipx run": ["pipx", "run", "--spec"]}.get(self.kind, [])
         if not start:
             return []
-        return (
-            [*start, self.origin.removeprefix("file://"), "ollama-mcp"]
-            if self.origin
-            else [*start[:-1], "ollama-mcp"]
-        )
+        source = self.origin.removeprefix("file://")
+        if self.extras:
+            named = f"ollama-mcp[{','.join(self.extras)}]"
+            source = f"{named} @ {self.origin}" if self.origin else named
+        return [*start, source, "ollama-mcp"] if source else [*start[:-1], "ollama-mcp"]
+
+    def in_its_commands(self, text: str) -> str:
+        """Return a text whose commands of this program, and those that install an extra, work here."""
+        text = re.sub(r"`ollama-mcp ([^`]*)`", lambda found: f"`{self.command(found[1])}`", text)
+        extra = r"""[Ii]nstall ["'`]*ollama-mcp\[(\w+)\]["'`]*( where the server is;.*)?"""
+        return re.sub(extra, lambda found: f"Run `{self.install(found[1])}`", text)
 
     def install(self, extra: str) -> str:
         """Return the command that installs an extra."""

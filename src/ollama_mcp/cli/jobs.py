@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from ollama_mcp.app import App
+from ollama_mcp.cli.installation import Installation
 from ollama_mcp.cli.output import StatusLine
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.job import Job
@@ -20,7 +21,8 @@ _LOOK_S = 0.1
 
 def complain(error: OllamaError) -> int:
     """Print a failure and its remedy on stderr; returns the exit status 1."""
-    print(f"ollama-mcp: {error.cause}. {error.remedy}", file=sys.stderr)
+    remedy = Installation.find().in_its_commands(error.remedy)
+    print(f"ollama-mcp: {error.cause}. {remedy}", file=sys.stderr)
     return 1
 
 

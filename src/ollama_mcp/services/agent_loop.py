@@ -20,6 +20,7 @@ from typing import Any, cast
 import anyio
 
 from ollama_mcp.errors import (
+    ARGUMENTS,
     BadUpstream,
     Busy,
     ContextOverflow,
@@ -69,6 +70,7 @@ _TRIES, _LONGEST_WAIT_S = 5, 30.0
 _MOST_NAMED = 20
 _REMEMBERED = 2000
 """Tokens of earlier turns of a conversation: the room is for results."""
+_ARGUMENTS = ("model", "system", "options", "schema")
 _WRAP_UP = "Answer the task now with what you know, without calling tools. Say what is missing."
 _AS_JSON = "Give your answer to the task now, as JSON that fits the schema, without calling tools."
 _UNREADABLE = (
@@ -160,6 +162,8 @@ class Agent:
             raise InvalidArgument(
                 "a tool that was called by a tool gives a task to an agent", "Answer without ollama_agent."
             )
+        # An agent cannot do without tools, so that no remedy may say so. This holds for this job only.
+        ARGUMENTS.set(frozenset(ARGUMENTS.get() or _ARGUMENTS) - {"tools"})
         await self._generator.check(spec.chat)
         trace = Trace() if trace is None else trace
         needs = (*spec.chat.needs, "tools")
@@ -233,14 +237,20 @@ class Agent:
             chosen = [tool for tool in allowed if tool.is_read_only and not tool.destination]
         if not chosen:
             named = f" of {', '.join(spec.tools)}" if spec.tools else " that only reads"
+            unlisted = [tool.name for tool in listed if tool.is_named(spec.tools) and tool not in allowed]
+            if unlisted:
+                failed.append(
+                    f"the operator has not listed {', '.join(unlisted[:_MOST_NAMED])} (agent_tools)"
+                )
             why = f": {'; '.join(failed)}" if failed else ""
             known = ", ".join(sorted(tool.name for tool in allowed)[:_MOST_NAMED])
-            raise InvalidArgument(
-                f"there is no tool{named} here{why}",
-                f'Name some in "tools": there are {known}.'
-                if known
-                else "The operator can name servers in OLLAMA_MCP_UPSTREAM; ollama_chat needs no tools.",
-            )
+            if known:
+                remedy = f'Name some in "tools": there are {known}.'
+            elif failed:
+                remedy = "Have the operator mend that; ollama_chat needs no tools."
+            else:
+                remedy = "The operator can name servers in OLLAMA_MCP_UPSTREAM; ollama_chat needs no tools."
+            raise InvalidArgument(f"there is no tool{named} here{why}", remedy)
         if len(chosen) > MOST_OFFERED:
             job.show([f"choosing among {len(chosen)} tools"])
             by_name = {tool.name: tool for tool in chosen}

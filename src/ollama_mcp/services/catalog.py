@@ -283,11 +283,12 @@ class Catalog:
             model = await self._fitting(info.name, needs, info)
             if model is not None:
                 return Choice(model, "installed last")
-        ways = [WITHOUT[need][1] for need in needs if need in WITHOUT]
-        otherwise = f", or {' and '.join(ways)}" if ways else ""
         raise ModelNotFound(
             f"no local model with {' and '.join(needs)} is installed",
-            f"Install one, for example with `ollama pull {example(needs)}`{otherwise}.",
+            ways=[
+                ("", f"install one, for example with `ollama pull {example(needs)}`"),
+                *(WITHOUT[need] for need in needs if need in WITHOUT),
+            ],
         )
 
     async def _fitting(

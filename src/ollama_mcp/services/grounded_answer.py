@@ -174,6 +174,8 @@ class GroundedAnswers:
         whole = [*spec.passages, *found]
         # Megabytes of text, of which the event loop is kept free.
         pieces = await anyio.to_thread.run_sync(lambda: split_passages(list(map(_visible, whole))))
+        if not pieces and index is None and reports and not any(report.error for report in reports):
+            return _not_said(choice.model.name, [], 0, reports, job.notes)
         if not pieces and index is None:
             failed = "; ".join(f"{report.source}: {report.error or 'nothing'}" for report in reports)
             cause = f"there is nothing to answer from{': ' if failed else ''}{failed}"
@@ -316,8 +318,9 @@ def _not_said(
     model: str, nearest: Sequence[Passage], count: int, reports: list[SourceReport], notes: Sequence[str]
 ) -> GroundedAnswer:
     """Return the answer of sources that say nothing about the question; no model was asked."""
-    none = "The one passage is not" if count == 1 else f"None of the {count} passages is"
-    response = f"The sources do not say. {none} about this question, and no model was asked."
+    about = "The one passage is not" if count == 1 else f"None of the {count} passages is"
+    why = f"{about} about this question" if count else "They gave nothing"
+    response = f"The sources do not say. {why}, and no model was asked."
     named = [f"Nearest: {_label(passage)}" for passage in nearest]
     text = "\n\n".join(filter(None, [response, *named, *_remarks(reports)]))
     grounded = GroundedAnswer(text, stats=Stats(model), notes=notes)

@@ -54,6 +54,7 @@ class Status:
         in_flight: The number of all Jobs that go on, in this process.
         speeds: Tokens a second of the last answers, by model.
         upstreams: State of each upstream.
+        warnings: Settings that are unknown, and so without effect.
     """
 
     seen: Seen | None
@@ -65,6 +66,7 @@ class Status:
     in_flight: int = 0
     speeds: dict[str, float] = field(default_factory=dict[str, float])
     upstreams: list[UpstreamStatus] = field(default_factory=list[UpstreamStatus])
+    warnings: tuple[str, ...] = ()
 
 
 class StatusProbe:
@@ -76,6 +78,7 @@ class StatusProbe:
 
     def __init__(self, backend: OllamaBackend, jobs: JobStore, upstreams: UpstreamPool) -> None:
         self._client = backend.client
+        self._warnings = backend.settings.unknown
         self._snapshot = backend.catalog.snapshot
         self._model_queue = backend.model_queue
         self._jobs = jobs
@@ -100,6 +103,7 @@ class StatusProbe:
             in_flight=self._jobs.in_flight,
             speeds={model: round(fmean(each), 1) for model, each in speeds.items()},
             upstreams=self._upstreams.statuses(),
+            warnings=self._warnings,
         )
 
     async def is_up(self) -> bool:
@@ -130,4 +134,4 @@ def _trouble(probe: asyncio.Task[None]) -> str:
         return ""
     if not isinstance(error, OllamaError):
         raise error
-    return f"{error.code}: {error.cause}"
+    return f"{error.code}: {error.cause}. {error.remedy}".rstrip(". ")

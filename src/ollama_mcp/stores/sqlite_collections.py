@@ -96,6 +96,7 @@ class SqliteCollections:
 
     async def ensure(self, key: CollectionKey, fingerprint: Fingerprint) -> None:
         """Make a collection; as of `CollectionStore`."""
+        _numpy()  # rather now than behind an empty collection
 
         def work(db: sqlite3.Connection) -> Fingerprint:
             made = db.execute(
@@ -304,7 +305,8 @@ def _numpy() -> Any:
         import numpy  # noqa: PLC0415
     except ImportError:
         raise StorageError(
-            "collections need numpy, which is not installed", 'Install "ollama-mcp[rag]".'
+            "collections need numpy, which is not installed",
+            'Install "ollama-mcp[rag]" where the server is; `ollama-mcp doctor` has the command.',
         ) from None
     return numpy
 

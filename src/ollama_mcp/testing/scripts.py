@@ -71,9 +71,10 @@ class Script:
     with `stream: false` the records are made at the same pace, and their sum is sent at the end.
 
     Attributes:
-        tokens: The answer, a text a record. An empty list is an empty answer. None (the default) is
-            the endpoint's own answer, or an empty one where there is thinking or a tool call.
-        thinking: The thinking that comes before the tokens, a text a record. None by default.
+        tokens: The answer, a text a record; a text alone is a word a record. An empty list is an empty
+            answer. None (the default) is the endpoint's own answer, or an empty one where there is
+            thinking or a tool call.
+        thinking: The thinking that comes before the tokens, in the same form. None by default.
         tool_calls: `{"name": ..., "arguments": {...}}` each, with an `id` if you want to choose it, or
             as Ollama has them, `{"function": {"name": ..., "arguments": {...}}}`; a record each, after
             the tokens. None of them by default.
@@ -142,8 +143,8 @@ class Script:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, which is before its time")
         for name in ("tokens", "thinking"):
-            if isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} is a text, not a list of texts such as ['Hel', 'lo']")
+            if isinstance(given := getattr(self, name), str):
+                object.__setattr__(self, name, _in_words(given))
         calls = [_plain_call(call) for call in self.tool_calls]
         object.__setattr__(self, "tool_calls", calls)
         if self.status is not None and not isinstance(self.status, int):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -190,9 +191,11 @@ Scripted: TypeAlias = Script | str | Callable[[Request], "Script | str"]
 
 def as_script(scripted: Script | str) -> Script:
     """Return a script; a text is an answer of a token a word."""
-    if isinstance(scripted, str):
-        return Script(tokens=re.findall(r"\S+\s*|\s+", scripted))
-    return scripted
+    return Script(tokens=scripted) if isinstance(scripted, str) else scripted
+
+
+def _in_words(text: str) -> list[str]:
+    return re.findall(r"\S+\s*|\s+", text)
 
 
 @dataclass

@@ -91,7 +91,7 @@ def status_report(status: Status) -> CallToolResult:
     if status.upstreams:
         rows = map(asdict, status.upstreams)
         data["upstreams"] = {row.pop("name"): row for row in rows}
-    return table_result("\n\n".join([_server(status), *_tables(data)]), data)
+    return table_result("\n\n".join([_server(status), *_tables(data), *status.warnings]), data)
 
 
 def _loaded(model: RunningModel) -> dict[str, Any]:

@@ -152,7 +152,8 @@ def _spec(server: UpstreamServer, tool: Tool) -> ToolSpec:
     if server.tools:
         is_permitted = any(fnmatchcase(tool.name, pattern) for pattern in server.tools)
     else:
-        is_permitted = bool(spec.is_read_only) and not spec.destination
+        is_ours = tool.name.startswith("ollama_")  # another ollama-mcp: they ask models, and are no source
+        is_permitted = bool(spec.is_read_only) and not spec.destination and not is_ours
     return replace(spec, is_permitted=is_permitted)
 
 
