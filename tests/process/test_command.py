@@ -498,6 +498,14 @@ def test_doctor_names_a_configured_model_that_cannot_be_used(doctor: Any, fake: 
     assert "OLLAMA_MCP_EMBEDDING_MODEL: " in embedding
 
 
+def test_doctor_reports_settings_with_which_nothing_starts(doctor: Any):
+    status, out = doctor(OLLAMA_MCP_RETRIES="many")
+    assert status == 1
+    assert out.startswith("✗ The server does not start: OLLAMA_MCP_RETRIES: 'many' is not allowed;")
+    status, out = doctor("--json", OLLAMA_MCP_RETRIES="many")
+    assert json.loads(out)["server_starts"] is False
+
+
 def test_doctor_takes_the_flags_of_serve_behind_it(doctor: Any, fake: FakeOllama):
     status, out = doctor("--http", "0.0.0.0:0")
     assert status == 1

@@ -78,9 +78,7 @@ async def test_an_answer_comes_from_a_collection_and_cites_the_document(kept, fa
     )
     assert text(refused).startswith("The sources do not say. None of the 2 passages is about this question")
     missing = await kept.call_tool("ollama_rag_query", {"query": "tea", "collection": "nope"})
-    assert text(missing) == (
-        "INVALID_ARGUMENT: there is no collection 'nope'. Send \"collection\" as one of notes."
-    )
+    assert text(missing) == ("INVALID_ARGUMENT: there is no collection 'nope'. Send collection=\"notes\".")
 
 
 async def test_passages_of_a_collection_and_of_the_caller_are_ranked_together(kept, fake):
@@ -216,4 +214,4 @@ async def test_a_question_without_sources_is_answered_from_the_only_collection(k
     assert "[1] tea.md:1 · Tea · from notes" in text(answer)
     await index(kept, collection="more")
     which = await kept.call_tool("ollama_rag_query", {"query": "How long does green tea steep?"})
-    assert text(which).endswith('no collection is named. Send "collection" as one of more, notes.')
+    assert text(which).endswith('no collection is named. Send collection="more" or collection="notes".')

@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingsError, ValueError) as error:
         problems = error.problems if isinstance(error, SettingsError) else [str(error)]
         problems = [_in_words_of_flags(problem, flags) for problem in problems]
+        if command is _doctor:
+            from ollama_mcp.cli.doctor import report_wrong_settings  # noqa: PLC0415
+
+            return report_wrong_settings(problems, as_json=arguments.json)
         for problem in problems:
             print(f"ollama-mcp: {problem}", file=sys.stderr)
         can_say_so = command is _serve and isinstance(error, SettingsError) and not error.stops

@@ -27,11 +27,25 @@ def doctor(settings: Settings, *, as_json: bool = False) -> int:
         line.clear()
     works = any(one.is_good and one.text.startswith(CHAT) for one in findings)
     starts = not any(one.stops for one in findings)
+    _report(installation, findings, works=works, starts=starts, as_json=as_json)
+    return 0 if works and starts else 1
+
+
+def report_wrong_settings(problems: list[str], *, as_json: bool = False) -> int:
+    """Print the report of settings with which no server starts; returns 1."""
+    remedy = "Correct it, or take it out."
+    findings = [Finding("Settings", problem, False, remedy, stops=True) for problem in problems]
+    _report(Installation.find(), findings, works=False, starts=False, as_json=as_json)
+    return 1
+
+
+def _report(
+    installation: Installation, findings: list[Finding], *, works: bool, starts: bool, as_json: bool
+) -> None:
     if as_json:
         print(json.dumps(_data(installation, findings, works=works, starts=starts), indent=2))
     else:
         _print(installation, findings, works=works, starts=starts)
-    return 0 if works and starts else 1
 
 
 def _verdict(findings: list[Finding], *, works: bool, starts: bool) -> str:

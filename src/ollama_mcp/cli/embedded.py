@@ -32,6 +32,7 @@ def fetch(settings: Settings) -> int:
 def serve(settings: Settings, port: int) -> int:
     """Serve Ollama's API on loopback until a signal; returns the exit status."""
     try:
+        require_extra()
         weights = find(settings)
         with EmbeddedEngine(weights, port=port) as engine:
             if sys.platform != "win32":

@@ -93,6 +93,7 @@ class Installation:
 
     def in_its_commands(self, text: str) -> str:
         """Return a text whose commands of this program, and those that install an extra, work here."""
+        text = text.replace("that ollama_list_models has", "of `ollama-mcp models`")
         text = re.sub(r"`ollama-mcp ([^`]*)`", lambda found: f"`{self.command(found[1])}`", text)
         extra = r"""[Ii]nstall ["'`]*ollama-mcp\[(\w+)\]["'`]*( where the server is;.*)?"""
         return re.sub(extra, lambda found: f"Run `{self.install(found[1])}`", text)

@@ -66,12 +66,12 @@ def unreachable(context: ErrorContext) -> OllamaError:
         remedy = f"Ollama listens on port {DEFAULT_PORT}: {set_to} http://{right}:{DEFAULT_PORT}."
     elif is_here and context.inside == "container":
         remedy = (
-            "Start it with `ollama serve`, or for one outside of this container start that with "
+            "Start it with `ollama serve`. If Ollama runs outside this container, start it there with "
             f"OLLAMA_HOST=0.0.0.0, and {set_to} http://host.docker.internal:{parts.port}."
         )
     elif is_here and context.inside == "WSL":
         remedy = (
-            "Start it with `ollama serve` in WSL, or for the one of Windows start that with "
+            "Start it with `ollama serve` in WSL. If Ollama runs on Windows, start it there with "
             f"OLLAMA_HOST=0.0.0.0, and {set_to} the address that `ip route show default` shows."
         )
     else:

@@ -133,8 +133,10 @@ class Collections:
 
     def _unknown(self, name: str, names: Sequence[str]) -> InvalidArgument:
         cause = f"there is no collection {name[:64]!r}" if name else "no collection is named"
-        known = f'Send "collection" as one of {", ".join(names[:20])}.' if names else "Index documents first."
-        return InvalidArgument(cause, known)
+        if not names:
+            return InvalidArgument(cause, "Index documents first.")
+        known = " or ".join(f'collection="{one}"' for one in names[:20])
+        return InvalidArgument(cause, f"Send {known}.")
 
     async def forget(self, caller: str, name: str, confirmed: Confirmation | None) -> Collection:
         """Remove a collection of the caller's own, and return what it was.

@@ -81,7 +81,7 @@ def setup(settings: Settings, options: Options) -> int:
         if Machine().variables.get(entry.variable) and entry.variable not in env
     ]
     if elsewhere and not (options.url or options.removes):
-        warn(f"{', '.join(elsewhere)}: set here, but clients do not pass it on. --env NAME=VALUE does.")
+        print(f"  Clients do not pass on {', '.join(elsewhere)}, set here. --env NAME=VALUE does.")
     works = [_configure(client, server, given, options) for client in chosen]
     if not (options.removes or options.url):
         from ollama_mcp.cli.setup.first_models import offer_models  # noqa: PLC0415 - it imports the whole app
