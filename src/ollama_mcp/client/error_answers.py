@@ -443,6 +443,12 @@ def _from_text(status: int, text: str, details: dict[str, Any], context: ErrorCo
         return errors.Busy(_quoting("Ollama is busy", text), "Try again in a few seconds.")
     if status == 429:
         return errors.RateLimited(_quoting("Ollama's limit is reached", text), "Try again later.")
+    if status == 501:  # not implemented: no later attempt will help
+        error = errors.Upstream(
+            _quoting("the server cannot do that", text), "Do without it, or use Ollama itself."
+        )
+        error.retryable = False
+        return error
     return errors.Upstream(
         _quoting("Ollama failed", text), "Try again; if it stays so, the Ollama server's log says why."
     )
