@@ -1,5 +1,7 @@
 """Names by Ollama's own grammar, and the registries that they lead to."""
 
+import re
+
 import anyio
 import pytest
 
@@ -46,7 +48,9 @@ def test_there_are_sixty_hostile_names_and_more():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in HOSTILE if n.strip() == n], ids=lambda name: repr(name)[:30].replace("\\", "")
+    "name",
+    [n for n in HOSTILE if n.strip() == n],
+    ids=lambda name: re.sub(r"\W+", "-", name, flags=re.ASCII)[:30],
 )
 def test_what_ollama_does_not_take_is_refused_in_few_words(name):
     assert not is_name(name)
