@@ -178,7 +178,7 @@ def test_steps_are_told_as_they_happen_and_a_handle_waits_on(at: At, mode: str):
         arguments = {"task": "Wait.", "wait_s": 10}
         result = await client.call_tool("ollama_agent", arguments, progress_callback=hear)
         assert text(result).startswith("STILL RUNNING")
-        assert "step 2 of 6 · slow · 9 s" in text(result)
+        assert "step 2 of 6 · slow · " in text(result)
         handle = result.meta["ollama-mcp/reply"]["handle"]
         found = await client.call_tool("ollama_continue", {"handle": handle})
         assert text(found).startswith("Behind it.\n\nCalls:\n1. look")

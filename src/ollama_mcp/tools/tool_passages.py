@@ -45,7 +45,7 @@ def passages_of(result: CallToolResult, source: str, name: str = "") -> list[Pas
     if result.is_error:
         crashed = f"Error executing tool {name or source}"  # the SDK's words; behind a colon the tool's own
         said = " ".join(passage.text for passage in blocks).removeprefix(crashed).removeprefix(": ")
-        raise SourceError(said[:400] or "it failed, and does not say why")
+        raise SourceError(said[:400] or "it does not say why")
     rows = list(_of_value(result.structured_content, source)) if result.structured_content else []
     chosen = rows if _say_more(rows) or not blocks else blocks
     texts = [passage for passage in chosen if passage.text.strip()]
