@@ -146,7 +146,8 @@ async def several(caller: Caller) -> None:
         ("ollama_compare", {"prompt": "brief", "models": [MODEL]}),
         ("ollama_embeddings", {"input": ["brief"], "model": EMBEDDER, "vectors": "base64"}),
     ])  # fmt: skip
-    await caller.call("several", tool, given, RAN | BROKEN | {f"## {MODEL.partition(':')[0]}"})
+    # A comparison of which no model answers begins with FAILED, and has each one's failure below.
+    await caller.call("several", tool, given, RAN | BROKEN | {f"## {MODEL.partition(':')[0]}", "FAILED"})
 
 
 async def lookup(caller: Caller) -> None:
