@@ -500,7 +500,7 @@ def test_doctor_names_a_configured_model_that_cannot_be_used(doctor: Any, fake: 
 
 def test_doctor_reports_settings_with_which_nothing_starts(doctor: Any):
     status, out = doctor(OLLAMA_MCP_RETRIES="many")
-    assert status == 1
+    assert status == 2
     assert out.startswith("✗ The server does not start: OLLAMA_MCP_RETRIES: 'many' is not allowed;")
     status, out = doctor("--json", OLLAMA_MCP_RETRIES="many")
     assert json.loads(out)["server_starts"] is False

@@ -32,11 +32,11 @@ def doctor(settings: Settings, *, as_json: bool = False) -> int:
 
 
 def report_wrong_settings(problems: list[str], *, as_json: bool = False) -> int:
-    """Print the report of settings with which no server starts; returns 1."""
+    """Print the report of settings with which no server starts; returns 2."""
     remedy = "Correct it, or take it out."
     findings = [Finding("Settings", problem, False, remedy, stops=True) for problem in problems]
     _report(Installation.find(), findings, works=False, starts=False, as_json=as_json)
-    return 1
+    return 2
 
 
 def _report(
