@@ -46,6 +46,10 @@ def test_busy_wins_over_a_younger_script(fake_ollama):
     fake_ollama.busy(times=2)
     fake_ollama.script("Hello")
     assert [ask(fake_ollama.url).get("error", "")[:11] for _ in range(3)] == ["server busy"] * 2 + [""]
+    fake_ollama.busy(times=None)
+    assert ask(fake_ollama.url)["error"].startswith("server busy")
+    fake_ollama.script("Hello again")
+    assert "error" not in ask(fake_ollama.url)
 
 
 @pytest.mark.real_time

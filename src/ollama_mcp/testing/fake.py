@@ -112,13 +112,13 @@ class FakeOllama(World, Listener):
         return self.scripts.add(scripts, paths=paths, method=method, model=model, times=times)
 
     def busy(self, times: int | None = 1) -> Rule:
-        """Answer the next requests that would run a model with the 503 of a full queue, whatever is scripted.
+        """Answer the next requests that would run a model with the 503 of a full queue.
 
         Args:
-            times: So many of them; None is all, until `scripts.clear()`.
+            times: So many of them, whatever is scripted; None is all, until a script that comes after this.
         """
         script = Script(status=503, body={"error": BUSY}, headers={"Content-Type": JSON})
-        return self.scripts.add([script], paths=MODEL_RUNS, times=times, is_first=True)
+        return self.scripts.add([script], paths=MODEL_RUNS, times=times, is_first=times is not None)
 
     def replay(self, exchange: Exchange | str | Path, as_recorded_timing: bool = False) -> Exchange:
         """Answer the next request of the same method and path with a recording, byte for byte.
