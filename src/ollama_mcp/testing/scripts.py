@@ -238,8 +238,8 @@ class Rule:
         """Return the next script; the last one stays when there is no next."""
         scripted = self.scripts[min(self.used, len(self.scripts) - 1)]
         self.used += 1
-        made: object = scripted if isinstance(scripted, Script | str) else scripted(request)
-        if not isinstance(made, Script | str):
+        made = scripted if isinstance(scripted, Script | str) else scripted(request)
+        if not isinstance(made, Script | str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"{made!r} is no Script, nor a text to answer with")
         return as_script(made)
 
