@@ -1,6 +1,6 @@
 """MCP clients: where each keeps its settings, and what an entry for a server looks like there.
 
-The one table to mend when a client changes. `ollama-mcp setup`, the snippets of docs/clients.md and the
+The one table to mend when a client changes. `ollama-mcp setup`, the entries of docs/clients/*.md and the
 install links derive from it.
 """
 
