@@ -152,6 +152,11 @@ def test_by_default_it_gets_what_only_reads_and_nothing_that_is_not_listed(at: A
         assert "unknown" in text(result)
         named = await client.call_tool("ollama_agent", {"task": "Look.", "tools": ["secret", "ollama_*"]})
         assert text(named).startswith("INVALID_ARGUMENT: there is no tool of secret, ollama_* here")
+        assert "the operator has not listed secret (agent_tools)" in text(named)
+        fake.add_model(Model("no-tools", capabilities=["completion"]))
+        none = await client.call_tool("ollama_agent", {"task": "Look.", "model": "no-tools"})
+        assert "leave out tools" not in text(none)
+        assert text(none).startswith("CAPABILITY: no-tools")
 
     at(work)
 

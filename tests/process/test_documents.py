@@ -42,6 +42,7 @@ def test_a_folder_is_indexed_and_asked(fake, tmp_path):
     assert status == 0, errors
     assert out.startswith("1 read, ")
     assert f"Collection documents in {tmp_path}/data/ollama-mcp: 1 documents, 1 passages" in out
+    assert out.endswith("Clients that run already see the new tools after a restart.\n")
     assert errors.startswith("- picture.png: is ")
     assert run("index")[1].startswith("0 read, 1 unchanged, ")
     assert run("ask", "How long does green tea steep?") == (

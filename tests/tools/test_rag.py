@@ -259,6 +259,17 @@ async def test_sources_that_do_not_say_are_no_question_for_a_model(app, fake):
     assert not fake.asked("/api/chat")
 
 
+async def test_a_tool_that_gives_nothing_does_not_say(host, mode, fake):
+    @host.tool(annotations=READS)
+    def empty(query: str) -> list[str]:
+        """Find nothing."""
+        return []
+
+    result = await ask(host, mode, context_tools=["empty"])
+    assert result.content[0].text == "The sources do not say. They gave nothing, and no model was asked."
+    assert not fake.asked("/api/chat")
+
+
 async def test_an_answer_that_cites_nothing_shows_all_of_its_sources(app, fake):
     fake.script(Script("Behind the museum."), path="/api/chat")
     answer = await ollama_rag_query(app, QUESTION, documents=[PARKING])

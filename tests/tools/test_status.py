@@ -101,6 +101,13 @@ async def test_a_server_that_is_down(mode):
     assert not data["reachable"]
     assert data["trouble"].startswith("UNREACHABLE: ")
     assert text.startswith("Ollama does not answer: UNREACHABLE: ")
+    assert "Start it with `ollama serve`" in text
+
+
+async def test_a_setting_that_is_unknown_is_told(mode):
+    async with desk(mode, OLLAMA_MCP_CHATMODEL="x") as (_, _, client):
+        text, _ = await ask(client)
+    assert text.endswith("Unknown setting OLLAMA_MCP_CHATMODEL. Did you mean OLLAMA_MCP_CHAT_MODEL?")
 
 
 async def test_a_server_that_went_down_is_told_with_what_it_said_last(mode):

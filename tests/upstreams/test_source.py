@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp.client import Client
 from mcp.server.mcpserver import MCPServer
+from mcp_types import ToolAnnotations
 
 from ollama_mcp import create_server, ollama_rag_query, register
 from ollama_mcp.errors import InvalidArgument
@@ -37,6 +38,19 @@ async def names(source, wanted=None):
 async def test_by_default_those_may_be_called_that_only_read_and_not_from_the_open_world():
     source = upstreams(Connections())
     assert await names(source) == {f"up__{name}" for name in READING}
+    await source._pool.aclose()
+
+
+@pytest.mark.parametrize("listed", [False, True])
+async def test_a_tool_of_another_ollama_mcp_must_be_listed(listed):
+    server = make_server()
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    def ollama_chat(prompt: str) -> str:
+        return "hello"
+
+    source = upstreams(Connections(server), tools=("ollama_*",) if listed else ())
+    assert ("up__ollama_chat" in await names(source)) is listed
     await source._pool.aclose()
 
 
