@@ -115,9 +115,8 @@ class Examination:
         try:
             found = [finding async for finding in self._ollama()]
             found += [*await self._store(), *await self._upstreams()]
-            for one in clients:
-                found.append(one if isinstance(one, Finding) else await self._checked(one))
-            return found
+            self.tell("trying what the clients' settings name")
+            return [*found, *await asyncio.gather(*map(self._checked, clients))]
         finally:
             await self.app.aclose()
 
@@ -293,8 +292,10 @@ class Examination:
             return Finding("Clients", f"{place}: {' '.join(settings.unknown)}", False, "Correct it there.")
         return _Entry(place, settings)
 
-    async def _checked(self, entry: _Entry) -> Finding:
-        """Return whether the Ollama and the models of an entry can be used."""
+    async def _checked(self, entry: Finding | _Entry) -> Finding:
+        """Return whether the Ollama and the models of an entry can be used; a finding comes back as it is."""
+        if isinstance(entry, Finding):
+            return entry
         host, ours = entry.settings.backend.host.url, self.app.settings.backend.host.url
         place = entry.place + (f", with another Ollama: {host}" if host != ours else "")
         if problem := await self._problem_with(entry.settings):
