@@ -438,6 +438,7 @@ STATUSES = [
     (500, {"error": {"message": ["not a text"]}}, "UPSTREAM"),
     (500, b"", "UPSTREAM"),
     (501, {"error": "This server does not support embeddings. Start it with `--embeddings`"}, "CAPABILITY"),
+    (501, {"error": "the embedded engine cannot pull"}, "UPSTREAM"),
     (502, {"error": "cloud unreachable"}, "UPSTREAM"),
     (502, b"<html>", "UPSTREAM"),
     (503, {"error": "server busy, please try again.  maximum pending requests exceeded"}, "BUSY"),

@@ -404,6 +404,14 @@ def _no_memory(found: _ErrorText) -> OllamaError:
     return error
 
 
+def _not_implemented(found: _ErrorText) -> OllamaError:
+    error = errors.Upstream(
+        _quoting("the server cannot do that", found.text), "Do without it, or use Ollama itself."
+    )
+    error.retryable = False  # no later attempt will help
+    return error
+
+
 _ANY_TEXT = ""
 _ROWS: list[tuple[set[int], str, Callable[[_ErrorText], OllamaError]]] = [
     ({400, 500}, r"exceed_context_size|exceeds? the (?:available )?context|input length exceeds", _overflow),
@@ -423,6 +431,7 @@ _ROWS: list[tuple[set[int], str, Callable[[_ErrorText], OllamaError]]] = [
         _bad_argument,
     ),
     ({401, 403}, _ANY_TEXT, _forbidden),
+    ({501}, _ANY_TEXT, _not_implemented),
     ({500}, r"error parsing tool call", lambda e: broken_call(said=e.text)),
     (
         {200, 500},
@@ -443,12 +452,6 @@ def _from_text(status: int, text: str, details: dict[str, Any], context: ErrorCo
         return errors.Busy(_quoting("Ollama is busy", text), "Try again in a few seconds.")
     if status == 429:
         return errors.RateLimited(_quoting("Ollama's limit is reached", text), "Try again later.")
-    if status == 501:  # not implemented: no later attempt will help
-        error = errors.Upstream(
-            _quoting("the server cannot do that", text), "Do without it, or use Ollama itself."
-        )
-        error.retryable = False
-        return error
     return errors.Upstream(
         _quoting("Ollama failed", text), "Try again; if it stays so, the Ollama server's log says why."
     )
