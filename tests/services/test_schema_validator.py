@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -9,7 +12,6 @@ import anyio
 import pytest
 
 from ollama_mcp.errors import InvalidArgument
-from ollama_mcp.services import schema
 from ollama_mcp.services.schema import SchemaValidator, is_plain, violations
 from ollama_mcp.testing import Script
 
@@ -47,7 +49,6 @@ async def test_what_could_take_long_is_not_judged_on_the_event_loop(schema):
 
 
 async def test_the_child_says_what_we_would_say_and_is_asked_again_and_again(schema_validator, monkeypatch):
-    monkeypatch.setattr(schema, "_LIMIT_S", 60.0)  # a busy machine is no endless pattern
     begun: list[object] = []
     begin = asyncio.create_subprocess_exec
 
@@ -62,6 +63,16 @@ async def test_the_child_says_what_we_would_say_and_is_asked_again_and_again(sch
     with pytest.raises(InvalidArgument, match="schema is not a JSON Schema at"):
         await schema_validator.check(LARGE | {"type": "strin"})
     assert len(begun) == 1
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows counts no CPU time: there the parent's limit holds"
+)
+@pytest.mark.parametrize(("work", "is_ended"), [("time.sleep(0.3)", False), ("\nwhile True: pass", True)])
+def test_the_limit_counts_the_work_and_not_the_time_that_others_have_the_processor(work, is_ended):
+    code = f"import time; from ollama_mcp.services import schema; schema._limit_cpu(0.1); {work}"
+    ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert ended.returncode == (-signal.SIGPROF if is_ended else 0)
 
 
 async def test_several_who_ask_at_once_each_get_their_own_answer(schema_validator):
