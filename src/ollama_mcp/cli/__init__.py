@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 done, 1 it did not work, 2 bad usage or settings."""
     arguments = _parser().parse_args(argv)
     command: Command = arguments.command
+    if command is not _serve:  # it imports more, and enables it then
+        gc.enable()
     flags = _flags(arguments)
     try:
         settings = load(flags=flags)
@@ -277,7 +279,6 @@ def _add_embedded(embedded: argparse.ArgumentParser, common: argparse.ArgumentPa
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
-    gc.disable()  # what is loaded now is not garbage, and to find that out is a seventh of the start
     from ollama_mcp.transports.standard_streams import claim_stdio  # noqa: PLC0415 - each command imports its own
 
     # Before the SDK is imported: what it brings may print.

@@ -13,7 +13,6 @@ from typing import Any
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool as SDKTool
 from mcp_types import CallToolResult, InputRequiredResult
-from pydantic import Field
 
 from ollama_mcp.app import App
 from ollama_mcp.errors import ARGUMENTS, InternalError, OllamaError
@@ -46,16 +45,22 @@ class PublishedTool(SDKTool):
     it the form of the client's protocol, and a host that calls its tools itself would pass it by.
     """
 
-    check: ArgumentCheck = Field(exclude=True)
-    settings: Settings = Field(exclude=True)
-    calls: CallStats = Field(exclude=True)
-    counted_as: str = Field(exclude=True)
+    # Private: for a field, pydantic makes a validator of all the settings, which takes 15 ms of the start.
+    _check: ArgumentCheck
+    _settings: Settings
+    _calls: CallStats
+    _counted_as: str
+
+    def __init__(self, tool: Tool, app: App, **fields: Any) -> None:
+        super().__init__(**fields)
+        self._check = ArgumentCheck(tool, app.settings)
+        self._settings, self._calls, self._counted_as = app.settings, app.calls, tool.name
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> Result:
         """Check the arguments and call the function; every failure is a result."""
-        with self.calls.counting(self.counted_as) as outcome:
+        with self._calls.counting(self._counted_as) as outcome:
             result = await self._result(arguments, context, convert_result)
             outcome.code = code_of(result)
         return result
@@ -64,10 +69,10 @@ class PublishedTool(SDKTool):
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool
     ) -> Result:
         try:
-            checked, notes = self.check.check(arguments)
+            checked, notes = self._check.check(arguments)
             wait_s = checked.pop("wait_s", None)
             if "wait_s" in self.parameters["properties"]:  # the call must return before its client gives up
-                checked["wait_s"] = call_profile(context).deadline(self.settings, wait_s)
+                checked["wait_s"] = call_profile(context).deadline(self._settings, wait_s)
             result = await super().run(checked, context, convert_result)
             return with_notes(result, notes) if isinstance(result, CallToolResult) else result
         except OllamaError as error:
@@ -106,12 +111,8 @@ def publish(
         "fn": bound,
         "name": name,
         "parameters": parameters,
-        "check": ArgumentCheck(tool, app.settings),
-        "settings": app.settings,
-        "calls": app.calls,
-        "counted_as": tool.name,
     }
-    return PublishedTool(**fields)
+    return PublishedTool(tool, app, **fields)
 
 
 _declared: dict[str, SDKTool] = {}
