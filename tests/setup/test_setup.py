@@ -246,6 +246,9 @@ def test_what_the_client_added_to_the_entry_stays(homes: Any):
     entry = json.loads(path.read_text())["mcpServers"]["ollama"]
     assert (entry["disabled"], entry["autoApprove"]) == (True, ["ollama_chat"])
     assert entry["env"] == {"OLLAMA_HOST": "gpu:1", "OLLAMA_MCP_READ_ONLY": "1"}
+    assert main(["setup", "--yes", "--ollama-host", "gpu:2"]) == 0  # said now, it wins
+    entry = json.loads(path.read_text())["mcpServers"]["ollama"]
+    assert entry["env"] == {"OLLAMA_HOST": "http://gpu:2", "OLLAMA_MCP_READ_ONLY": "1"}
     assert main(["setup", "--yes", "--http", "http://127.0.0.1:8000/mcp"]) == 0
     assert "command" not in json.loads(path.read_text())["mcpServers"]["ollama"]
 
@@ -428,13 +431,16 @@ def test_a_model_that_fits_the_memory_is_pulled_after_a_yes(
     monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "yes")
     monkeypatch.setattr(first_models, "_memory", lambda: memory)
     with FakeOllama.in_thread([]) as fake:
-        settings = load({"OLLAMA_HOST": fake.url})
+        settings = load(
+            {"OLLAMA_HOST": fake.url, "OLLAMA_MCP_MAX_PULL_GB": "0"}
+        )  # what larger ones need is a yes
         first_models.offer_models(settings, asks=False)
         assert f"`ollama pull {chat}`" in capsys.readouterr().out
         assert not asked
         first_models.offer_models(settings, asks=True)
         pulled = [request.json["model"] for request in fake.requests if request.path == "/api/pull"]
         assert pulled == [chat, "nomic-embed-text"]
+        assert f"{chat} is there" in capsys.readouterr().out
     assert [chat in question or "nomic" in question for question in asked] == [True, True]
 
 

@@ -185,7 +185,10 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     from ollama_mcp.cli.setup import Options, setup  # noqa: PLC0415
 
     given = arguments
-    options = Options(given.clients, given.shown, given.remove, given.env, given.url, given.name, given.yes)
+    # Said now, so that it wins over the address that a client's entry has.
+    address = [f"OLLAMA_HOST={settings.backend.host.url}"] if "OLLAMA_HOST" in _flags(arguments) else []
+    env = [*address, *given.env]
+    options = Options(given.clients, given.shown, given.remove, env, given.url, given.name, given.yes)
     return setup(settings, options)
 
 

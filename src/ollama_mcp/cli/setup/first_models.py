@@ -13,6 +13,7 @@ from ollama_mcp.cli.jobs import run_job
 from ollama_mcp.cli.output import confirmed, mark, warn
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.job import Job
+from ollama_mcp.services.confirmation import Confirmation
 from ollama_mcp.services.transfers import Transferred
 from ollama_mcp.services.units import format_bytes
 from ollama_mcp.settings import Settings
@@ -66,7 +67,7 @@ async def _lacking(settings: Settings) -> list[str]:
 
 
 async def _pull(app: App, job: Job[Transferred], name: str) -> Transferred:
-    return await app.transfers.pull(name, job)
+    return await app.transfers.pull(name, job, confirmed=Confirmation(name))
 
 
 def _memory() -> float:
