@@ -120,9 +120,24 @@ async def test_what_does_not_fit_is_left_out_by_halves_and_said(app, fake):
         assert fake.last.json["messages"][0]["role"] == "user"
     assert begins[0] == "turn 0 "
     assert told[0] == ""
-    assert told[-1].endswith("of conversation 'tea' does not fit into the model's context window.")
+    assert told[-1].endswith("older messages were left out: there is no room for all of conversation 'tea'.")
     assert len(set(begins)) <= 6, "the beginning moves rarely, so that the server need not read all anew"
     assert len((await app.conversations.read("", "tea")).messages) == 28
+
+
+async def test_a_call_with_less_room_for_them_leaves_nothing_out_for_good(app, fake):
+    fake.script("ok", path="/api/chat")
+    for number in range(3):
+        await say(app, f"turn {number} " + "word " * 40)
+
+    async def search(job):
+        continued = await app.conversations.begin(build_chat(prompt="search"), "tea", job, most=100)
+        answer = await app.generator.answer(continued.spec, job)
+        return await app.conversations.finish(continued, answer, job)
+
+    assert "4 older messages were left out" in (await app.jobs.start(search).result()).prompt_cut
+    await say(app, "And now?")
+    assert sent(fake)[0][1].startswith("turn 0 ")
 
 
 async def test_the_model_sums_up_what_no_longer_fits_where_the_operator_wants_it(fake):
@@ -190,7 +205,7 @@ async def test_json_answers_tell_in_notes_what_was_left_out(app, fake):
         )
     assert answer == '{"a": 1}'
     assert answer.prompt_cut == ""
-    assert "does not fit" in answer.notes[-1]
+    assert "no room for all of conversation" in answer.notes[-1]
 
 
 async def test_an_answer_is_not_lost_with_its_memory(app, fake, monkeypatch):

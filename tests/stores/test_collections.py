@@ -115,9 +115,14 @@ async def test_what_does_not_fit_into_sqlite_is_an_error_in_words(tmp_path):
         await store.search(NOTES, [1], ["tea"], 5, "")
     with pytest.raises(StorageError, match="half a surrogate pair"):
         await store.search(NOTES, None, ["tea"], 5, "\ud800")
-    await store.restamp(NOTES, document("gone"))  # another process has removed it meanwhile
-    assert list(await store.documents(NOTES)) == ["/tea"]
     await store.aclose()
+
+
+async def test_a_stamp_does_not_bring_back_what_another_process_removed(store):
+    await store.ensure(NOTES, PRINT)
+    await store.put(NOTES, document("tea"), passages("Green tea"), [[1, 0, 0, 0]])
+    await store.restamp(NOTES, document("gone"))
+    assert list(await store.documents(NOTES)) == ["/tea"]
 
 
 async def test_owners_do_not_see_one_another_and_forgetting_is_thorough(store):

@@ -1,5 +1,7 @@
 """What every store of conversations does."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -57,6 +59,16 @@ async def test_two_who_go_on_at_once_keep_their_pairs(store):
     messages = (await store.read(TEA)).messages
     assert sorted(before) == [0, 2, 4, 6]
     assert [two.content for two in messages[1::2]] == [f"to {one.content}" for one in messages[::2]]
+
+
+async def test_what_is_forgotten_during_a_turn_begins_anew_with_it(store):
+    await store.append(Conversation(TEA), [*pair("a"), *pair("b")])
+    begun = replace((await store.read(TEA)).conversation, begin=2, summary="of a")
+    await store.drop(TEA)
+    assert await store.append(begun, pair("c")) == 0
+    found = await store.read(TEA)
+    assert [one.content for one in found.messages] == ["c", "to c"]
+    assert (found.conversation.begin, found.conversation.summary) == (0, "")
 
 
 async def test_the_oldest_go_first_and_forgetting_is_thorough(store):

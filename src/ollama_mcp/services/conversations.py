@@ -130,7 +130,7 @@ class Conversations:
         is_open = bool(new) and new[0].role == "tool"
         earlier, begin = fitting(stored, room, per_token, most_sent, can_see=can_see, is_open=is_open)
         summary = conversation.summary
-        if self._summarises and begin > conversation.begin:
+        if self._summarises and not most and begin > conversation.begin:
             gone = stored.messages[max(conversation.begin - stored.first, 0) : begin - stored.first]
             summary = await self._summarise(model.name, summary, gone, window // 2, per_token, job)
         head = [Message(role="user", content=_SUMMARY + summary)] if summary and begin else []
@@ -142,7 +142,7 @@ class Conversations:
             conversation,
             model=model.name,
             system=system[0].content if system else "",
-            begin=begin,
+            begin=conversation.begin if most else begin,  # a chat has room for more
             summary=summary,
         )
         sent = replace(spec, request=request.model_copy(update={"messages": messages}), needs=needs)
@@ -166,8 +166,7 @@ class Conversations:
             how = "summed up" if continued.conversation.summary else "left out"
             were = "message was" if continued.left_out == 1 else "messages were"
             told.append(
-                f"{continued.left_out} older {were} {how}: all of conversation {name!r} does not fit into "
-                "the model's context window."
+                f"{continued.left_out} older {were} {how}: there is no room for all of conversation {name!r}."
             )
         said = Message(
             role="assistant",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from ollama_mcp.ollama.api_models import Message
@@ -46,6 +46,13 @@ class Conversation:
     begin: int = 0
     summary: str = ""
     per_token: float = 0.0
+
+    def behind(self, before: int) -> Conversation:
+        """Return what is to be stored of it where there are so many messages now.
+
+        Fewer than were read: it was forgotten meanwhile, so that what was left out is not left out of it.
+        """
+        return self if before >= self.count else replace(self, begin=0, summary="")
 
 
 @dataclass(frozen=True)

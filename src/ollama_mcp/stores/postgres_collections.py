@@ -199,7 +199,13 @@ class PostgresCollections:
 
         def work(do: Transaction) -> None:
             number, _ = _entry(do, key, _TO_CHANGE)
-            do.rows(_PUT_DOCUMENT, number, *vars(document).values())
+            id, *values = vars(document).values()  # noqa: A001 - the column's name
+            # No INSERT: another process may have removed it, and it would come back without passages.
+            do.rows(
+                "UPDATE document SET name = %s, hash = %s, uri = %s, pattern = %s, stamp = %s "
+                "WHERE collection = %s AND id = %s",
+                *values, number, id,
+            )  # fmt: skip
 
         await self._database.write(work)
 

@@ -88,6 +88,7 @@ class PostgresConversations:
                 "SELECT id, count FROM conversation WHERE owner = %s AND name = %s FOR UPDATE",
                 *conversation.key,
             )[0]
+            known = conversation.behind(before)
             for place, message in enumerate(messages, before):
                 named: list[str] = []
                 for image in message.images or ():
@@ -105,8 +106,8 @@ class PostgresConversations:
             do.rows(
                 "UPDATE conversation SET count = %s, size = %s, used_at = %s, model = %s, system = %s, "
                 "begin = greatest(begin, %s), summary = %s, per_token = %s WHERE id = %s",
-                count, size, now, conversation.model, conversation.system, conversation.begin,
-                conversation.summary, conversation.per_token, number,
+                count, size, now, known.model, known.system, known.begin, known.summary, known.per_token,
+                number,
             )  # fmt: skip
             do.rows("DELETE FROM conversation WHERE used_at < %s", now - self._kept_s)
             return before

@@ -90,6 +90,7 @@ class SqliteConversations:
                 )
                 row = made.lastrowid or 0, 0, 0
             number, before, size = row
+            known = conversation.behind(before)
             for place, message in enumerate(messages, before):
                 named: list[str] = []
                 for image in message.images or ():
@@ -103,8 +104,8 @@ class SqliteConversations:
             db.execute(
                 "UPDATE conversation SET count = ?, size = ?, used_at = ?, model = ?, system = ?, "
                 "begin = max(begin, ?), summary = ?, per_token = ? WHERE id = ?",
-                (before + len(messages), size, now, conversation.model, conversation.system,
-                 conversation.begin, conversation.summary, conversation.per_token, number),
+                (before + len(messages), size, now, known.model, known.system, known.begin, known.summary,
+                 known.per_token, number),
             )  # fmt: skip
             _shorten(db, number, before + len(messages), size)
             _purge(db, None, now - self._kept_s)
