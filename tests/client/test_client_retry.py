@@ -175,6 +175,18 @@ async def test_while_one_probes_a_silent_server_the_others_are_told_at_once():
         pass
 
 
+async def test_a_try_that_began_before_does_not_let_a_second_probe_in():
+    health, down = Health(), errors.Timeout("no connection", "Check it.", clock="connect")
+    early = health.trying()
+    early.__enter__()
+    with pytest.raises(errors.Timeout), health.trying():
+        raise down
+    with health.trying():  # the probe
+        assert not early.__exit__(errors.Timeout, down, None)
+        with pytest.raises(errors.Timeout), health.trying():
+            pytest.fail("a second probe")
+
+
 async def test_a_probe_that_is_cancelled_leaves_room_for_the_next():
     health = Health()
     with pytest.raises(errors.Timeout), health.trying():

@@ -36,6 +36,18 @@ def shared(serve, tmp_path):
     return serve(OLLAMA_MCP_TOKEN_FILE=str(tokens), OLLAMA_MCP_RATE="2/h", OLLAMA_MCP_BURST="2")
 
 
+def test_a_websocket_is_refused():
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    served = http_app(MCPServer("host"), App.create(load({})))
+    scope = {"type": "websocket", "path": "/mcp", "headers": [], "query_string": b"", "subprotocols": []}
+    anyio.run(served.application, scope, anyio.sleep_forever, send)
+    assert sent == [{"type": "websocket.close"}]
+
+
 def test_this_machine_needs_no_token(serve):
     served = serve()
     response = served.call()

@@ -61,7 +61,8 @@ class Health:
         Raises:
             OllamaError: The server is down, and another call is finding out whether it still is.
         """
-        if self._down is not None and _took_connect_timeout(self._down):
+        probes = self._down is not None and _took_connect_timeout(self._down)
+        if self._down is not None and probes:
             if self._is_probing:
                 raise Timeout(self._down.cause, self._down.remedy, **self._down.details)
             self._is_probing = True
@@ -73,7 +74,8 @@ class Health:
             self._down = error if is_down else None
             raise
         finally:
-            self._is_probing = False
+            if probes:  # not a try that began before the server was known to be down
+                self._is_probing = False
 
 
 def _took_connect_timeout(error: OllamaError) -> bool:

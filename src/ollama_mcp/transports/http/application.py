@@ -188,9 +188,13 @@ def _normalized(app: ASGIApp) -> ASGIApp:
     """/mcp/ is /mcp: many clients do not follow a redirect with a POST; behind TLS it would lead to http.
 
     And nothing is resumed: no event is kept, and to a Last-Event-ID the SDK would answer nothing at all.
+    A WebSocket, which a host may serve beside it, is refused.
     """
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] == "http":
             headers = [pair for pair in scope["headers"] if pair[0].lower() != _LAST_EVENT]
             scope = {**scope, "headers": headers}
