@@ -4,7 +4,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir --prefix=/installed '.[speed,rag,ingest]'
+RUN pip install --no-cache-dir --prefix=/installed '.[rag,ingest]'
 
 FROM python:3.13-slim
 COPY --from=build /installed /usr/local

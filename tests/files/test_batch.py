@@ -176,7 +176,7 @@ async def test_a_line_that_is_full_is_waited_for(bench, root):
         async with bench(Model("m"), OLLAMA_MCP_PARALLEL="1", OLLAMA_MCP_QUEUE="0") as b:
             async with b.app.model_queue.admit("m"):
                 job = b.begin(model="m")
-                while not any(line.refused for line in b.app.model_queue.statistics()):
+                while not any(line.waiting for line in b.app.model_queue.statistics()):
                     await anyio.sleep(0.001)
             assert statuses(await job.result()) == ["answered"]
 

@@ -209,18 +209,21 @@ def test_statistics_cannot_be_changed(model_queue, virtually):
     virtually(run)
 
 
-def test_models_where_nothing_runs_are_forgotten_once_there_are_too_many(model_queue, virtually, monkeypatch):
-    monkeypatch.setattr("ollama_mcp.jobs.model_queue._MOST_QUEUES", 10)
-
+def test_the_next_part_of_what_has_begun_waits_however_many_do(model_queue, virtually):
     async def run() -> None:
         one = model_queue(1, 0)
-        async with one.admit("held"):
-            for number in range(100):
-                async with one.admit(f"m{number}"):
-                    pass
-            assert len(one.statistics()) <= 11
+        async with asyncio.TaskGroup() as group, one.admit(MODEL):
             with pytest.raises(Busy):
-                await one.admit("held").__aenter__()
+                await one.admit(MODEL).__aenter__()
+
+            async def go_on() -> None:
+                async with one.admit(MODEL, bounded=False):
+                    pass
+
+            group.create_task(go_on())
+            await asyncio.sleep(1)
+            assert (one.statistics()[0].running, one.statistics()[0].waiting) == (1, 1)
+        assert one.statistics()[0].admitted == 2
 
     virtually(run)
 

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_mcp.jobs.job import Part
-from ollama_mcp.services import lexical
 from ollama_mcp.services.lexical import coverage, rank_by_words, words_of
 from ollama_mcp.services.retrieval import MOST_EMBEDDED, Retriever, fuse
 from ollama_mcp.services.splitting import PIECE, split_passages, split_text
@@ -42,14 +41,6 @@ def test_any_question_ranks_any_texts(query, texts):
 @pytest.mark.parametrize("query", ['" OR *', "NEAR(a b)", "delta AND", "col:wing", "(wing", "wing*", "-wing"])
 def test_operators_of_the_full_text_search_are_words(query):
     assert set(rank_by_words(query, TEXTS)) <= {0, 1, 2}
-
-
-def test_words_are_ranked_alike_without_fts5(monkeypatch):
-    for query in ("delta wings", "soup", "what is a wing?", "museums"):
-        with_it = rank_by_words(query, TEXTS)
-        with monkeypatch.context() as patch:
-            patch.setattr(lexical, "_has_fts5", lambda: False)
-            assert rank_by_words(query, TEXTS)[:1] == with_it[:1]
 
 
 def test_a_question_of_stopwords_alone_keeps_them():

@@ -21,8 +21,6 @@ from ollama_mcp.ollama.model_names import canonical
 
 TRANSFERS = "(transfers)"
 """The queue of pulls, pushes and creations, which share one; no model can have this name."""
-_MOST_QUEUES = 256
-"""Models with a queue; above this, those are forgotten where nothing runs."""
 _NEWEST_WEIGHS = 0.3
 _SHORTEST_GUESS_S = 1.0
 
@@ -159,7 +157,12 @@ class ModelQueue:
 
     @asynccontextmanager
     async def admit(
-        self, model: str, caller: str = "", on_wait: Callable[[QueueEntry], None] | None = None
+        self,
+        model: str,
+        caller: str = "",
+        on_wait: Callable[[QueueEntry], None] | None = None,
+        *,
+        bounded: bool = True,
     ) -> AsyncGenerator[None]:
         """Wait for a turn of this model, and have it for as long as the context lasts.
 
@@ -167,6 +170,7 @@ class ModelQueue:
             model: Its name.
             caller: Who calls: turns go round among those who wait.
             on_wait: Gets the entry, if there is a wait.
+            bounded: False for the next part of work that has begun: it waits, however many do.
 
         Raises:
             Busy: As many wait as may; `retry_after_s` is an estimate.
@@ -175,6 +179,9 @@ class ModelQueue:
         if len(queue.running) < self._parallel:
             number = queue.begin(self._clock())
         else:
+            if bounded and queue.length >= self._queue:
+                queue.refused += 1
+                raise self._busy(queue)
             number = await self._wait(queue, caller, on_wait)
         try:
             yield
@@ -183,9 +190,6 @@ class ModelQueue:
             self._end(queue, number)
 
     async def _wait(self, queue: _Queue, caller: str, on_wait: Callable[[QueueEntry], None] | None) -> int:
-        if queue.length >= self._queue:
-            queue.refused += 1
-            raise self._busy(queue)
         queue_entry = QueueEntry(queue, caller)
         queue.join(queue_entry)
         try:
@@ -209,14 +213,8 @@ class ModelQueue:
     def _queue_of(self, model: str) -> _Queue:
         lines, key = self._queues.here(), canonical(model)
         if key not in lines:
-            if len(lines) >= _MOST_QUEUES:
-                self._forget_idle(lines)
             lines[key] = _Queue(model)
         return lines[key]
-
-    def _forget_idle(self, lines: dict[str, _Queue]) -> None:
-        for key in [key for key, queue in lines.items() if not queue.running]:
-            del lines[key]
 
     def _busy(self, queue: _Queue) -> Busy:
         wait = queue.guess_s(self._clock())

@@ -17,12 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-import anyio
-
 from ollama_mcp.errors import (
     ARGUMENTS,
     BadUpstream,
-    Busy,
     ContextOverflow,
     InvalidArgument,
     NotConfirmed,
@@ -65,8 +62,6 @@ _STRIKES = 2
 """Calls of tools that do not exist, or that cannot be read, which end the calling."""
 _REPEATS = 3
 """Identical calls that end it."""
-_TRIES, _LONGEST_WAIT_S = 5, 30.0
-"""Attempts to get a turn of the model while its queue is full, and seconds between two."""
 _MOST_NAMED = 20
 _REMEMBERED = 2000
 """Tokens of earlier turns of a conversation: the room is for results."""
@@ -304,43 +299,33 @@ class Agent:
         return await self._turn(run, with_tools=False)
 
     async def _turn(self, run: _Run, *, with_tools: bool) -> Answer:
-        """Have the model write once; again while its queue is full, or with shorter results."""
+        """Have the model write once; again with shorter results, if these do not fit."""
         spec, job = run.spec, run.job
         title = f"step {run.trace.steps} of {spec.steps}" if with_tools else "answering"
-        for attempt in range(1, _TRIES + 1):
-            if with_tools:
-                tools = [_definition(tool) for tool in run.tools.values()]
-                update: dict[str, Any] = {"messages": run.messages, "tools": tools, "format": None}
-                chat = replace(
-                    spec.chat,
-                    request=spec.request.model_copy(update=update),
-                    needs=(*spec.chat.needs, "tools"),
-                    schema=None,
-                )
-            else:
-                last = Message(role="user", content=_WRAP_UP if spec.chat.schema is None else _AS_JSON)
-                update = {"messages": [*run.messages, last]}
-                chat = replace(spec.chat, request=spec.request.model_copy(update=update))
-            run.sent = chat
+        if with_tools:
+            tools = [_definition(tool) for tool in run.tools.values()]
+            more: dict[str, Any] = {"tools": tools, "format": None}
+            base, asks = replace(spec.chat, needs=(*spec.chat.needs, "tools"), schema=None), []
+        else:
+            more, base = {}, spec.chat
+            asks = [Message(role="user", content=_WRAP_UP if spec.chat.schema is None else _AS_JSON)]
+        while True:
+            update = {"messages": [*run.messages, *asks], **more}
+            run.sent = replace(base, request=spec.request.model_copy(update=update))
             part = job.part(title)
             try:
-                answer = await self._generator.answer(chat, part)
+                answer = await self._generator.answer(run.sent, part, bounded=not run.trace.calls)
             except ContextOverflow:
                 if run.is_shortened or not _shorten(run):
                     raise
                 run.is_shortened = True
                 run.notes["older results were shortened: the context window was full"] = None
-            except Busy as error:
-                if attempt == _TRIES or not run.trace.calls:
-                    raise
-                await anyio.sleep(min(error.retry_after_s or 1.0, _LONGEST_WAIT_S))
             else:
                 run.tokens += answer.stats.output_tokens or 0
                 job.model = part.model
                 return answer
             finally:
                 run.notes.update(dict.fromkeys(part.notes))
-        raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
 
     async def _make_calls(self, run: _Run, answer: Answer) -> None:
         """Make the calls of a step: side by side if they only read, else one after another."""

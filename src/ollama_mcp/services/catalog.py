@@ -36,8 +36,8 @@ from ollama_mcp.settings import Settings
 
 _FRESH_S = 60.0
 """Seconds for which facts about a model hold: they change when somebody pulls or creates it anew."""
-_MOST_KNOWN = 256
-"""Models that are remembered, and that are looked through for one that fits."""
+_MOST_LOOKED_AT = 256
+"""Models that are looked through for one that fits."""
 _SHOWS_AT_ONCE = 8
 _STUCK_LOOK_S = 1.0
 """Seconds to find out whether a model that says nothing is loaded."""
@@ -243,9 +243,6 @@ class Catalog:
             is_cloud = bool(info.remote_host) or is_cloud_name(info.name)
             can = frozenset(info.capabilities or ())
             model = Model(info.name, can, info.details.context_length, is_cloud, is_described=bool(can))
-        self._known.pop(key, None)
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.pop(next(iter(self._known)))
         self._known[key] = (time.monotonic(), model)
         return model
 
@@ -311,7 +308,7 @@ class Catalog:
     async def _having(self, needs: list[str]) -> list[str]:
         """Return installed local models that have all capabilities, newest first; at most five."""
         found: list[str] = []
-        for info in (await self._installed_if_told())[:_MOST_KNOWN]:
+        for info in (await self._installed_if_told())[:_MOST_LOOKED_AT]:
             if await self._fitting(info.name, needs, info) is not None:
                 found.append(info.name)
             if len(found) == 5:

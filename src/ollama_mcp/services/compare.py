@@ -63,7 +63,7 @@ class Comparer:
             job: Shows each model as a part.
 
         Raises:
-            InvalidArgument: No model is named, or too many are.
+            InvalidArgument: No model is named, too many are, or the schema is none.
             CallerError: None of the models can be asked.
         """
         names = list(dict.fromkeys(filter(None, (name.strip() for name in models))))
@@ -80,6 +80,7 @@ class Comparer:
                 failures[name] = error
         if len(failures) == len(names):
             raise failures[names[0]]
+        await self._generator.check(spec)
         rows: list[Compared] = []
         for place, name in enumerate(names, 1):
             if name in failures:
@@ -88,7 +89,7 @@ class Comparer:
             part = job.part(f"model {place} of {len(names)}")
             own = replace(spec, request=spec.request.model_copy(update={"model": name}))
             try:
-                rows.append(Compared(name, await self._generator.run(own, part)))
+                rows.append(Compared(name, await self._generator.answer(own, part, bounded=not rows)))
             except OllamaError as error:
                 rows.append(Compared(name, None, error))
         return Comparison(rows)

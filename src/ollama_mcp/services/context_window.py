@@ -27,8 +27,6 @@ _DEFAULT_KEEP = 4
 """Ollama's own num_keep."""
 _REFUSES_SINCE = (0, 12, 6)
 """The first Ollama that knows `truncate`; an older one cuts whatever the request says."""
-_MOST_REMEMBERED = 256
-"""Models."""
 _IDLE_S = 600.0
 """Seconds; twice as long as Ollama itself keeps a model that nobody uses."""
 
@@ -67,8 +65,6 @@ class ContextWindows:
             The window that the model has now, in tokens.
         """
         name = canonical(model)
-        if name not in self._grown and len(self._grown) >= _MOST_REMEMBERED:
-            self._grown.pop(next(iter(self._grown)))
         window = max(window, self._window(name) or 0)
         self._grown[name] = window, time.monotonic()
         return window

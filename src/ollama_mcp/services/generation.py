@@ -140,8 +140,14 @@ class Generator:
         if spec.schema:
             await self._schema_validator.check(spec.schema)
 
-    async def answer(self, spec: ChatSpec, job: Part) -> Answer:
-        """Answer a ChatSpec that was checked; otherwise as `run`."""
+    async def answer(self, spec: ChatSpec, job: Part, *, bounded: bool = True) -> Answer:
+        """Answer a ChatSpec that was checked; otherwise as `run`.
+
+        Args:
+            spec: The request.
+            job: Shows the progress, and gets the notes.
+            bounded: False for the next part of work that has begun: it never finds the queue full.
+        """
         settings = self._settings
         job.notes.extend(spec.notes)
         choice = await self._catalog.resolve(spec.request.model, spec.needs, default=settings.chat_model)
@@ -161,7 +167,7 @@ class Generator:
         job.total = _max_tokens(request)
         job.look = partial(job.find_out, self._catalog.is_loaded)
         run = _Run(spec, choice, request, job)
-        async with self._model_queue.admit(model.name, job.caller, job.queue):
+        async with self._model_queue.admit(model.name, job.caller, job.queue, bounded=bounded):
             job.enter()
             async with self._catalog.explaining(model.name):
                 output = await self._checked(run, await self._generate(run))

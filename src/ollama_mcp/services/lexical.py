@@ -1,6 +1,6 @@
 """Words: texts ranked by BM25, and how much of a question's words a text has.
 
-BM25 is that of SQLite's FTS5, in memory. Some Pythons are built without it; there a few lines count instead.
+BM25 is that of SQLite's FTS5, in memory. A Python that is built without it ranks no text by words.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from functools import cache
 
 _WORD = re.compile(r"\w+")
 _USUAL = """
@@ -29,8 +27,6 @@ _ENDINGS = (
 )  # fmt: skip
 _MOST_WORDS = 64
 """Words of a question that count; a longer question is a text."""
-_K1, _B = 1.2, 0.75
-"""BM25's usual constants, as of FTS5."""
 
 
 def words_of(text: str) -> list[str]:
@@ -52,10 +48,11 @@ def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
     asked = asked_words(query)
     if not asked or not texts:
         return []
-    if not _has_fts5():
-        return _rank_plainly(asked, texts)
     with closing(sqlite3.connect(":memory:")) as db:
-        db.execute("CREATE VIRTUAL TABLE t USING fts5(text, content='', tokenize='porter unicode61')")
+        try:
+            db.execute("CREATE VIRTUAL TABLE t USING fts5(text, content='', tokenize='porter unicode61')")
+        except sqlite3.OperationalError:
+            return []
         db.executemany("INSERT INTO t(rowid, text) VALUES (?, ?)", enumerate(texts))
         match = " OR ".join(f'"{word}"' for word in asked)  # quoted: an operator of FTS5 is a word here
         rows = db.execute("SELECT rowid FROM t WHERE t MATCH ? ORDER BY bm25(t)", (match,))
@@ -65,32 +62,6 @@ def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
 def asked_words(query: str) -> list[str]:
     """Return the words of a question that count, each once."""
     return list(dict.fromkeys(words_of(query)))[:_MOST_WORDS]
-
-
-@cache
-def _has_fts5() -> bool:
-    try:
-        with closing(sqlite3.connect(":memory:")) as db:
-            db.execute("CREATE VIRTUAL TABLE t USING fts5(x)")
-    except sqlite3.Error:
-        return False
-    return True
-
-
-def _rank_plainly(asked: Sequence[str], texts: Sequence[str]) -> list[int]:
-    counts = [Counter(map(_stem, words_of(text))) for text in texts]
-    lengths = [count.total() for count in counts]
-    mean = sum(lengths) / len(lengths) or 1
-    scores = [0.0] * len(texts)
-    for word in dict.fromkeys(map(_stem, asked)):
-        holding = [place for place, count in enumerate(counts) if word in count]
-        rarity = math.log(1 + (len(texts) - len(holding) + 0.5) / (len(holding) + 0.5))
-        for place in holding:
-            often = counts[place][word]
-            scores[place] += (
-                rarity * often * (_K1 + 1) / (often + _K1 * (1 - _B + _B * lengths[place] / mean))
-            )
-    return sorted((place for place, score in enumerate(scores) if score), key=lambda place: -scores[place])
 
 
 def _stem(word: str) -> str:

@@ -20,8 +20,7 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 
-from ollama_mcp.errors import Busy, Forbidden, InvalidArgument, OllamaError
-from ollama_mcp.jobs.answers import Answer
+from ollama_mcp.errors import Forbidden, InvalidArgument, OllamaError
 from ollama_mcp.jobs.job import Job, JobState
 from ollama_mcp.services.catalog import Catalog
 from ollama_mcp.services.file_access import Place, place_of, printable, readings
@@ -132,11 +131,6 @@ def _used(parts: Sequence[str], names: Sequence[str]) -> set[int]:
         counts = with_no_folders(further)
     return counts
 
-
-_TRIES = 10
-"""Tries to get a place in the queue of the model, for one file."""
-_LONGEST_WAIT_S = 5.0
-"""Seconds between two of them."""
 
 Status = Literal["answered", "kept", "cut", "failed"]
 """Answered now; answered before, by the same call; cut off at the token limit; no answer."""
@@ -338,7 +332,9 @@ class Mapper:
             kept = await run.store.find(content.name, key)
             if kept is not None:
                 return Row(content.name, "kept", answer=kept.text, written=kept.file)
-            answer = await self._answer(run, content)
+            spec = attached(run.spec, [content], self._settings.limits)
+            part = run.job.part(content.name, "tok")
+            answer = await self._generator.answer(spec, part, bounded=False)  # as the call's, it has begun
             note = "; ".join(answer.notes)
             if answer.cut:  # not kept: the same call may have a larger limit
                 note = "; ".join(filter(None, [answer.cut[1:-1], note]))
@@ -347,13 +343,3 @@ class Mapper:
             return Row(content.name, "answered", answer=kept.text, written=kept.file, note=note)
         except OllamaError as error:
             return Row(printable(name), "failed", answer=error.partial_text, error=str(error))
-
-    async def _answer(self, run: _Run, content: Content) -> Answer:
-        """Ask the model, again while other calls have all places of its queue."""
-        spec = attached(run.spec, [content], self._settings.limits)
-        for _ in range(_TRIES - 1):
-            try:
-                return await self._generator.answer(spec, run.job.part(content.name, "tok"))
-            except Busy as error:
-                await anyio.sleep(min(error.retry_after_s or 1.0, _LONGEST_WAIT_S))
-        return await self._generator.answer(spec, run.job.part(content.name, "tok"))
