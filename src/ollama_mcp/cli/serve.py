@@ -20,7 +20,6 @@ from ollama_mcp.errors import WrongSettings
 from ollama_mcp.server import create_server, register
 from ollama_mcp.settings import Settings
 from ollama_mcp.settings.listening import Authority
-from ollama_mcp.tools import BYPASSES_QUEUE
 from ollama_mcp.tools.results import error_result
 from ollama_mcp.transports.standard_streams import Wires
 from ollama_mcp.transports.stdio import run_stdio
@@ -87,7 +86,6 @@ def _serve_stdio(server: MCPServer[Any], app: App, wires: Wires) -> int:
         wires=wires,
         on_stop=app.aclose,
         line_limit=app.settings.limits.line,
-        priority_tools=BYPASSES_QUEUE,
         protocol=app.settings.protocol,
     )
 

@@ -1,9 +1,7 @@
-"""The SDK's read stream over a file descriptor, with priority for requests that are answered at once.
+"""The SDK's read stream over a file descriptor.
 
-A thread reads, so that a cancel is heard while stdout is blocked. A client that calls ten thousand times
-would otherwise wait ten thousand answers long for a status: in a crowd, requests that are answered at once
-pass those that are not. Nothing else passes, so that a cancel never comes before the call that it is for.
-Where there is no crowd, everything comes in the order in which it was written.
+A thread reads, so that a cancel is heard while stdout is blocked. Everything comes in the order in which
+it was written, so that a cancel never comes before the call that it is for.
 """
 
 from __future__ import annotations
@@ -11,82 +9,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 import anyio
 import anyio.lowlevel
-import pydantic_core
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import JSONRPCMessage, JSONRPCRequest
 
 from ollama_mcp.transports.pipes import Incoming, post, read_some
 from ollama_mcp.transports.stdio.framing import LINE_LIMIT, Line, LineSplitter, Refused, TooLong, decode
 from ollama_mcp.transports.stdio.outbox import Outbox
-
-_CROWD = 64
-"""Lines that wait, above which there is a crowd."""
-
-_SHORT = 4096
-"""Bytes of the longest line that may pass; reading a longer one twice would cost more than it saves."""
-
-
-class PriorityInbox:
-    """The lines that wait for the server.
-
-    Args:
-        priority_tools: Names of the tools whose calls may pass.
-    """
-
-    def __init__(self, priority_tools: Collection[str] = ()) -> None:
-        self._at_once = frozenset(priority_tools)
-        self._marks = [b'"ping"', b'"tasks/', *(f'"{name}"'.encode() for name in self._at_once)]
-        self._turns: deque[Line] = deque()
-        self._passing: deque[Line] = deque()
-        self._is_open = False
-
-    def __bool__(self) -> bool:
-        return bool(self._turns or self._passing)
-
-    @property
-    def is_crowded(self) -> bool:
-        """True if many messages wait."""
-        return len(self._turns) > _CROWD
-
-    def add(self, line: Line) -> None:
-        """Queue a message."""
-        lane = self._passing if self.is_crowded and self._may_pass(line) else self._turns
-        lane.append(line)
-
-    def take(self) -> Line:
-        """Take the next one; there must be one."""
-        if self._passing and (self._is_open or not self._turns):
-            return self._passing.popleft()
-        line = self._turns.popleft()
-        # Until the first call the session may not be open yet, and nobody passes its opening.
-        self._is_open = self._is_open or (isinstance(line, bytes) and b'"tools/call"' in line)
-        return line
-
-    def clear(self) -> None:
-        """Drop all that waits."""
-        self._turns.clear()
-        self._passing.clear()
-
-    def _may_pass(self, line: Line) -> bool:
-        if isinstance(line, TooLong) or len(line) > _SHORT or not any(mark in line for mark in self._marks):
-            return False
-        try:
-            message = pydantic_core.from_json(line)
-        except ValueError:
-            return False
-        match message:
-            case {"method": "ping" | "tasks/get" | "tasks/update" | "tasks/cancel", "id": _}:
-                return True
-            case {"method": "tools/call", "id": _, "params": {"name": str(name)}}:
-                return name in self._at_once
-            case _:
-                return False
 
 
 def size_of(line: Line) -> int:
@@ -99,7 +33,7 @@ def size_of(line: Line) -> int:
 
 
 _READ_AHEAD = 4 * 1024 * 1024
-"""Bytes of lines that the reading thread may be ahead of the server: what is not read cannot pass."""
+"""Bytes of lines that the reading thread may be ahead of the server."""
 
 
 class Inbox(Incoming):
@@ -108,16 +42,13 @@ class Inbox(Incoming):
     Args:
         outbox: Where the answers go.
         line_limit: The largest message that is read, in bytes.
-        priority_tools: Names of the tools whose calls may pass others that wait.
     """
 
-    def __init__(
-        self, outbox: Outbox, line_limit: int = LINE_LIMIT, priority_tools: Collection[str] = ()
-    ) -> None:
+    def __init__(self, outbox: Outbox, line_limit: int = LINE_LIMIT) -> None:
         self._outbox = outbox  # is told what it owes, and answers what is no message
         self._splitter = LineSplitter(line_limit)
         self._loop = asyncio.get_running_loop()
-        self._lines = PriorityInbox(priority_tools)
+        self._lines: deque[Line] = deque()
         self._fed = anyio.Event()
         self._emptied = anyio.Event()
         # Each counter has one writing thread, so neither needs a lock.
@@ -147,8 +78,7 @@ class Inbox(Incoming):
             self._has_room.wait()
 
     def _feed(self, lines: list[Line]) -> None:
-        for line in lines:
-            self._lines.add(line)
+        self._lines.extend(lines)
         self._fed.set()
 
     async def receive(self) -> SessionMessage:
@@ -165,8 +95,7 @@ class Inbox(Incoming):
                 await self._outbox.refuse(refused.answer)
 
     async def _next_line(self) -> Line:
-        if self._lines.is_crowded:  # those that are let in go on first, and who may pass can come
-            await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()  # the calls that were let in go on first
         while not self._lines:
             self._emptied.set()
             if self._closed:
@@ -176,7 +105,7 @@ class Inbox(Incoming):
         return self._take()
 
     def _take(self) -> Line:
-        line = self._lines.take()
+        line = self._lines.popleft()
         self._taken += size_of(line)
         if self._read - self._taken <= _READ_AHEAD:
             self._has_room.set()

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -131,7 +131,6 @@ def run_stdio(
     wires: Wires | None = None,
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
-    priority_tools: Collection[str] = (),
     protocol: str = AUTO,
 ) -> int:
     """Serve `host` on this process's stdin and stdout until EOF or a signal; returns the exit status (0).
@@ -145,7 +144,6 @@ def run_stdio(
         on_stop: Awaited for at most half a second once the handlers have been cancelled: the place
             to close clients and cancel work that outlives its call.
         line_limit: The largest message that is read, in bytes; a larger one is answered with an error.
-        priority_tools: Names of tools whose calls never wait, so that they may pass a crowd of others.
         protocol: "auto": whichever era the client speaks. "legacy": only that of the handshake.
 
     Returns:
@@ -163,7 +161,6 @@ def run_stdio(
         stop=stop,
         on_stop=on_stop,
         line_limit=line_limit,
-        priority_tools=priority_tools,
         protocol=protocol,
     )
     try:
@@ -183,7 +180,6 @@ async def serve_stdio(
     stop: Stop,
     on_stop: OnStop | None = None,
     line_limit: int = LINE_LIMIT,
-    priority_tools: Collection[str] = (),
     protocol: str = AUTO,
 ) -> None:
     """Serve until `stop` is asked for; what `run_stdio` runs.
@@ -195,11 +191,10 @@ async def serve_stdio(
         stop: Asked by us, too, at the end of stdin.
         on_stop: As for `run_stdio`.
         line_limit: As for `run_stdio`.
-        priority_tools: As for `run_stdio`.
         protocol: As for `run_stdio`.
     """
     outbox = Outbox()
-    inbox = Inbox(outbox, line_limit, priority_tools)
+    inbox = Inbox(outbox, line_limit)
     start_thread("reader", partial(inbox.pump, stdin, partial(stop.ask, eof=True)))
     start_thread("writer", partial(outbox.pump, stdout, stop.ask))
     async with anyio.create_task_group() as tasks:
