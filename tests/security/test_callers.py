@@ -2,14 +2,8 @@
 
 import json
 import re
-from pathlib import Path
 
-import anyio
 import pytest
-from mcp import ClientSession
-from mcp.client import Client
-from mcp.client.sse import sse_client
-from mcp_types import ListRootsResult, Root
 
 from ollama_mcp.testing import Script
 
@@ -159,56 +153,6 @@ def test_a_slash_behind_the_address_does_not_matter(served, path):
     answer = served.ask("POST", path, headers={**KIND, **bearer(ANNE)}, content=message("initialize", SAID))
     assert answer.status_code == 200
     assert served.ask("POST", path, headers=KIND, content=message("initialize", SAID)).status_code == 401
-
-
-# --- folders of a client -------------------------------------------------------------------------
-
-
-class Rooted:
-    """A client that says that everything of this machine is its own."""
-
-    def __init__(self):
-        self.asked = 0
-
-    async def __call__(self, _):
-        self.asked += 1
-        return ListRootsResult(roots=[Root(uri=Path("/").as_uri())])
-
-
-@pytest.fixture(scope="module")
-def rooted(serve_all):
-    return serve_all(OLLAMA_MCP_CLIENT_ROOTS="1", OLLAMA_MCP_SSE="1", OLLAMA_MCP_TOOLSETS="all")
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-@pytest.mark.parametrize("tool", ["ollama_chat", "ollama_generate", "ollama_map_files"])
-@pytest.mark.real_time
-async def test_folders_that_a_client_over_http_names_are_not_read(rooted, ollama, mode, tool):
-    roots, before = Rooted(), len(ollama.requests)
-    with anyio.fail_after(20):
-        async with Client(rooted.url, mode=mode, list_roots_callback=roots) as client:
-            found = await client.call_tool(tool, {"prompt": "x", "files": ["etc/hostname"]})
-    assert found.content[0].text.startswith("FORBIDDEN: ")
-    assert roots.asked == 0
-    assert not [r for r in ollama.requests[before:] if r.path in {"/api/chat", "/api/generate"}]
-
-
-@pytest.mark.anyio
-@pytest.mark.real_time
-async def test_nor_those_that_a_client_names_over_the_transport_of_2024(rooted):
-    roots = Rooted()
-    with anyio.fail_after(20):
-        async with (
-            sse_client(rooted.root + "/sse") as streams,
-            ClientSession(*streams, list_roots_callback=roots) as session,
-        ):
-            await session.initialize()
-            found = await session.call_tool("ollama_chat", {"prompt": "x", "files": ["etc/hostname"]})
-        while rooted.open_requests.in_flight:  # cut at the server's end, the SDK leaves its streams open
-            await anyio.sleep(0.01)
-    assert found.content[0].text.startswith("FORBIDDEN: ")
-    assert roots.asked == 0
 
 
 # --- tokens go no further ------------------------------------------------------------------------

@@ -53,7 +53,6 @@ WRONG = {
     "OLLAMA_MCP_REGISTRIES": ("https://hf.co", "host names"),
     "OLLAMA_MCP_MAX_PULL_GB": ("-1", "0 or more"),
     "OLLAMA_MCP_ROOTS": ("notes", "folder that exists"),
-    "OLLAMA_MCP_CLIENT_ROOTS": ("perhaps", "1 or 0"),
     "OLLAMA_MCP_OUTPUT": ("/no/such/folder", "folder that exists"),
     "OLLAMA_MCP_UPSTREAM": ("/no/such/file", "file that exists"),
     "OLLAMA_MCP_PROGRESS": ("loud", "status, text"),
@@ -193,7 +192,6 @@ def test_every_setting_reaches_its_place(tmp_path):
             "OLLAMA_MCP_REGISTRIES": "registry.ollama.ai, HF.co",
             "OLLAMA_MCP_MAX_PULL_GB": "4.5",
             "OLLAMA_MCP_ROOTS": os.pathsep.join([str(tmp_path), "", str(tmp_path.parent)]),
-            "OLLAMA_MCP_CLIENT_ROOTS": "1",
             "OLLAMA_MCP_OUTPUT": str(tmp_path),
             "OLLAMA_MCP_STORE": str(tmp_path / "store"),
             "OLLAMA_MCP_SHARED_COLLECTIONS": "manual, faq",
@@ -236,7 +234,7 @@ def test_every_setting_reaches_its_place(tmp_path):
     )
     assert (found.registries, found.max_pull_gb) == (("registry.ollama.ai", "hf.co"), 4.5)
     assert (found.log_file, found.cache) == ("x.log", tmp_path)
-    assert (found.roots, found.client_roots, found.output) == ((tmp_path, tmp_path.parent), True, tmp_path)
+    assert (found.roots, found.output) == ((tmp_path, tmp_path.parent), tmp_path)
     assert (found.store, found.shared_collections) == (str(tmp_path / "store"), ("manual", "faq"))
 
 

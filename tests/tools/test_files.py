@@ -11,14 +11,11 @@ from typing import Any
 import anyio
 import pytest
 from mcp.client import Client
-from mcp_types import ListRootsResult, Root
-from pydantic import FileUrl
 
 from ollama_mcp import App, create_server, ollama_chat
 from ollama_mcp.errors import Forbidden
 from ollama_mcp.settings import load
 from ollama_mcp.testing import Model, Script
-from ollama_mcp.tools.attachments import client_folders
 
 pytestmark = pytest.mark.anyio
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 2, 3) + b"\x08\x02\0\0\0"
@@ -84,7 +81,7 @@ async def test_files_are_published_only_where_folders_are_allowed(client, connec
     before = await schemas(client)
     async with connect(OLLAMA_MCP_ROOTS=str(root)) as allowed:
         after = await schemas(allowed)
-    async with connect(OLLAMA_MCP_OUTPUT=str(out), OLLAMA_MCP_CLIENT_ROOTS="1") as writing:
+    async with connect(OLLAMA_MCP_OUTPUT=str(out), OLLAMA_MCP_ROOTS=str(root)) as writing:
         third = await schemas(writing)
     for tool in ("ollama_chat", "ollama_generate"):
         assert "files" not in before[tool]
@@ -268,41 +265,3 @@ async def test_progress_counts_files(connect, fake, root, mode):
     if mode == "legacy":  # in the other one, the SDK's client in memory sends no token
         assert any((message or "").startswith("1 of 2 files") for _, _, message in heard)
         assert {total for _, total, _ in heard} == {2.0}
-
-
-# --- folders of the client -----------------------------------------------------------------------
-
-
-async def files_with_roots(fake: Any, uris: list[str], mode: str, **environment: str) -> Any:
-    async def roots(_: Any) -> ListRootsResult:
-        return ListRootsResult(roots=[Root(uri=FileUrl(uri)) for uri in uris])
-
-    app = App.create(load({"OLLAMA_HOST": fake.url, **environment}))
-    async with Client(create_server(app), mode=mode, list_roots_callback=roots) as client:
-        return await call(client, "ollama_chat", prompt="x", files=["b.txt"])
-
-
-async def test_folders_of_the_client_count_only_where_the_operator_says_so(fake, root, tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    on = {"OLLAMA_MCP_CLIENT_ROOTS": "1"}
-    allowed = await files_with_roots(fake, [root.as_uri()], "legacy", **on)
-    assert not allowed.is_error, text(allowed)
-    added = await files_with_roots(fake, [root.as_uri()], "legacy", OLLAMA_MCP_ROOTS=str(empty), **on)
-    assert not added.is_error, text(added)
-    off = await files_with_roots(fake, [root.as_uri()], "legacy", OLLAMA_MCP_ROOTS=str(empty))
-    assert text(off).startswith("INVALID_ARGUMENT: there is no file")
-
-
-async def test_a_client_that_cannot_be_asked_has_no_folders(fake, root, connect):
-    result = await files_with_roots(fake, [root.as_uri()], "auto", OLLAMA_MCP_CLIENT_ROOTS="1")
-    assert text(result).startswith("FORBIDDEN: files of this machine are not read here")
-    async with connect(OLLAMA_MCP_CLIENT_ROOTS="1") as client:
-        assert text(await call(client, "ollama_chat", prompt="x", files=["b.txt"])).startswith("FORBIDDEN")
-    assert await client_folders(None) == []
-
-
-async def test_folders_of_another_machine_are_none(fake, root):
-    for uri in (f"file://elsewhere{root}", "file:///no/such/folder"):
-        result = await files_with_roots(fake, [uri], "legacy", OLLAMA_MCP_CLIENT_ROOTS="1")
-        assert result.is_error

@@ -28,6 +28,7 @@ PER_MODEL = tuple(one.key for one in declared_in(ModelDefaults))
 
 _FIXED = "what it limits is larger than anything that a model can use"
 REMOVED = {
+    "CLIENT_ROOTS": "OLLAMA_MCP_ROOTS names folders, and the protocol asks clients for none any more",
     "MAX_CONNECTIONS": "there are as many as OLLAMA_MCP_PARALLEL needs",
     **dict.fromkeys(
         (

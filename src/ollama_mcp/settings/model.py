@@ -356,9 +356,6 @@ class Settings:
     roots: tuple[Path, ...] = setting(
         read_folders, (),
         "Folders below which tools may read files, separated as in PATH. Empty: none.", FILES)
-    client_roots: bool = setting(
-        read_bool, False,
-        "1 also allows the folders that a client on stdio names as its roots.", FILES)
     output: Path | None = setting(
         read_folder, None,
         "Folder for new files with answers. Empty: none are written.", FILES)
@@ -443,11 +440,6 @@ class Settings:
     """Variables that look like ours but are none: warned of, not refused, so that a downgrade works."""
     upstreams: tuple[UpstreamServer, ...] = field(default=(), repr=False)
     """Servers of `upstream_file`."""
-
-    @property
-    def takes_files(self) -> bool:
-        """True if files of this machine may be read at all."""
-        return bool(self.roots) or self.client_roots
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ async def ollama_chat(
         schema=schema, tools=tools, think=think, logprobs=logprobs, keep_alive=keep_alive, truncate=truncate,
         limits=app.settings.limits,
     )  # fmt: skip
-    spec = await with_files(app, spec, files, ctx)
+    spec = await with_files(app, spec, files)
     if conversation:
         return await run_job(app, partial(app.conversations.chat, spec, conversation), ctx, wait_s)
     return await run_job(app, partial(app.generator.run, spec), ctx, wait_s)
@@ -247,7 +247,7 @@ async def ollama_generate(
         format=format, schema=schema, think=think, logprobs=logprobs, raw=raw, template=template,
         keep_alive=keep_alive, truncate=truncate, limits=app.settings.limits,
     )  # fmt: skip
-    spec = await with_files(app, spec, files, ctx)
+    spec = await with_files(app, spec, files)
     return await run_job(app, partial(app.generator.run, spec), ctx, wait_s)
 
 

@@ -173,5 +173,5 @@ async def ollama_map_files(
         app.settings, prompt=prompt, files=files, model=model, schema=schema, system=system, options=options,
         output=output,
     )  # fmt: skip
-    work = partial(app.mapper.run, spec, await allowed_folders(app, ctx))
+    work = partial(app.mapper.run, spec, allowed_folders(app))
     return await run_job(app, work, ctx, wait_s, unit="files")

@@ -85,7 +85,7 @@ async def ollama_rag_query(
     """
     passages = [document_of(number, raw, f"document {number}") for number, raw in enumerate(documents, 1)]
     check_texts(app.settings.limits, [passage.text for passage in passages])
-    passages += await passages_of_files(app, files, ctx)
+    passages += await passages_of_files(app, files)
     chat = build_chat(prompt=query, model=model, schema=schema, options=options, limits=app.settings.limits)
     spec = GroundedSpec(
         chat, query, tuple(passages), tuple(map(ToolUse.parse, context_tools)), top, collection

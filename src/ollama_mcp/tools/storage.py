@@ -203,7 +203,7 @@ async def ollama_index(
     files: Annotated[
         list[str],
         describe("Paths or patterns such as notes/**/*.md. Default []: those of last time, if changed."),
-        OnlyWith("takes_files", "Send documents; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
+        OnlyWith("roots", "Send documents; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
     ] = _NO_TEXTS,
     documents: Annotated[list[Any], TEXTS, describe("Texts to index. Default [].")] = _NO_ENTRIES,
     wait_s: WaitS = 0.0,
@@ -212,7 +212,7 @@ async def ollama_index(
     """Index documents for ollama_search and ollama_rag_query. Only what has changed is read again."""
     texts = [document_of(number, raw) for number, raw in enumerate(documents, 1)]
     spec = build_index(app.settings.limits, collection, files, texts)
-    roots = await allowed_folders(app, ctx) if (app.settings.takes_files and not texts) or files else ()
+    roots = allowed_folders(app) if (app.settings.roots and not texts) or files else ()
     return await run_job(app, partial(app.indexer.run, spec, roots), ctx, wait_s, unit="documents")
 
 

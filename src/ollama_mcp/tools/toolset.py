@@ -166,7 +166,7 @@ def describe(description: str) -> FieldInfo:
 Files = Annotated[
     list[str],
     describe("Paths of text files and images here, put before the prompt. Default []."),
-    OnlyWith("takes_files", "Send their content; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
+    OnlyWith("roots", "Send their content; the operator has allowed no folders (OLLAMA_MCP_ROOTS)."),
 ]
 TEXTS = WithJsonSchema({"type": "array", "items": {"type": "string"}})
 """What language models write; programs may send objects, too, which no client's schema can say simply."""
