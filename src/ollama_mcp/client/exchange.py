@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import httpx
@@ -27,66 +27,6 @@ _PARSERS = ("h11", "aiohttp.http_exceptions")
 """Modules whose exceptions say that the peer does not speak HTTP."""
 
 
-class IdleTimeout:
-    """A timeout that breaks a wait off with TimeoutError when nothing was heard for so many seconds.
-
-    It does what `asyncio.timeout` does, with one timer for all the waits of an answer: a new timer for
-    each chunk is a tenth of what a call costs.
-
-        timeout = IdleTimeout(60.0)
-        with timeout:
-            chunk = await anext(body)
-        timeout.heard()
-
-    Args:
-        seconds: Time without a call of `heard` after which a wait ends.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting: asyncio.Task[object] | None = None
-        self._cancelling = 0
-        self._is_over = False
-        self.heard()
-
-    def heard(self) -> None:
-        """Start the time anew: the server has said something, and not just sent a byte."""
-        self._heard_at = self._loop.time()
-
-    def __enter__(self) -> None:
-        self._waiting = task = cast("asyncio.Task[object]", asyncio.current_task(self._loop))
-        self._cancelling = task.cancelling()
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._heard_at + self._seconds, self._expire)
-
-    def _expire(self) -> None:
-        """Cancel the waiting task if the time is over, else set the timer again.
-
-        Where no task waits, the next wait sets it.
-        """
-        self._timer = None
-        if self._heard_at + self._seconds > self._loop.time():
-            self._timer = self._loop.call_at(self._heard_at + self._seconds, self._expire)
-        elif self._waiting is not None:
-            self._is_over = True
-            self._waiting.cancel()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        task, self._waiting = self._waiting, None
-        if self._is_over and task is not None:
-            self._is_over = False
-            # Another cancellation may have come meanwhile: that one goes on, and is no timeout.
-            if task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-                raise TimeoutError
-
-    def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-
 class Answer:
     """A response whose headers are here and whose body is still coming.
 
@@ -95,7 +35,6 @@ class Answer:
         retry_after: The header of that name, or None.
         location: The target of a redirect, or "".
         content_type: In lower case, or "".
-        heard: Called for each line that says something; restarts the idle timeout.
     """
 
     def __init__(self, response: httpx.Response, address: str, timeout: str, seconds: float) -> None:
@@ -107,9 +46,12 @@ class Answer:
         self._response = response
         self._address = address
         self._timeout_name = timeout
-        self._idle_timeout = IdleTimeout(seconds)
-        self.heard = self._idle_timeout.heard
-        self.close = self._idle_timeout.close
+        self._idle_s = seconds
+        self.heard()
+
+    def heard(self) -> None:
+        """Start the idle timeout anew: the server has said something, and not just sent a byte."""
+        self._heard_at = asyncio.get_running_loop().time()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes, cut anywhere.
@@ -129,7 +71,7 @@ class Answer:
         body = _whole(self._response) if is_read else self._response.aiter_raw()
         while True:
             try:
-                with self._idle_timeout:
+                async with asyncio.timeout_at(self._heard_at + self._idle_s):
                     chunk = await anext(body, None)
             except (TimeoutError, httpx.TimeoutException):
                 raise failures.timed_out(self._timeout_name, self._address) from None
@@ -211,7 +153,6 @@ async def exchange(
     try:
         yield answer
     finally:
-        answer.close()
         await response.aclose()
 
 
