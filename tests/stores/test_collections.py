@@ -118,6 +118,16 @@ async def test_what_does_not_fit_into_sqlite_is_an_error_in_words(tmp_path):
     await store.aclose()
 
 
+async def test_a_collection_that_is_made_again_is_searched_by_its_own_vectors(store):
+    await store.ensure(NOTES, PRINT)
+    await store.put(NOTES, document("a"), passages("one", "two"), [[1, 0, 0, 0], [0, 1, 0, 0]])
+    await store.search(NOTES, [1, 0, 0, 0], [], 5, "")
+    await store.drop(NOTES)
+    await store.ensure(NOTES, Fingerprint("nomic", "def", 2))
+    await store.put(NOTES, document("b"), passages("three"), [[0, 1]])
+    assert [one.text for one in (await store.search(NOTES, [0, 1], [], 5, "")).passages] == ["three"]
+
+
 async def test_a_stamp_does_not_bring_back_what_another_process_removed(store):
     await store.ensure(NOTES, PRINT)
     await store.put(NOTES, document("tea"), passages("Green tea"), [[1, 0, 0, 0]])

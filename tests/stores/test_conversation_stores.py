@@ -71,6 +71,15 @@ async def test_what_is_forgotten_during_a_turn_begins_anew_with_it(store):
     assert (found.conversation.begin, found.conversation.summary) == (0, "")
 
 
+async def test_a_slower_turn_does_not_take_the_summary_of_what_is_left_out(store):
+    await store.append(Conversation(TEA), pair("a"))
+    begun = (await store.read(TEA)).conversation
+    await store.append(replace(begun, begin=2, summary="of a"), pair("b"))
+    await store.append(begun, pair("c"))
+    found = (await store.read(TEA)).conversation
+    assert (found.begin, found.summary, found.count) == (2, "of a", 6)
+
+
 async def test_the_oldest_go_first_and_forgetting_is_thorough(store):
     many = [
         Message(role="user", content=str(n), images=["aGk="] if not n else None)

@@ -105,9 +105,10 @@ class PostgresConversations:
             size = _shortened(do, number, count)
             do.rows(
                 "UPDATE conversation SET count = %s, size = %s, used_at = %s, model = %s, system = %s, "
-                "begin = greatest(begin, %s), summary = %s, per_token = %s WHERE id = %s",
-                count, size, now, known.model, known.system, known.begin, known.summary, known.per_token,
-                number,
+                "begin = greatest(begin, %s), summary = CASE WHEN %s >= begin THEN %s ELSE summary END, "
+                "per_token = %s WHERE id = %s",  # a summary belongs to its beginning
+                count, size, now, known.model, known.system, known.begin, known.begin, known.summary,
+                known.per_token, number,
             )  # fmt: skip
             do.rows("DELETE FROM conversation WHERE used_at < %s", now - self._kept_s)
             return before

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,9 +100,10 @@ class SqliteCollections:
 
         def work(db: sqlite3.Connection) -> Fingerprint:
             made = db.execute(
-                "INSERT OR IGNORE INTO collection(owner, name, model, digest, dimensions, indexed_at) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (*key, fingerprint.model, fingerprint.digest, fingerprint.dimensions, time.time()),
+                "INSERT OR IGNORE INTO collection"
+                "(owner, name, model, digest, dimensions, changes, indexed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                # Changes begin at no number that one had which was dropped: some process has its vectors.
+                (*key, *astuple(fingerprint), time.time_ns(), time.time()),
             )
             number, there = _entry(db, key)
             if made.rowcount:

@@ -103,9 +103,10 @@ class SqliteConversations:
                 size += len(text.encode())
             db.execute(
                 "UPDATE conversation SET count = ?, size = ?, used_at = ?, model = ?, system = ?, "
-                "begin = max(begin, ?), summary = ?, per_token = ? WHERE id = ?",
-                (before + len(messages), size, now, known.model, known.system, known.begin, known.summary,
-                 known.per_token, number),
+                "begin = max(begin, ?), summary = CASE WHEN ? >= begin THEN ? ELSE summary END, "
+                "per_token = ? WHERE id = ?",  # a summary belongs to its beginning
+                (before + len(messages), size, now, known.model, known.system, known.begin, known.begin,
+                 known.summary, known.per_token, number),
             )  # fmt: skip
             _shorten(db, number, before + len(messages), size)
             _purge(db, None, now - self._kept_s)
@@ -171,7 +172,8 @@ def _shorten(db: sqlite3.Connection, number: int, count: int, size: int) -> None
             (number,),
         )
         (size,) = db.execute(
-            "SELECT (SELECT coalesce(sum(length(json)), 0) FROM message WHERE conversation = :id) + "
+            "SELECT (SELECT coalesce(sum(length(CAST(json AS BLOB))), 0) FROM message "
+            "WHERE conversation = :id) + "
             "(SELECT coalesce(sum(length(base64)), 0) FROM image WHERE conversation = :id)",
             {"id": number},
         ).fetchone()
