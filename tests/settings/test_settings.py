@@ -291,6 +291,7 @@ def test_headers_that_http_does_not_allow_are_refused_without_their_value(header
         {"OLLAMA_MCP_STORE": f"mysql://me:{SECRET}@db/notes"},
         {"OLLAMA_MCP_STORE": f"postgresql://me:{SECRET} @db/notes"},
         {"OLLAMA_MCP_STORE": f"postgresql:me:{SECRET}@db/notes"},
+        {"OLLAMA_MCP_STORE": f"host=db user=me password={SECRET} dbname=notes"},
     ],
 )
 def test_a_secret_is_in_no_message(environment):
@@ -411,6 +412,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, config):
     (tmp_path / "latin.toml").write_bytes(b'system = "\xe9"')
     assert "is not TOML" in problems({"OLLAMA_MCP_CONFIG": str(tmp_path / "latin.toml")})
     assert "OLLAMA_MCP_CONFIG" in problems(config("a = " + "[" * 100_000))
+
+
+def test_files_of_editors_that_write_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "c.toml").write_text("max_context = 2048\n", encoding="utf-8-sig")
+    (tmp_path / "tokens").write_text(f"ann {'t' * 32}\n", encoding="utf-8-sig")
+    found = load(
+        {
+            "OLLAMA_MCP_CONFIG": str(tmp_path / "c.toml"),
+            "OLLAMA_MCP_TOKEN_FILE": str(tmp_path / "tokens"),
+        }
+    )
+    assert found.max_context == 2048
+    assert [owner for owner, _ in found.http.tokens] == ["ann"]
 
 
 def test_a_file_is_found_by_a_tilde(tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
     if not path.strip():
         return {}
     try:
-        return tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         problems.append(f"OLLAMA_MCP_CONFIG: {path[:200]} is not TOML: {error}")
     except (OSError, RuntimeError, ValueError) as error:
@@ -201,7 +201,7 @@ def _one(entry: Field, raw: Any, source: str, problems: list[str]) -> Iterator[t
     except OllamaError as error:
         problems.append(f"{source}: {error.cause}. {error.remedy}")
     except ValueError as error:
-        is_database = entry.key == "store" and ("@" in str(raw) or "://" in str(raw))
+        is_database = entry.key == "store" and any(sign in str(raw) for sign in ("@", "://", "="))
         is_address = entry.key in {"host", "api_key_host"} or is_database  # an address can hold a password
         is_secret = entry.secret or is_address
         shown = "its value" if is_secret else _shown(raw)

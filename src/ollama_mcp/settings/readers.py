@@ -334,7 +334,7 @@ def read_token_file(value: Any) -> tuple[tuple[str, str], ...]:
     """A file of bearer tokens, one a line, each with its owner's name before it where there are several."""
     path = read_readable(value)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines() if path else []
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines() if path else []
     except (OSError, UnicodeDecodeError):
         raise ValueError("the path of a text file that can be read") from None
     entries = [_owned(number, line) for number, line in enumerate(lines, 1) if _is_entry(line)]
