@@ -48,6 +48,11 @@ def names(
     return [place.shown if isinstance(place, Place) else f"! {Path(place).name}" for place in found]
 
 
+def test_a_name_that_looks_like_a_pattern_is_a_file_where_there_is_one(tmp_path):
+    (tmp_path / "[draft] a.md").write_text("x")
+    assert names("[draft] a.md", root=tmp_path) == ["[draft] a.md"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "wanted"),
     [

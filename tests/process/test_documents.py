@@ -38,6 +38,11 @@ def test_a_folder_is_indexed_and_asked(fake, tmp_path):
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
+    assert run("ask", "anything?")[0] == 1
+    assert run("ask", "")[0] == 1
+    assert "there is no file or folder" in run("index", str(tmp_path / "nots"))[2]
+    assert run("index", "~nobody/notes")[0] == 1
+    assert not (tmp_path / "data").exists()  # else the server would keep what is said there
     status, out, errors = run("index", str(folder))
     assert status == 0, errors
     assert out.startswith("1 read, ")

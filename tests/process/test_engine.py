@@ -24,11 +24,12 @@ ENVIRONMENT = {"HOME": str(Path.home()), "PATH": os.environ["PATH"], "OLLAMA_HOS
 @pytest.fixture
 def engine(start: Any) -> Iterator[Callable[..., Any]]:
     """Start the command with the engine's cache and without an Ollama."""
-    return lambda *args: start(*args, **ENVIRONMENT)
+    return lambda *args, **more: start(*args, **ENVIRONMENT, **more)
 
 
 def test_the_demo_shows_every_step(engine: Any):
-    child = engine("demo", "--embedded")
+    # What is set for the user's own Ollama and server is not for the engine and this one.
+    child = engine("demo", "--embedded", OLLAMA_MCP_CHAT_MODEL="mine", OLLAMA_MCP_HTTP="127.0.0.1:0")
     assert child.process.wait(60) == 0
     out = "".join(line.message for line in child.out.rest())
     for step in (
@@ -64,6 +65,15 @@ def test_the_engine_serves_ollamas_api_until_a_signal(engine: Any):
     child.process.send_signal(signal.SIGTERM)
     assert child.wait() == 0
     assert not [line for line in child.err.rest() if "Traceback" in line.message]
+
+
+def test_an_engine_that_dies_ends_the_command(engine: Any):
+    child = engine("embedded", "serve", "--port", "0")
+    child.out.wait_for(lambda line: "OLLAMA_HOST=" in line, patience=30)
+    (of_it,) = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text().split()
+    os.kill(int(of_it), signal.SIGKILL)
+    assert child.wait() == 1
+    assert "the engine has ended" in "".join(line.message for line in child.err.rest())
 
 
 def test_an_answer_of_four_hundred_tokens_outlives_calls_of_two_seconds(engine: Any):

@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 
 from ollama_mcp import __version__
-from ollama_mcp.cli.output import die_with_the_reader, start_log
+from ollama_mcp.cli.output import die_with_the_reader, start_log, write_any_text
 from ollama_mcp.cli.parser import COMMON, MainParser, Parser
 from ollama_mcp.settings import Settings, SettingsError, load, with_default_store
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = _flags(arguments)
     try:
         settings = load(flags=flags)
-        settings = with_default_store(settings, is_made=command in {_index, _ask})
+        settings = with_default_store(settings, is_made=command is _index)
         if command not in {_serve, _doctor}:  # these two have a way of their own
             start_log(settings)
     except (SettingsError, ValueError) as error:
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_ours = argv is None  # who calls us from Python keeps the signals
     if is_ours and command not in {_serve, _embedded_serve}:
         die_with_the_reader()
+        write_any_text()
     try:
         if is_ours and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on it is ours to end well

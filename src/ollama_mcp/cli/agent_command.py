@@ -96,7 +96,8 @@ def servers_of(commands: Sequence[str], taken: set[str]) -> list[UpstreamServer]
             server = UpstreamServer("", url=command, tools=("*",))
             name = server.remote_host
         else:
-            words = shlex.split(command)
+            # On Windows a backslash is part of a path.
+            words = [word.strip('"') for word in shlex.split(command, posix=sys.platform != "win32")]
             if not words:
                 raise ValueError("--mcp has no command")
             server = UpstreamServer("", command=words[0], args=tuple(words[1:]), tools=("*",))

@@ -134,9 +134,16 @@ async def _embedded(settings: Settings, stack: AsyncExitStack) -> Place:
 
 def _client(place: Place, wire: Page | None) -> Client:
     """Return an MCP client of the official SDK; the server is a child process, as a host would start it."""
+    # Settings are for the user's own Ollama: the engine has other models.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not (place.embedded and name.startswith("OLLAMA_MCP_"))
+    }
     environment = {
-        **os.environ,
+        **inherited,
         "OLLAMA_HOST": place.url,
+        "OLLAMA_MCP_HTTP": "",
         # What is shown has to be there, and the prompt of the second step too long for it.
         "OLLAMA_MCP_TOOLSETS": "chat,models,rag",
         "OLLAMA_MCP_READ_ONLY": "0",

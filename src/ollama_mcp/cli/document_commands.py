@@ -26,13 +26,19 @@ def index(settings: Settings, paths: list[str], collection: str) -> int:
     roots: list[Path] = []
     patterns: list[str] = []
     for path in paths:
-        whole = Path(path).expanduser().absolute()
+        try:
+            whole = Path(path).expanduser().absolute()
+        except RuntimeError:  # ~somebody, who has no home here
+            whole = Path(path).absolute()
         if whole.is_dir():
             roots.append(whole)
             patterns.append(f"{whole}{_ALL_OF}")
         else:
             roots.append(root_of(str(whole)))
             patterns.append(str(whole))
+    if paths and not any(glob.has_magic(one) or Path(one).exists() for one in patterns):
+        print(f"ollama-mcp: there is no file or folder {paths[0]}", file=sys.stderr)
+        return 1  # before a store is made for it
     limits = replace(settings.limits, files=_MOST_FILES)
     is_first = isinstance(settings.store, str) and not Path(settings.store).is_dir()
 
@@ -82,9 +88,9 @@ def root_of(pattern: str) -> Path:
 
 def ask(settings: Settings, question: str, collection: str, model: str) -> int:
     """Answer a question from a collection; returns the exit status."""
-    spec = GroundedSpec(build_chat(prompt=question, model=model), question, collection=collection)
 
     async def run(app: App, job: Job[GroundedAnswer]) -> GroundedAnswer:
+        spec = GroundedSpec(build_chat(prompt=question, model=model), question, collection=collection)
         return await app.grounded.run(spec, None, (), job)
 
     return 0 if run_job(settings, run, shows_text=True) is not None else 1

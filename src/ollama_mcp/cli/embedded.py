@@ -16,7 +16,8 @@ from ollama_mcp.embedded import fetch as fetch_weights
 from ollama_mcp.services.units import format_bytes, format_duration
 from ollama_mcp.settings import Settings
 
-_ENDING = {signal.SIGINT, signal.SIGTERM}
+_LOOK_S = 0.5
+"""Seconds between two looks whether the engine lives."""
 
 
 def fetch(settings: Settings) -> int:
@@ -34,24 +35,18 @@ def serve(settings: Settings, port: int) -> int:
     try:
         require_extra()
         weights = find(settings)
-        with EmbeddedEngine(weights, port=port) as engine:
-            if sys.platform != "win32":
-                signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # before anybody knows that we are ready
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt), EmbeddedEngine(weights, port=port) as engine:
             print(f"Ollama's API on {engine.url}; set OLLAMA_HOST={engine.url} to use it. Ctrl-C ends it.")
             sys.stdout.flush()
-            _wait_for_the_end()
+            while engine.running:
+                time.sleep(_LOOK_S)
+            told = engine.log().strip().splitlines()
+            print(f"ollama-mcp: the engine has ended{': ' + told[-1] if told else ''}", file=sys.stderr)
+            return 1
     except EmbeddedUnavailable as error:
         return complain(error)
     return 0
-
-
-def _wait_for_the_end() -> None:
-    if sys.platform != "win32":
-        signal.sigwait(_ENDING)
-        return
-    with suppress(KeyboardInterrupt):  # there a signal interrupts nothing else
-        while True:
-            time.sleep(1)
 
 
 def find(settings: Settings) -> Weights:

@@ -101,7 +101,7 @@ class Installation:
     def install(self, extra: str) -> str:
         """Return the command that installs an extra."""
         what = f"ollama-mcp[{extra}]"
-        what = shlex.quote(f"{what} @ {self.origin}" if self.origin else what)
+        what = _word(f"{what} @ {self.origin}" if self.origin else what)
         return {
             "pipx": f"pipx install --force {what}",
             "uv tool": f"uv tool install --force {what}",
@@ -143,4 +143,11 @@ def _quoted(path: str) -> str:
     home = os.path.expanduser("~")
     if path.startswith(f"{home}{os.sep}") and " " not in path and sys.platform != "win32":
         return f"~{path[len(home) :]}"
-    return f'"{path}"' if sys.platform == "win32" and " " in path else shlex.quote(path)
+    return _word(path)
+
+
+def _word(text: str) -> str:
+    """Return a word of a command, quoted where its shell needs that."""
+    if sys.platform != "win32":
+        return shlex.quote(text)
+    return f'"{text}"' if " " in text else text

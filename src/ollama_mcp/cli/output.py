@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -19,6 +20,12 @@ def die_with_the_reader() -> None:
     """End in silence where nobody reads on (`ollama-mcp demo | head`), as programs of a shell do."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def write_any_text() -> None:
+    """Have stdout take any text: on Windows a file or a pipe gets the code page of old, which has few."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.platform == "win32" and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def confirmed(question: str) -> bool:

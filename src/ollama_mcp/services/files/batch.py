@@ -60,8 +60,9 @@ def find_files(
     skipped = without.resolve() if without else None
     looked_at = 0
     for pattern in patterns:
-        if not glob.has_magic(pattern):
-            found[_place(pattern, roots) or pattern] = None
+        place = _place(pattern, roots)
+        if not glob.has_magic(pattern) or (place and place.path.is_file()):  # "[draft] a.md" can be a name
+            found[place or pattern] = None
             check_length(limits, "files", found)
             continue
         for root, parts in readings(pattern, roots):
