@@ -43,10 +43,10 @@ class LocalAgent:
 
     @property
     def tools(self) -> list[dict[str, Any]]:
-        """Tools as the model was told of them: name, description and parameters of each."""
+        """Tools as the model was told of them last: name, description and parameters of each."""
         requests: list[Any] = [request.json for request in self.fake.asked("/api/chat")]
         told: list[list[Any]] = [one["tools"] for one in requests if one.get("tools")]
-        return [tool["function"] for tool in told[0]] if told else []
+        return [tool["function"] for tool in told[-1]] if told else []
 
     async def run(
         self,

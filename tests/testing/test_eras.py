@@ -3,6 +3,7 @@
 import json
 
 import anyio
+import httpx
 import ollama
 import pytest
 
@@ -142,6 +143,13 @@ async def test_an_error_text_carries_the_servers_own_path(client):
         ollama.ResponseError, match=r"/var/lib/ollama/manifests/registry.ollama.ai/library/nope"
     ):
         _ = [line async for line in await client.push("nope", stream=True)]
+
+
+async def test_a_server_for_other_machines_takes_any_name():
+    async with FakeOllama(host="0.0.0.0") as fake, httpx.AsyncClient() as http:
+        for name in ("fake-ollama:11434", "evil.example"):
+            answer = await http.get(f"http://127.0.0.1:{fake.port}/", headers={"Host": name})
+            assert answer.status_code == 200
 
 
 async def test_unknown_routes_methods_and_hosts_are_refused(client):

@@ -121,7 +121,8 @@ def test_what_was_recorded_is_replayed_without_the_real_one(pytester, monkeypatc
     pytester.makepyfile(
         OWN
         + """
-def test_it(ollama_env):
+def test_it(ollama_env, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     assert chat('why?') == 'Because.'
 
 def test_scripted(ollama_env):
@@ -145,7 +146,7 @@ def test_scripted(ollama_env):
     away = pytester.runpytest("--ollama-record", "tapes", *quiet)
     away.assert_outcomes(failed=1, skipped=1)
     assert len([*pytester.path.glob("tapes/*")]) == len([*pytester.path.glob("tapes/*/*.json")]) == 1
-    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=1, failed=1)
+    pytester.runpytest("--ollama-replay", "tapes", *quiet).assert_outcomes(passed=2)
     pytester.runpytest(*quiet).assert_outcomes(passed=1, failed=1)  # the fake's own answer is another one
     both = pytester.runpytest("--ollama-record", "a", "--ollama-replay", "b", *quiet)
     assert both.ret == pytest.ExitCode.USAGE_ERROR

@@ -11,6 +11,7 @@ import pytest
 
 from ollama_mcp.ollama_server.http_messages import read_answer
 from ollama_mcp.testing import Exchange, FakeOllama, Recorder, Script
+from ollama_mcp.testing.secrets import Secrets
 
 pytestmark = pytest.mark.anyio
 CANARY = "canary-7f3a9c"
@@ -23,6 +24,10 @@ ECHO = HEAD + json.dumps({"said": CANARY}).encode()
 async def in_time(anyio_backend: str):
     with anyio.fail_after(20):
         yield
+
+
+def test_the_key_that_clients_of_openai_send_to_an_ollama_is_no_secret():
+    assert Secrets({"ollama", "0123-secret"}).struck(b"ollama 0123-secret") == b"ollama ***********"
 
 
 @pytest.fixture

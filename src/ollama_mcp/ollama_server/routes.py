@@ -302,16 +302,23 @@ ROUTES: dict[str, dict[str, Handler]] = {
 """The endpoints that every back end has."""
 
 
-def answer(backend: ModelBackend, routes: Mapping[str, Mapping[str, Handler]], request: Request) -> Answer:
+def answer(
+    backend: ModelBackend,
+    routes: Mapping[str, Mapping[str, Handler]],
+    request: Request,
+    *,
+    checks_host: bool = True,
+) -> Answer:
     """Answer a request: the guards of a server that listens on this machine, the route, the endpoint.
 
     Args:
         backend: The models.
         routes: Endpoints by path and method; `/api/blobs/` stands for all paths that begin so.
         request: The request.
+        checks_host: False for a server that is not bound to loopback: as Ollama, it then lets any name pass.
     """
     host, origin = request.headers.get("host", ""), request.headers.get("origin", "")
-    if not is_local(host) or not is_local_origin(origin, host):
+    if (checks_host and not is_local(host)) or not is_local_origin(origin, host):
         return empty(403)
     methods = routes.get("/api/blobs/" if request.path.startswith("/api/blobs/") else request.path)
     if methods is None:

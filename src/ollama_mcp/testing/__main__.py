@@ -11,6 +11,9 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.ollama_server.installed_models import Model
@@ -117,24 +120,23 @@ async def serve(listener: Listener, *, until_eof: bool) -> None:
     """Serve until a signal, or with `until_eof` until stdin ends."""
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, over.set)
+    if sys.platform != "win32":  # there, Ctrl-C ends `asyncio.run`
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, over.set)
     async with listener:
         print(listener.url, flush=True)  # noqa: T201  (it is what a shell script reads)
         if until_eof:
-            _watch_stdin(over)
+            threading.Thread(target=_read_stdin, args=(loop, over.set), daemon=True).start()
         await over.wait()
 
 
-def _watch_stdin(over: asyncio.Event) -> None:
-    def read() -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
-            over.set()
-
-    try:
-        asyncio.get_running_loop().add_reader(sys.stdin, read)
-    except PermissionError:  # a file or /dev/null, which has an end and lets nobody wait for it
-        over.set()
+def _read_stdin(loop: asyncio.AbstractEventLoop, at_end: Callable[[], None]) -> None:
+    """Read until stdin ends: in a thread, since Windows and files let nobody wait for them."""
+    with suppress(OSError):
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+    with suppress(RuntimeError):  # the server has ended first
+        loop.call_soon_threadsafe(at_end)
 
 
 def main(argv: list[str]) -> None:
@@ -143,7 +145,8 @@ def main(argv: list[str]) -> None:
     options = record_arguments(argv[1:]) if records else arguments(argv)
     try:
         listener = recorder(options) if records else fake(options)
-        asyncio.run(serve(listener, until_eof=options.until_eof))
+        with suppress(KeyboardInterrupt):
+            asyncio.run(serve(listener, until_eof=options.until_eof))
     except (OSError, ValueError, OllamaError) as error:
         sys.exit(f"python -m ollama_mcp.testing: {error}")
 

@@ -273,11 +273,12 @@ _BEFORE_EMBED = {path: methods for path, methods in ROUTES.items() if path != "/
 """The endpoints of a server before 0.3."""
 
 
-def respond(world: World, request: Request, *, close: bool) -> Iterator[Step]:
+def respond(world: World, request: Request, *, close: bool, checks_host: bool = True) -> Iterator[Step]:
     """Return the steps of the answer to a request: the scripts come first, then the endpoint."""
     script = world.scripts.take(request)
     known = ROUTES if world.since(0, 3) else _BEFORE_EMBED
-    given = faults.content(script) or routes.answer(ScriptedBackend(world, script), known, request)
+    backend = ScriptedBackend(world, script)
+    given = faults.content(script) or routes.answer(backend, known, request, checks_host=checks_host)
     edited = faults.edit(script, given)
     played = faults.steps(edited, close=close, bodyless=request.method == "HEAD")
     return faults.timed(script, edited, played)

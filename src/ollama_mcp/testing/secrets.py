@@ -15,7 +15,8 @@ from ollama_mcp.ollama_server.http_messages import Request
 
 _WORDS = ("auth", "cookie", "token", "key", "secret", "session", "passw", "credential", "signature", "jwt")
 _SHORTEST = 4
-_JSON_WORDS = {"true", "false", "null"}  # as in `X-Auth-Optional: true`
+_NO_SECRETS = {"true", "false", "null", "ollama"}
+"""Values of headers such as `X-Auth-Optional: true`, and the key that OpenAI's clients send to Ollama."""
 _SHORTEST_PART = 8
 """Characters of a part of a cookie or a query that is struck out: `theme=dark` is none of it."""
 
@@ -75,7 +76,7 @@ class Secrets:
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        chosen = {text for text in texts if len(text) >= _SHORTEST} - _JSON_WORDS
+        chosen = {text for text in texts if len(text) >= _SHORTEST} - _NO_SECRETS
         longest_first = sorted(chosen, key=len, reverse=True)  # one may hold another
         self._any = re.compile(b"|".join(map(_any_spelling, longest_first))) if chosen else None
 
