@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from pathlib import Path
 from unittest import mock
 
 import hypothesis
@@ -14,7 +15,16 @@ from ollama_mcp.app import App
 from ollama_mcp.errors import OllamaError
 from ollama_mcp.jobs.rate_limit import Rate
 from ollama_mcp.ollama.hosts import parse_host
-from ollama_mcp.settings import FIELDS, Backend, ModelDefaults, Settings, SettingsError, Timeouts, load
+from ollama_mcp.settings import (
+    FIELDS,
+    Backend,
+    ModelDefaults,
+    Settings,
+    SettingsError,
+    Timeouts,
+    load,
+    with_default_store,
+)
 from ollama_mcp.settings.database_url import DatabaseUrl
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.settings.readers import read_path, read_path_text, read_text
@@ -425,6 +435,15 @@ def test_files_of_editors_that_write_a_byte_order_mark_are_read(tmp_path):
     )
     assert found.max_context == 2048
     assert [owner for owner, _ in found.http.tokens] == ["ann"]
+
+
+def test_the_cache_of_a_user_of_windows_is_no_store(monkeypatch, tmp_path):
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    load().cache.mkdir()
+    assert not with_default_store(Settings()).store
+    assert Path(with_default_store(Settings(), is_made=True).store) == tmp_path / "ollama-mcp" / "store"
 
 
 def test_a_file_is_found_by_a_tilde(tmp_path, monkeypatch):

@@ -138,9 +138,12 @@ def with_default_store(settings: Settings, *, is_made: bool = False) -> Settings
     """
     if settings.store:
         return settings
-    root = os.environ.get("XDG_DATA_HOME") or os.environ.get("LOCALAPPDATA") or "~/.local/share"
+    windows = os.environ.get("LOCALAPPDATA")  # it has the cache, too, so that a folder more is needed
+    place = f"{windows}/ollama-mcp/store" if windows else "~/.local/share/ollama-mcp"
+    if root := os.environ.get("XDG_DATA_HOME"):
+        place = f"{root}/ollama-mcp"
     try:
-        folder = Path(root).expanduser() / "ollama-mcp"
+        folder = Path(place).expanduser()
         is_there = is_made or folder.is_dir()
     except (RuntimeError, OSError):  # a user without a home folder
         return settings

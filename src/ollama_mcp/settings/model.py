@@ -361,15 +361,15 @@ class Settings:
         "Folder for new files with answers. Empty: none are written.", FILES)
     store: str | DatabaseUrl = setting(
         read_store, "",
-        "Folder for collections and conversations, or postgresql://user:password@host/database. Empty: "
-        "memory, and no collections.",
+        "Folder for collections and conversations, or postgresql://user:password@host/database. Empty: the "
+        "folder that `ollama-mcp index` has made; without it memory, and no collections.",
         STORAGE)
     conversation_days: int = setting(
         read_count(1), 90,
         "Days after which a conversation that nobody has gone on with is removed.", STORAGE)
     summarise: bool = setting(
         read_bool, False,
-        "1 has the model sum up messages of a conversation that no longer fit, instead of leaving them out.",
+        "1 has the model sum up messages of a chat that no longer fit, instead of leaving them out.",
         STORAGE)
     shared_collections: tuple[str, ...] = setting(
         read_collections, (),
@@ -407,7 +407,7 @@ class Settings:
         "Concurrency: calls of one model that run at once.", CONCURRENCY)
     queue: int = setting(
         read_count(0), 64,
-        "Calls of one model that may wait in its queue. The next one fails with BUSY.", CONCURRENCY)
+        "Calls of one model that may wait in its queue. A new one then fails with BUSY.", CONCURRENCY)
     rate: Mapping[str, Rate] = setting(
         read_rates, {},
         "Rate limit per caller: 60/min for all tools that wait for a model, ollama_chat=10/min for one.",
