@@ -1,8 +1,8 @@
 """Recorded exchanges with a real Ollama: one JSON file each, played back alone or as a folder.
 
 The format is that of the recordings directory: `request` (method, path, host, body), `response.wire`
-(pairs of milliseconds since the request and bytes), `response.body` (the same without framing),
-`response.end` (who closed) and `expects` (what a client must make of it).
+(pairs of milliseconds since the request and bytes), `response.body` (the same without framing)
+and `response.end` (who closed). `expects`, what a client must make of it, is for tests that replay many.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,7 +47,7 @@ class RecordedRequest:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A recording. None of the fields has a default; `Exchange.load` reads them from a file.
+    """A recording, which `Exchange.load` reads from a file.
 
     Attributes:
         name: The recording's name, which is that of its file.
@@ -57,8 +57,8 @@ class Exchange:
         pieces: The answer as it came: seconds since the request, and bytes with head and framing.
         end: Who closed: "server closed" or "client closed". After the latter a replay waits for the
             client to leave.
-        expects: What a client must make of it. The fake itself does not read it.
         text: The answer's body, without framing; `body()` returns the same.
+        expects: What a client must make of it, where somebody has written that into the file.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Exchange:
     status: int
     pieces: tuple[tuple[float, bytes], ...]
     end: str
-    expects: Mapping[str, Any]
     text: bytes
+    expects: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def load(cls, path: str | Path) -> Exchange:
@@ -95,7 +95,7 @@ class Exchange:
             status=response["status"],
             pieces=tuple((ms / 1000, _bytes(piece)) for ms, piece in response["wire"]),
             end=response["end"],
-            expects=data["expects"],
+            expects=data.get("expects", {}),
             text=_bytes(response["body"]),
         )
 
@@ -130,8 +130,7 @@ class Exchange:
                 "end": self.end,
                 "wire": [[round(seconds * 1000, 1), _text(piece)] for seconds, piece in self.pieces],
             },
-            "expects": dict(self.expects),
-        }
+        } | ({"expects": dict(self.expects)} if self.expects else {})
 
     @property
     def wire(self) -> bytes:
