@@ -19,10 +19,11 @@ import pytest
 from ollama_mcp import App, create_server
 from ollama_mcp.settings import Settings, load
 from ollama_mcp.testing import FakeOllama
-from ollama_mcp.transports.http import access_of, addresses_of, http_app, open_sockets
+from ollama_mcp.transports.http import access_of, addresses_of, http_app, open_sockets, probes
 from ollama_mcp.transports.http.serve_http import serve_http
 from ollama_mcp.transports.process import Stop
 
+probes._ANSWER_S = 30.0  # on a busy machine the fake is late, and there all the same
 COMMAND = Path(sys.executable).with_name("ollama-mcp")
 PATIENCE = 10
 MODERN = "2026-07-28"
