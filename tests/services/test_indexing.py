@@ -221,6 +221,29 @@ async def test_a_passage_without_a_vector_is_left_out_and_said(app, fake, folder
     found = await index(app, "tea.md")
     assert found.passages == 3
     assert found.notes == ["tea.md: 1 passages could not be embedded"]
+    fake.script(Script(), path="/api/embed")  # it is repaired
+    assert (await index(app, "tea.md")).passages == 4
+
+
+async def test_what_was_deleted_or_emptied_is_not_found_any_more(app, folder):
+    await index(app, "*.md", "deep/*.md")
+    (folder / "tea.md").unlink()
+    (folder / "deep" / "bread.md").write_text("")
+    found = await index(app)
+    assert (found.removed, found.documents) == (2, 0)
+    assert found.failed == {"deep/bread.md": "it has no text"}
+    (folder / "tea.md").write_text("Black tea")
+    await index(app, "*.md")
+    (folder / "tea.md").unlink()
+    assert (await index(app, "*.md")).removed == 1
+
+
+async def test_texts_with_one_title_are_all_kept(app):
+    documents = [Passage("What is tea?", "documents", "FAQ"), Passage("What is bread?", "documents", "FAQ")]
+    documents += [Passage(f"{n}", "documents", uri=f"https://x.example/{'a' * 600}/{n}") for n in range(2)]
+    assert (await index(app, documents=documents)).documents == 4
+    again = await index(app, documents=documents)
+    assert (again.read, again.unchanged) == (0, 4)
 
 
 async def test_a_model_that_has_changed_is_told_and_search_goes_on_by_words(app, fake):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.collections import Collections, key_of
 from ollama_mcp.services.embedding import Embedder, EmbedSpec
 from ollama_mcp.services.file_access import Place, printable
-from ollama_mcp.services.files.batch import find_files
+from ollama_mcp.services.files.batch import NoFileFits, find_files, has_folder
 from ollama_mcp.services.files.documents import read_document
 from ollama_mcp.services.splitting import split_document
 from ollama_mcp.services.units import format_bytes, format_duration
@@ -131,6 +132,8 @@ class _Run:
     limits: Limits
     started: float = field(default_factory=time.monotonic)
     size: int = 0
+    emptied: list[str] = field(default_factory=list[str])
+    """Documents that had text, and have none now."""
     waiting: list[tuple[Document, list[NewPassage]]] = field(
         default_factory=list[tuple[Document, list[NewPassage]]]
     )
@@ -163,6 +166,8 @@ class _Run:
         )
         if not passages:
             self.fail(document.name, "it has no text")
+            if before is not None:
+                self.emptied.append(document.id)
             return
         if len(passages) > self.limits.texts:  # their vectors are in memory together
             self.fail(
@@ -193,6 +198,7 @@ class _Run:
             if len(kept) < len(mine):
                 lost = len(mine) - len(kept)
                 self.found.notes.append(f"{document.name}: {lost} passages could not be embedded")
+                document = replace(document, hash="", stamp="")  # noqa: PLW2901 - the next run reads it again
             await self.store.put(self.key, document, [passages[n] for n in kept], [mine[n] for n in kept])
             self.found.read += 1
             self.found.stored += len(kept)
@@ -241,11 +247,12 @@ class Indexer:
         patterns = sorted({one.pattern for one in known.values()} - {""}) if again else spec.files
         if again and not patterns:
             raise InvalidArgument("there is nothing to index", 'Send "files" or "documents".')
-        places, away = await self._places(patterns, roots, limits, found, is_repeated=again)
+        known_patterns = {one.pattern for one in known.values()}
+        places, away = await self._places(patterns, roots, limits, found, known_patterns, is_repeated=again)
         job.total = len(places) + len(spec.documents)
         job.tell = run.status
-        for one in spec.documents:
-            await run.add(_document_of(one), one.text)
+        for document, text in _documents_of(spec.documents):
+            await run.add(document, text)
         for place, pattern in places.items():
             before = known.get(str(place.path))
             try:
@@ -272,7 +279,7 @@ class Indexer:
         def left() -> list[str]:  # a file whose folder is away, too, may come back
             return [one for one in absent if Path(one).parent.is_dir()]
 
-        gone = await anyio.to_thread.run_sync(left)
+        gone = [*run.emptied, *await anyio.to_thread.run_sync(left)]
         if gone:
             await store.remove(key, gone)
             found.removed = len(gone)
@@ -302,6 +309,7 @@ class Indexer:
         roots: Sequence[Path],
         limits: Limits,
         found: Indexed,
+        known_patterns: set[str],
         *,
         is_repeated: bool,
     ) -> tuple[dict[Place, str], set[str]]:
@@ -316,6 +324,9 @@ class Indexer:
                     elif not is_repeated:
                         found.failed[printable(place)] = "there is no such file"
             except OllamaError as error:
+                is_none = isinstance(error, NoFileFits) and pattern in known_patterns
+                if is_none and await anyio.to_thread.run_sync(has_folder, pattern, roots):
+                    continue  # all of its files are deleted
                 if not is_repeated:
                     raise
                 # A folder may be away for now, or be another process's: what it had stays.
@@ -326,6 +337,16 @@ class Indexer:
         return places, away
 
 
+def _documents_of(passages: Sequence[Passage]) -> list[tuple[Document, str]]:
+    """Return texts as documents; of several with one address or title, each is known by its content, too."""
+    documents = [_document_of(one) for one in passages]
+    times = Counter(one.id for one in documents)
+    return [
+        (replace(one, id=f"{one.id} {one.hash[:16]}") if times[one.id] > 1 else one, passage.text)
+        for one, passage in zip(documents, passages, strict=True)
+    ]
+
+
 def _document_of(passage: Passage) -> Document:
     """Return a text as a document: known by its address, else its title, else its content."""
     title, uri = (
@@ -333,4 +354,6 @@ def _document_of(passage: Passage) -> Document:
     )
     content = hashlib.sha256(f"{title}\n{passage.text}".encode(errors="replace")).hexdigest()
     id = uri or title or content  # noqa: A001 - the attribute's name
-    return Document(f"text:{id[:_LONGEST]}", title[:200] or f"text {content[:8]}", content, uri[:_LONGEST])
+    if len(id) > _LONGEST:
+        id = hashlib.sha256(id.encode(errors="replace")).hexdigest()  # noqa: A001 - as above
+    return Document(f"text:{id}", title[:200] or f"text {content[:8]}", content, uri[:_LONGEST])

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,19 @@ from ollama_mcp.settings.limits import Limits, check_length
 MOST_LOOKED_AT = 200_000
 """Names that one call looks through, each as often as a pattern of it does."""
 _ANY = "**"
+
+
+class NoFileFits(InvalidArgument):
+    """No file fits the patterns."""
+
+
+def has_folder(pattern: str, roots: Sequence[Path]) -> bool:
+    """Return whether the folder is there in which a pattern begins to look."""
+    for root, parts in readings(pattern, roots):
+        fixed = list(takewhile(lambda part: not glob.has_magic(part), parts))
+        if root.joinpath(*fixed).is_dir():
+            return True
+    return False
 
 
 def find_files(
@@ -96,7 +110,7 @@ def find_files(
                     found[_place(str(place.path), roots) or place] = None
                     check_length(limits, "files", found)
     if not found:
-        raise InvalidArgument(
+        raise NoFileFits(
             "no file fits", 'Send "files" as paths or patterns under an allowed folder, such as "notes/*.md".'
         )
     return list(found)

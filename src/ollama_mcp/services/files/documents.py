@@ -66,7 +66,9 @@ def read_document(
             return None
         suffix = place.path.suffix.lower()
         extract = {".pdf": _pdf_text, ".html": _html_text, ".htm": _html_text}.get(suffix)
-        if extract is None:
+        if not found.st_size:
+            data, text = b"", ""
+        elif extract is None:
             data = read_bytes(file, printable(place.path.name), limits)
             text = decode_text(data, printable(place.path.name))
         else:
