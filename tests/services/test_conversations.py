@@ -125,6 +125,20 @@ async def test_what_does_not_fit_is_left_out_by_halves_and_said(app, fake):
     assert len((await app.conversations.read("", "tea")).messages) == 28
 
 
+async def test_scripts_with_several_bytes_a_character_fit_too(app, fake):
+    def answers(request):
+        tokens = sum(int(len(message["content"]) / 1.5) + 8 for message in request.json["messages"])
+        if tokens <= 1024:
+            return Script(tokens=["茶" * 50], final={"prompt_eval_count": tokens})
+        error = {"type": "exceed_context_size_error", "n_prompt_tokens": tokens, "n_ctx": 1024}
+        return Script(status=400, body={"error": {"code": 400, "message": "too long", **error}})
+
+    fake.script(answers, path="/api/chat")
+    for number in range(20):
+        await say(app, f"{number} " + "茶" * 100, options={"num_predict": 64})
+    assert len(sent(fake)) < 39
+
+
 async def test_a_call_with_less_room_for_them_leaves_nothing_out_for_good(app, fake):
     fake.script("ok", path="/api/chat")
     for number in range(3):

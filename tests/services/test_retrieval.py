@@ -43,6 +43,12 @@ def test_operators_of_the_full_text_search_are_words(query):
     assert set(rank_by_words(query, TEXTS)) <= {0, 1, 2}
 
 
+def test_scripts_without_blanks_are_found_by_pairs_of_characters():
+    texts = ["猫坐在垫子上", "绿茶要泡两分钟", "soup"]
+    assert rank_by_words("绿茶泡多久?", texts) == [1]
+    assert coverage("绿茶泡多久?", texts, [1]) > coverage("绿茶泡多久?", texts, [0]) == 0
+
+
 def test_a_question_of_stopwords_alone_keeps_them():
     assert words_of("what is this") == ["what", "is", "this"]
 

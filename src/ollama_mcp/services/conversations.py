@@ -19,7 +19,7 @@ from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.clamp import clamp_limits
 from ollama_mcp.services.confirmation import Confirmation, require_yes
 from ollama_mcp.services.generation import Generator
-from ollama_mcp.services.specs import ChatSpec, build_chat, prompt_bytes
+from ollama_mcp.services.specs import ChatSpec, build_chat, byte_length, prompt_bytes
 from ollama_mcp.services.untrusted import mark_for
 from ollama_mcp.settings.limits import Limits
 from ollama_mcp.stores.conversation_store import Conversation, ConversationKey, ConversationStore, Stored
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[^\x00-\x1f\x7f/\ud800-\udfff]{1,100}")
 _ANSWER_ROOM = 1024
 """Tokens kept for an answer whose length nobody limited."""
 _PER_TOKEN = 3.5
-"""Characters of a token before any prompt has shown it."""
+"""Bytes of a token before any prompt has shown it."""
 _EACH = 8
 """Tokens of the marks around a message."""
 _SUMMARY = "Summary of earlier messages, made by the model:\n"
@@ -87,7 +87,9 @@ class Conversations:
         continued = await self.begin(spec, name, job)
         answer = await self._generator.answer(continued.spec, job)
         tokens = answer.stats.prompt_tokens
-        if tokens and tokens > 50:  # of a shorter prompt most is the template
+        # Of a shorter prompt most is the template, and images have tokens and no text.
+        has_images = any(message.images for message in messages_of(continued.spec))
+        if tokens and tokens > 50 and not has_images:
             per_token = min(max(prompt_bytes(continued.spec.request) / tokens, 1.0), 8.0)
             conversation = replace(continued.conversation, per_token=per_token)
             continued = replace(continued, conversation=conversation)
@@ -102,12 +104,11 @@ class Conversations:
             job: Job of the caller, which gets the notes.
             most: Tokens that they may have; 0: what fits into the largest window.
         """
-        request = spec.request
-        assert isinstance(request, ChatRequest)  # noqa: S101 - build_chat makes no other
+        request, said = spec.request, messages_of(spec)
         stored = await self.store.read(key_of(job.caller, name))
         conversation = stored.conversation
-        system = [message for message in request.messages if message.role == "system"]
-        new = [message for message in request.messages if message.role != "system"]
+        system = [message for message in said if message.role == "system"]
+        new = [message for message in said if message.role != "system"]
         if not system and conversation.system:
             system = [Message(role="system", content=conversation.system)]
         choice = await self._catalog.resolve(request.model, spec.needs, default=self._settings.chat_model)
@@ -237,6 +238,12 @@ class Conversations:
         return InvalidArgument(f"there is no conversation {name[:100]!r}", known)
 
 
+def messages_of(spec: ChatSpec) -> list[Message]:
+    """Return the messages of a chat."""
+    assert isinstance(spec.request, ChatRequest)  # noqa: S101 - build_chat makes no other
+    return spec.request.messages
+
+
 def key_of(caller: str, name: str) -> ConversationKey:
     """Return the key of a caller's conversation.
 
@@ -263,7 +270,7 @@ def fitting(
     Args:
         stored: Conversation.
         room: Tokens.
-        per_token: Characters of a token.
+        per_token: Bytes of a token.
         limits: Limits of messages and images.
         can_see: Whether the model takes images.
         is_open: Whether the call goes on within the last turn, with results of tools: it stays then.
@@ -273,9 +280,9 @@ def fitting(
 
     def tokens(some: Sequence[Message]) -> float:
         return sum(
-            len(one.content) / per_token
+            byte_length(one.content) / per_token
             + _EACH
-            + sum(len(call.model_dump_json()) for call in one.tool_calls or ()) / per_token
+            + sum(byte_length(call.model_dump_json()) for call in one.tool_calls or ()) / per_token
             for one in some
         )
 

@@ -25,7 +25,7 @@ from ollama_mcp.services.clamp import clamp_limits
 from ollama_mcp.services.collections import Collections
 from ollama_mcp.services.generation import Generator
 from ollama_mcp.services.retrieval import Retriever
-from ollama_mcp.services.specs import ChatSpec, prompt_bytes
+from ollama_mcp.services.specs import ChatSpec, byte_length, prompt_bytes
 from ollama_mcp.services.splitting import split_passages
 from ollama_mcp.services.untrusted import mark_for
 from ollama_mcp.sources import Passage, SourceReport, ToolSource, ToolUse, gather, names_of
@@ -247,14 +247,14 @@ def pack(
         passages: The nearest first.
         window: Tokens of the context window.
         query: The question.
-        per_token: Characters of a token.
-        before: Characters of the messages before the question.
+        per_token: Bytes of a token.
+        before: Bytes of the messages before the question.
     """
     answer = min(_ANSWER_ROOM, window // 4)
-    room = int((window - answer - _OVERHEAD) * per_token) - len(query) - before
+    room = int((window - answer - _OVERHEAD) * per_token) - byte_length(query) - before
     packed: list[Passage] = []
     for passage in passages:
-        cost = len(passage.text) + len(passage.title) + len(passage.uri) + _DELIMITERS
+        cost = sum(map(byte_length, (passage.text, passage.title, passage.uri))) + _DELIMITERS
         if cost <= room:
             packed.append(passage)
             room -= cost

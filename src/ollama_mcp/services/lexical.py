@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 
 _WORD = re.compile(r"\w+")
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_RUN = re.compile(f"[{_UNSPACED}]+")
+"""Scripts that put no blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 _USUAL = """
 a about after again all also am an and any are as at be because been before being between both but
 by can could did do does doing down during each few for from further had has have having he her here
@@ -32,11 +35,25 @@ _MOST_WORDS = 64
 def words_of(text: str) -> list[str]:
     """Return the words of a text in lower case, without stopwords where others are left.
 
+    In scripts without blanks, each two characters that stand together are one.
+
     >>> words_of("What is the lift of a delta wing?"), words_of("To be or not to be")
     (['lift', 'delta', 'wing'], ['to', 'be', 'or', 'not', 'to', 'be'])
+    >>> words_of("绿茶泡 2 min")
+    ['绿茶', '茶泡', '2', 'min']
     """
-    found = _WORD.findall(text.lower())
+    found = _WORD.findall(_spaced(text.lower()))
     return [word for word in found if word not in _STOPWORDS] or found
+
+
+def _spaced(text: str) -> str:
+    """Put blanks between each two characters of scripts that have none."""
+
+    def pairs(run: re.Match[str]) -> str:
+        word = run[0]
+        return f" {' '.join(word[at : at + 2] for at in range(max(len(word) - 1, 1)))} "
+
+    return _RUN.sub(pairs, text)
 
 
 def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
@@ -53,7 +70,7 @@ def rank_by_words(query: str, texts: Sequence[str]) -> list[int]:
             db.execute("CREATE VIRTUAL TABLE t USING fts5(text, content='', tokenize='porter unicode61')")
         except sqlite3.OperationalError:
             return []
-        db.executemany("INSERT INTO t(rowid, text) VALUES (?, ?)", enumerate(texts))
+        db.executemany("INSERT INTO t(rowid, text) VALUES (?, ?)", enumerate(map(_spaced, texts)))
         match = " OR ".join(f'"{word}"' for word in asked)  # quoted: an operator of FTS5 is a word here
         rows = db.execute("SELECT rowid FROM t WHERE t MATCH ? ORDER BY bm25(t)", (match,))
         return [place for (place,) in rows]
@@ -86,20 +103,28 @@ def rarities(
     True
     """
     asked = set(map(_stem, asked_words(query)))
-    begin_so = _beginnings(asked)
+    held = _finder(asked)
     numbers = dict.fromkeys(asked, 0)
     for word, number in (counted or {}).items():
         stem = _stem(word)
         numbers[stem] = max(numbers.get(stem, 0), number)
     for text in texts:
-        for stem in set(map(_stem, begin_so.findall(text.lower()))) & asked:
+        for stem in held(text):
             numbers[stem] += 1
     return {stem: math.log((count + len(texts) + 1) / (number + 0.5)) for stem, number in numbers.items()}
 
 
-def _beginnings(stems: Collection[str]) -> re.Pattern[str]:
-    """Return what finds words that begin as a stem does: only those are stemmed, in a quarter of the time."""
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, stems))})\w*")
+def _finder(stems: Collection[str]) -> Callable[[str], set[str]]:
+    """Return what finds the stems of a text: only what begins so is stemmed, in a quarter of the time."""
+    pairs = {stem for stem in stems if _RUN.match(stem)}
+    others = set(stems) - pairs
+    begin_so = re.compile(rf"\b(?:{'|'.join(map(re.escape, others))})\w*")
+
+    def held(text: str) -> set[str]:
+        text = text.lower()
+        return {pair for pair in pairs if pair in text} | (set(map(_stem, begin_so.findall(text))) & others)
+
+    return held
 
 
 def coverage(
@@ -118,8 +143,8 @@ def coverage(
     """
     asked = set(map(_stem, asked_words(query)))
     rarity = rarities(query, texts) if rarity is None else rarity
-    begin_so = _beginnings(asked)
-    held = [set(map(_stem, begin_so.findall(texts[place].lower()))) & asked for place in best]
+    find = _finder(asked)
+    held = [find(texts[place]) for place in best]
     whole = sum(rarity.values())
     if whole <= 0 or not best:
         return 0.0

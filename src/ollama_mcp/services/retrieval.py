@@ -275,7 +275,8 @@ class Retriever:
         vectors, model = found.vectors[: 1 + len(texts)], found.stats.model
         if known is None:
             known = _Baseline(model, found.vectors[len(vectors) :])
-        elif known.model != model:  # another model is configured, loaded or newest by now
+        elif known.model != model or len(known.vectors[0]) != len(vectors[0]):
+            # Another model is configured, loaded or newest by now, or another one has its name.
             spec = EmbedSpec([query, *UNRELATED], model, queries=1)
             known = _Baseline(model, (await self._embedder.run(spec, part)).vectors[1:])
         self._baseline = known

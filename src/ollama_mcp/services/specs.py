@@ -355,4 +355,9 @@ def prompt_bytes(request: GenerationRequest) -> int:
         texts = [message.content for message in request.messages]
         texts += [call.model_dump_json() for message in request.messages for call in message.tool_calls or ()]
         texts += map(json.dumps, request.tools or ())
-    return sum(len(text.encode(errors="replace")) for text in texts)
+    return sum(map(byte_length, texts))
+
+
+def byte_length(text: str) -> int:
+    """Return the length of a text in bytes of UTF-8, which follows its tokens in every script."""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))

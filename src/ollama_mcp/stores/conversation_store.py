@@ -34,7 +34,7 @@ class Conversation:
         system: System prompt of the last answer.
         begin: Number of the first message that still fits into the model's context window.
         summary: Summary of those before; "" without one.
-        per_token: Characters of a token, as far as prompts have shown; 0 where not known.
+        per_token: Bytes of a token, as far as prompts have shown; 0 where not known.
     """
 
     key: ConversationKey
