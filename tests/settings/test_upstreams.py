@@ -40,6 +40,11 @@ def test_servers_are_read_as_clients_write_them(read, key):
     assert (found[1].remote_host, found[1].tools) == ("docs.example:8443", ("s*",))
 
 
+def test_an_empty_list_of_tools_is_not_the_same_as_none(read):
+    found = read({"a": {"command": "x", "tools": []}, "b": {"command": "x"}}).upstreams
+    assert [server.tools for server in found] == [(), None]
+
+
 @pytest.mark.parametrize(
     ("written", "value"),
     [

@@ -69,6 +69,16 @@ def text(result: Any) -> str:
     return result.content[0].text
 
 
+def test_the_answer_of_the_user_is_no_call_more(served):
+    async def work(fake: FakeOllama, app: App, client: Client) -> None:
+        done = await client.call_tool("ollama_delete_model", {"model": "m"})
+        assert not done.is_error, text(done)
+        refused = await client.call_tool("ollama_delete_model", {"model": "n"})
+        assert text(refused).startswith("RATE_LIMITED: ")
+
+    served(work, SlowUser(), OLLAMA_MCP_RATE="ollama_delete_model=1/h", OLLAMA_MCP_BURST="1")
+
+
 def handle_of(result: Any) -> str:
     assert text(result).startswith("STILL RUNNING: "), result.content
     return text(result).split('handle="')[1].split('"')[0]

@@ -49,14 +49,19 @@ async def test_a_tool_of_another_ollama_mcp_must_be_listed(listed):
     def ollama_chat(prompt: str) -> str:
         return "hello"
 
-    source = upstreams(Connections(server), tools=("ollama_*",) if listed else ())
+    source = upstreams(Connections(server), tools=("ollama_*",) if listed else None)
     assert ("up__ollama_chat" in await names(source)) is listed
     await source._pool.aclose()
 
 
 @pytest.mark.parametrize(
     ("listed", "allowed"),
-    [(["*"], READING | {"web", "writes"}), (["w*", "destroys"], {"web", "writes"}), (["nothing"], set())],
+    [
+        (["*"], READING | {"web", "writes"}),
+        (["w*", "destroys"], {"web", "writes"}),
+        (["nothing"], set()),
+        ([], set()),
+    ],
 )
 async def test_listed_tools_may_be_called_and_never_what_destroys(listed, allowed):
     source = upstreams(Connections(), tools=tuple(listed))
@@ -111,6 +116,24 @@ async def test_a_server_that_stops_answering_is_given_up():
     assert listed.failures == {"up__": "upstream up: it did not list its tools within 5 s"}
     await anyio.sleep(1)
     assert connections.open == 0
+    await source._pool.aclose()
+
+
+async def test_a_server_that_is_busy_with_the_call_of_another_is_not_given_up():
+    connections = Connections()
+    source = upstreams(connections)
+    opened = await source._pool.client("up", connections)
+
+    async def never(**_):
+        await anyio.sleep(3600)
+
+    listing, opened.client.list_tools = opened.client.list_tools, never
+    opened.in_flight += 1  # the call of another, which its loop is busy with
+    assert (await source.tools()).failures
+    await anyio.sleep(1)
+    assert connections.open == 1
+    opened.client.list_tools = listing
+    assert await names(source)
     await source._pool.aclose()
 
 

@@ -40,7 +40,7 @@ class UpstreamServer:
         cwd: Folder in which it runs; "" for ours.
         url: Address; "" for a program.
         headers: HTTP headers of every request.
-        tools: Names or patterns of the tools that may be called, without the server's name. Empty: those
+        tools: Names or patterns of the tools that may be called, without the server's name. None: those
             whose hints say that they only read, and not from the open world; of an address none.
         secrets: Texts that must be in no log, result or error.
     """
@@ -52,7 +52,7 @@ class UpstreamServer:
     cwd: str = field(default="", repr=False)
     url: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    tools: tuple[str, ...] = field(default=(), repr=False)
+    tools: tuple[str, ...] | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -157,9 +157,10 @@ def _server(name: str, table: Mapping[str, Any], variables: Mapping[str, str]) -
     secrets.update(headers.values(), *(value.split() for value in headers.values()))  # the token alone, too
     if url:
         secrets.update(_secrets_in(address_key, url))
+    tools = entry.texts("tools") if "tools" in table else None
     known = {part for secret in secrets for part in (secret, json.dumps(secret)[1:-1])}
     hidden = sorted((one for one in known if len(one) >= _SHORTEST_SECRET), key=lambda one: (-len(one), one))
-    return UpstreamServer(name, command, args, env, cwd, url, headers, entry.texts("tools"), tuple(hidden))
+    return UpstreamServer(name, command, args, env, cwd, url, headers, tools, tuple(hidden))
 
 
 class _Entry:

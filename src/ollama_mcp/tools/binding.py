@@ -29,7 +29,7 @@ from ollama_mcp.tools.caller import (
     caller_id,
 )
 from ollama_mcp.tools.calls import resumable_error, still_running_result
-from ollama_mcp.tools.elicitation import input_required
+from ollama_mcp.tools.elicitation import brings_answer, input_required
 from ollama_mcp.tools.results import code_of, error_result, page_of, with_notes
 from ollama_mcp.tools.toolset import Tool, slim, slim_output
 
@@ -158,7 +158,8 @@ def bind(
         if call is not None and arguments.get("wait_s"):
             arguments["wait_s"] = min(arguments["wait_s"], TASK_AFTER_S)
         try:
-            if not tool.bypasses_queue:  # asking for what is there already must not be too often
+            # What is there already may be asked for often, and the user's answer belongs to the call before.
+            if not tool.bypasses_queue and not brings_answer(app, arguments.get("ctx")):
                 app.limit.admit(tool.name, caller_id())
             found = await tool.function(app, **arguments)
             number, page = arguments.get("page", 1), call_profile(arguments.get("ctx")).page(app.settings)

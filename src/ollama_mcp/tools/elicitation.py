@@ -94,6 +94,16 @@ def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Job[Any] |
     return job if job.subject == subject else None
 
 
+def brings_answer(app: App, ctx: Context[Any, Any] | None) -> bool:
+    """Return whether a call comes again with the answer to a question of its caller's job."""
+    if ctx is None or ctx.request_state is None:
+        return False
+    try:
+        return bool(app.jobs.find(str(json.loads(ctx.request_state)[0]), caller_id()).open_questions)
+    except (UnknownHandle, ValueError, LookupError, TypeError):
+        return False
+
+
 def take_answers(job: Job[Any], answers: Mapping[str, Any]) -> None:
     """Hand answers to the job that asked; one to another question does not count.
 

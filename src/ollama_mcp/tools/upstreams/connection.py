@@ -20,12 +20,14 @@ from ollama_mcp.sources import SourceError
 from ollama_mcp.tools.upstreams.child_process import ChildProcess, Streams
 
 
-@dataclass(frozen=True)
+@dataclass
 class UpstreamClient:
     """A client of an upstream, and its process where it has one."""
 
     client: Client
     child: ChildProcess | None = None
+    in_flight: int = 0
+    """Requests that wait for its answers."""
 
     @property
     def said(self) -> str:

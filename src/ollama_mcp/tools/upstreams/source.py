@@ -122,13 +122,15 @@ class Upstreams:
             SourceError: It failed, and why.
         """
         opened = await self._pool.client(server.name, self._connect)
+        opened.in_flight += 1
         try:
             return await work(opened.client)
         except SourceError as error:
             raise SourceError(server.redact(str(error))) from None
         except TimeoutError:
             why = f"it did not list its tools within {LIST_S:g} s"
-            self._pool.discard(server.name, opened, why=why)
+            if opened.in_flight == 1:  # else it may be busy with the call of another
+                self._pool.discard(server.name, opened, why=why)
             raise SourceError(why) from None
         except Exception as error:  # noqa: BLE001 - an answer that is none: pydantic and others
             if is_lost(error):
@@ -136,6 +138,8 @@ class Upstreams:
                 if again:
                     return await self._ask(server, work, again=False)
             raise SourceError(_reason(server, error, opened)) from None
+        finally:
+            opened.in_flight -= 1
 
 
 def _spec(server: UpstreamServer, tool: Tool) -> ToolSpec:
@@ -149,7 +153,7 @@ def _spec(server: UpstreamServer, tool: Tool) -> ToolSpec:
         is_destructive=hints.destructive_hint if hints else None,
         remote_host=server.remote_host,
     )
-    if server.tools:
+    if server.tools is not None:
         is_permitted = any(fnmatchcase(tool.name, pattern) for pattern in server.tools)
     else:
         is_ours = tool.name.startswith("ollama_")  # another ollama-mcp: they ask models, and are no source
