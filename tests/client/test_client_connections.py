@@ -616,6 +616,17 @@ async def test_blanks_do_not_feed_the_idle_clock(fake, connect):
         await ask(client)
 
 
+async def test_who_reads_slowly_is_not_ollama_that_is_silent(fake, connect):
+    client = connect(fake.url, idle=0.3)
+    fake.script(Script(tokens=["a", "b", "c"]), path="/api/chat")
+    read = []
+    async with client.stream(CHAT, ASK) as lines:
+        async for line in lines:
+            read.append(line.text)
+            await anyio.sleep(0.5)
+    assert "".join(read) == "abc"
+
+
 async def test_lookups_pass_a_queue_of_calls(fake, connect):
     client = connect(fake.url, max_connections=1)
     fake.script(Script(tokens=["x"], delay_first=60), path="/api/chat")

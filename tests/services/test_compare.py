@@ -88,7 +88,7 @@ async def test_the_whole_tells_whose_turn_it_is_and_how_far_that_one_is(bench):
     assert state is JobState.WRITING
     assert said.startswith("model 2 of 2 · n · 2 tok")
     assert said.endswith("one two")
-    assert text == "one two ", "what the first one wrote is no part of what the second one does"
+    assert text == "m:\nYou said: ?\n\none two ", "what is complete is kept, whatever comes of the second one"
     assert job.count == 6
 
 

@@ -44,6 +44,11 @@ def test_what_stands_before_a_lone_closing_mark_is_thinking(text, answer, thinki
     assert without_thinking(text, thinks=True) == (answer, thinking)
 
 
+def test_a_lone_mark_is_text_where_the_server_has_told_the_thinking_apart():
+    text = "Models write their thoughts first. They end them with </think> and then comes the answer."
+    assert without_thinking(text, thinks=True, is_told=True) == (text, "")
+
+
 @pytest.mark.parametrize("text", ["2+2 is 4.\n</think>\n\n4", "2+2 is 4.</think>4", "Hm.[/THINK]\n4"])
 def test_nor_need_the_model_be_known_to_think_where_nothing_else_can_be_meant(text):
     assert without_thinking(text)[0] == "4"

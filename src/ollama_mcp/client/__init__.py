@@ -308,7 +308,6 @@ class OllamaClient:
                 endpoint.response, raw, context, is_first=is_first, tells_in_stream=endpoint.tells_in_stream
             )
             is_first = False
-            answer.heard()
             if line.is_last:
                 # Read the end mark, so that the connection can be used again. A server that keeps the
                 # stream open does not hold the answer back, and no later line unmakes it.
@@ -318,6 +317,7 @@ class OllamaClient:
                 yield line
                 return
             yield line
+            answer.heard()  # behind it: the time of whoever reads the lines is none of Ollama's silence
         raise Truncated(
             "Ollama ended the answer before it was complete",
             "Try again; if it stays so, the Ollama server's log says why the model stopped.",

@@ -150,6 +150,7 @@ class Part:
         self.first_at: float | None = None
         self.ended_at: float | None = None
         self._whole = whole
+        self._kept = ""
         self._written: list[str] = []
         self._settled: list[str] = []
         self._tail = ""
@@ -206,6 +207,10 @@ class Part:
         """Say that what was written so far is not the answer: another draft begins."""
         self._written.clear()
 
+    def keep(self, text: str) -> None:
+        """Say that this text stays, whatever drafts come behind it."""
+        self._kept += text
+
     def write(self, text: str, thoughts: str = "") -> None:
         """Add text to the draft, which may yet turn out not to be the answer."""
         if text:
@@ -229,7 +234,7 @@ class Part:
     @property
     def text(self) -> str:
         """Text so far of a draft that is not finished, or that was broken off."""
-        return "".join(self._written)
+        return "".join([self._kept, *self._written])
 
     def text_since(self, mark: int) -> tuple[str, int]:
         """The text of the answer that was settled since `mark`, and the next mark."""

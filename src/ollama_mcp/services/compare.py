@@ -89,7 +89,9 @@ class Comparer:
             part = job.part(f"model {place} of {len(names)}")
             own = replace(spec, request=spec.request.model_copy(update={"model": name}))
             try:
-                rows.append(Compared(name, await self._generator.answer(own, part, bounded=not rows)))
+                answer = await self._generator.answer(own, part, bounded=not rows)
+                rows.append(Compared(name, answer))
+                job.keep(f"{name}:\n{answer}\n\n")
             except OllamaError as error:
                 rows.append(Compared(name, None, error))
         return Comparison(rows)

@@ -152,12 +152,13 @@ def unreadable(name: str) -> StorageError:
 
 
 def printable(name: str) -> str:
-    """Return a name fit for a sentence: 80 characters on one line, all of them visible.
+    """Return a name fit for a sentence: its last 80 characters on one line, all of them visible.
 
-    >>> printable("a" + chr(10) + "b" + chr(0x202E))
-    'a b'
+    >>> printable("a" + chr(10) + "b" + chr(0x202E)), printable("folder/" * 20 + "a.txt")[-13:]
+    ('a b', '/folder/a.txt')
     """
-    return "".join(c if c.isprintable() else " " for c in name).strip()[:80] or "without a name"
+    shown = "".join(c if c.isprintable() else " " for c in name).strip() or "without a name"
+    return shown if len(shown) <= 80 else f"…{shown[-79:]}"
 
 
 def _flags(*names: str) -> int:

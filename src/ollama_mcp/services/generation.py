@@ -359,6 +359,7 @@ def _extract_thinking_and_calls(run: _Run, output: _Output) -> None:
     text, thinking = without_thinking(
         output.text,
         thinks=model.opens_thinking or "thinking" in model.capabilities,
+        is_told=bool(output.thinking.strip()),
         asked=lambda: run.request.to_json().decode(errors="replace"),
     )
     if thinking or text != output.text:

@@ -38,7 +38,9 @@ _ENDS = ("<|return|>", "<|END_RESPONSE|>", "<|eot_id|>", "<|im_end|>")
 _QUOTES = "`'\"“‘«"
 
 
-def without_thinking(text: str, *, thinks: bool = False, asked: Callable[[], str] = str) -> tuple[str, str]:
+def without_thinking(
+    text: str, *, thinks: bool = False, is_told: bool = False, asked: Callable[[], str] = str
+) -> tuple[str, str]:
     r"""Split a text into answer and thinking.
 
     Thinking stands between marks at the beginning, or before a closing mark whose opening one was in the
@@ -54,6 +56,7 @@ def without_thinking(text: str, *, thinks: bool = False, asked: Callable[[], str
         text: What the model wrote.
         thinks: Whether the model is known to think: then a closing mark need not end its line, and
             thinking may be all that there is.
+        is_told: Whether the server has told the thinking apart: then a closing mark alone is text.
         asked: Called for the text of the request, where a mark stands in the answer.
     """
     start = text.lstrip()
@@ -62,7 +65,7 @@ def without_thinking(text: str, *, thinks: bool = False, asked: Callable[[], str
             thinking, mark, answer = start.removeprefix(opening).partition(closing)
             if mark:
                 return _plain_answer(answer), thinking.lstrip("\n")
-    for closing in _ALONE:
+    for closing in () if is_told else _ALONE:
         at = text.find(closing)
         if at < 0 or _is_quoted(text, at, closing) or closing in asked():
             continue
