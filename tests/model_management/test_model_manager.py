@@ -175,6 +175,16 @@ async def test_a_model_stays_loaded_no_longer_than_the_operator_allows(bench):
     assert done.notes[0].startswith("keep_alive lowered from -1 to")
 
 
+async def test_what_would_unload_a_model_does_not_load_it(bench):
+    with anyio.fail_after(5):
+        async with bench(Model("m"), defaults=ModelDefaults(keep_alive=0)) as b:
+            await b.load("m")
+            assert "keep_alive" not in b.sent(GENERATE)[0]
+            for none in (0, "0s"):
+                with pytest.raises(InvalidArgument, match="keep_alive 0 unloads"):
+                    await b.load("m", keep_alive=none)
+
+
 async def test_loading_says_that_it_loads(bench):
     with anyio.fail_after(5):
         async with bench(Model("m")) as b:

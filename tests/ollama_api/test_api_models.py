@@ -163,12 +163,17 @@ def test_a_tool_call_whose_arguments_are_json_text_is_sent_with_an_object():
     assert sent(message)["tool_calls"] == [{"id": "c1", "function": {"name": "add", "arguments": {"a": 1}}}]
 
 
-@pytest.mark.parametrize("arguments", ["{", "[1]", "1", "", "[" * 5000, "\ud800", 5, [1]])
+@pytest.mark.parametrize("arguments", ["{", "[1]", "1", "[" * 5000, "\ud800", 5, [1]])
 def test_a_tool_call_whose_arguments_are_no_object_is_refused(arguments):
     with pytest.raises(ValidationError):
         api.Message.model_validate(
             {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
         )
+
+
+@pytest.mark.parametrize("arguments", ["", " ", None, {}, "{}"])
+def test_no_arguments_are_an_empty_object(arguments):
+    assert api.ToolFunction.model_validate({"name": "f", "arguments": arguments}).arguments == {}
 
 
 def test_an_empty_set_of_arguments_is_still_sent():

@@ -108,6 +108,10 @@ def test_an_integer_is_taken_and_everything_else_refused(name):
 def test_a_switch_and_stop_words_are_of_their_types():
     assert given_back({"use_mmap": False, "stop": "###"}) == {"use_mmap": False, "stop": ["###"]}
     assert given_back({"stop": []}) == {"stop": []}
+    assert (
+        given_back({"stop": ""}) == given_back({"stop": [""]}) == {}
+    )  # an answer would end before it begins
+    assert given_back({"stop": ["", "x"]}) == {"stop": ["x"]}
     for wrong in (
         {"use_mmap": "perhaps"},
         {"use_mmap": 2},

@@ -129,6 +129,7 @@ def test_secrets_are_hidden_and_paths_and_plain_addresses_stay(read, tmp_path):
     remote = {"url": "https://x/?key=query-key", "headers": {"Authorization": 'Bearer b"earer-t'}}
     (server,) = read({"s": remote}).upstreams
     assert server.redact('query-key b"earer-t b\\"earer-t') == "*** *** ***"
+    assert server.redact("Bearer of news") == "Bearer of news"  # no secret
 
 
 def test_the_example_of_the_documentation_is_read(read):

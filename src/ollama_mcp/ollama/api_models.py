@@ -36,8 +36,10 @@ Count = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 def _object(value: Any) -> Any:
-    """Read arguments that other APIs send as JSON text, which Ollama refuses with HTTP 400."""
-    return pydantic_core.from_json(value.encode(errors="replace")) if isinstance(value, str) else value
+    """Read arguments that other APIs send as JSON text, which Ollama refuses with HTTP 400; "" is none."""
+    if isinstance(value, str):
+        value = pydantic_core.from_json(value.encode(errors="replace")) if value.strip() else None
+    return {} if value is None else value
 
 
 class ToolFunction(Response):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -44,7 +44,9 @@ def _number(value: Any) -> Any:
 
 
 def _texts(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    """Read one text as a list. An empty one is none: an answer would end before its first character."""
+    texts = [value] if isinstance(value, str) else value
+    return [text for text in cast("list[Any]", texts) if text != ""] if isinstance(texts, list) else texts
 
 
 Integer = Annotated[int, BeforeValidator(_number), Field(ge=-(2**63), lt=2**63)]
@@ -101,6 +103,8 @@ def parse_options(raw: Mapping[str, Any]) -> tuple[Options, list[str]]:
     """
     notes = [f"option {name} was dropped: Ollama retired it" for name in raw if name in RETIRED]
     given = {ALIASES.get(k, str(k)): v for k, v in raw.items() if k not in RETIRED and v is not None}
+    if given.get("stop") in ("", [""]):  # as of a client that fills in every option
+        del given["stop"]
     for name in given:
         _known(name)
     try:

@@ -62,8 +62,11 @@ _HIDDEN = (
     "\U000e0000-\U000e0fff"
 )
 _WORD = r"[^\x00-\x7f" + _HIDDEN + "]"
-_SEEN_JOINER = rf"(?<={_WORD})[\u200c\u200d](?={_WORD})|(?<={_WORD})[\ufe0e\ufe0f](?!\s*[{_HIDDEN}])"
-"""One joiner inside a word or an emoji, one choice of how it is drawn: writing needs them."""
+_SEEN_JOINER = (
+    rf"(?<={_WORD})\ufe0f?[\u200c\u200d](?={_WORD})|(?<={_WORD})[\ufe0e\ufe0f](?!\s*[{_HIDDEN}])"
+    r"|(?<=[0-9#*])\ufe0f(?=\u20e3)|(?<=[\u0d4d\u09cd\u094d])[\u200c\u200d](?=[\s\u0900-\u0d7f])"
+)
+"""One joiner in a word or an emoji, or behind a virama; one choice of how it is drawn: writing needs them."""
 _FOUND = re.compile(rf"(?P<seen>{_SEEN_JOINER})|[{_HIDDEN}]")
 
 
@@ -72,6 +75,8 @@ def strip_invisible(text: str) -> tuple[str, int]:
 
     >>> strip_invisible("pay\u200b \u202eevil\u202c now\r\n")
     ('pay evil now\n', 3)
+    >>> all(strip_invisible(one) == (one, 0) for one in ("🏳️‍🌈", "❤️‍🔥", "1️⃣", "അവന്‍ വന്നു"))
+    True
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
     removed = 0

@@ -30,6 +30,7 @@ from ollama_mcp.ollama.api_models import (
 from ollama_mcp.ollama.endpoints import COPY, DELETE, EMBED, GENERATE, SHOW
 from ollama_mcp.ollama.model_names import canonical, check_name, is_cloud_name, is_name
 from ollama_mcp.ollama.options import Options
+from ollama_mcp.ollama.parameters import keep_alive_seconds
 from ollama_mcp.services.backend import OllamaBackend
 from ollama_mcp.services.catalog import describe, named
 from ollama_mcp.services.clamp import clamp, clamp_limits
@@ -317,7 +318,7 @@ class ModelManager:
             InvalidArgument: It runs in the cloud, or would be unloaded at once.
             OllamaError: Any of the tree.
         """
-        if keep_alive == 0:
+        if keep_alive is not None and keep_alive_seconds(keep_alive) == 0:
             raise InvalidArgument("keep_alive 0 unloads", "Send a longer keep_alive, or unload the model.")
         found = await self._catalog.find(model)
         name = found.name
@@ -334,10 +335,14 @@ class ModelManager:
         window = self._windows.of(name)
         if window is not None:
             options["num_ctx"] = max(window, options.get("num_ctx", 0))
+        stays = defaults.keep_alive if keep_alive is None else clamped.keep_alive
+        if stays is not None and keep_alive_seconds(stays) == 0:
+            # OLLAMA_MCP_KEEP_ALIVE=0 is for calls: an empty prompt with it would unload the model.
+            stays = None
         request: dict[str, Any] = {
             "model": name,
             "options": Options(**options) if options else None,
-            "keep_alive": defaults.keep_alive if keep_alive is None else clamped.keep_alive,
+            "keep_alive": stays,
         }
         # An empty prompt loads and generates nothing; an embedding model takes an empty text instead.
         if "completion" not in found.capabilities and "embedding" in found.capabilities:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,7 +155,7 @@ def _server(name: str, table: Mapping[str, Any], variables: Mapping[str, str]) -
     except ValueError:
         raise ValueError('"headers" has what HTTP does not allow; write printable ASCII') from None
     secrets = {value for value in (*entry.values, *env.values()) if not _is_place(value)}
-    secrets.update(headers.values(), *(value.split() for value in headers.values()))  # the token alone, too
+    secrets.update(headers.values(), *(_parts_of(*header) for header in headers.items()))
     if url:
         secrets.update(_secrets_in(address_key, url))
     tools = entry.texts("tools") if "tools" in table else None
@@ -198,6 +199,8 @@ class _Entry:
         def value_of(match: re.Match[str]) -> str:
             variable, default = match.groups()
             found = self._variables.get(variable)
+            if found is None and sys.platform == "win32":  # names have no case there, and are upper case here
+                found = self._variables.get(variable.upper())
             if not found and default is not None:  # as in a shell, `:-` holds for an empty one, too
                 return default
             if found is None:
@@ -209,6 +212,13 @@ class _Entry:
             return found
 
         return _VARIABLE.sub(value_of, value)
+
+
+def _parts_of(header: str, value: str) -> list[str]:
+    """Return the parts of a header that are secret by themselves: the token, and not the word Bearer."""
+    words = value.split()
+    is_scheme = header.lower() in {"authorization", "proxy-authorization"} and len(words) > 1
+    return words[1:] if is_scheme else words
 
 
 def _is_place(value: str) -> bool:

@@ -162,6 +162,8 @@ def bind(
             if not tool.bypasses_queue and not brings_answer(app, arguments.get("ctx")):
                 app.limit.admit(tool.name, caller_id())
             found = await tool.function(app, **arguments)
+            if not continue_as:  # nothing could fetch another page
+                return tool.render(found)
             number, page = arguments.get("page", 1), call_profile(arguments.get("ctx")).page(app.settings)
             return page_of(found, lambda: tool.render(found), number, page, continue_as)
         except InputRequired as required:
