@@ -79,6 +79,17 @@ async def test_meaning_and_words_rank_together_and_the_vectors_of_unrelated_text
         assert sum(sent) == 2 * (1 + len(TEXTS)) + 24
 
 
+async def test_an_embedding_model_that_was_made_again_has_other_vectors(bench):
+    async with bench(Model("e", ("embedding",), dimensions=8)) as b:
+        retriever = Retriever(b.app.embedder)
+        for dimensions in (8, 16, 16):
+            b.fake.models["e:latest"] = Model("e", ("embedding",), dimensions=dimensions)
+            found = await retriever.rank("delta wing lift", passages(*TEXTS), Part("texts"))
+            assert found.passages[0].text == TEXTS[1]
+        texts = sum(len(body["input"]) for body in b.sent("/api/embed"))
+    assert texts == 3 * (1 + len(TEXTS)) + 24 + 25  # those of the baseline once more, and the question
+
+
 async def test_without_an_embedding_model_words_rank_alone_and_it_is_said(bench):
     async with bench(Model("chat", ("completion",))) as b:
         found = await Retriever(b.app.embedder).rank("delta wing lift", passages(*TEXTS), Part("texts"))

@@ -165,6 +165,10 @@ class _Baseline:
     vectors: list[list[float]]
 
     @cached_property
+    def dimensions(self) -> int:
+        return max(map(len, self.vectors), default=0)  # a text that could not be embedded has none
+
+    @cached_property
     def spread(self) -> float:
         return spread_of(self.vectors)
 
@@ -275,7 +279,7 @@ class Retriever:
         vectors, model = found.vectors[: 1 + len(texts)], found.stats.model
         if known is None:
             known = _Baseline(model, found.vectors[len(vectors) :])
-        elif known.model != model or len(known.vectors[0]) != len(vectors[0]):
+        elif known.model != model or (vectors[0] and len(vectors[0]) != known.dimensions):
             # Another model is configured, loaded or newest by now, or another one has its name.
             spec = EmbedSpec([query, *UNRELATED], model, queries=1)
             known = _Baseline(model, (await self._embedder.run(spec, part)).vectors[1:])

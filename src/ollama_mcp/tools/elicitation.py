@@ -81,27 +81,29 @@ def resumed(app: App, ctx: Context[Any, Any] | None, subject: str) -> Job[Any] |
     Raises:
         NotConfirmed: There is none any more.
     """
-    state = ctx.request_state if ctx is not None else None
-    if state is None:
-        return None
     try:
-        job = app.jobs.find(str(json.loads(state)[0]), caller_id())
+        job = _job_of(app, ctx)
     except (UnknownHandle, ValueError, LookupError, TypeError):  # also a state that is not ours
         raise NotConfirmed(
             "that question was answered before, or is too old",
             "Call again without the answer; the user is asked anew.",
         ) from None
-    return job if job.subject == subject else None
+    return job if job is not None and job.subject == subject else None
 
 
 def brings_answer(app: App, ctx: Context[Any, Any] | None) -> bool:
     """Return whether a call comes again with the answer to a question of its caller's job."""
-    if ctx is None or ctx.request_state is None:
-        return False
     try:
-        return bool(app.jobs.find(str(json.loads(ctx.request_state)[0]), caller_id()).open_questions)
+        job = _job_of(app, ctx)
     except (UnknownHandle, ValueError, LookupError, TypeError):
         return False
+    return job is not None and bool(job.open_questions)
+
+
+def _job_of(app: App, ctx: Context[Any, Any] | None) -> Job[Any] | None:
+    """Return the job that a call names which comes again; None for a first call."""
+    state = ctx.request_state if ctx is not None else None
+    return None if state is None else app.jobs.find(str(json.loads(state)[0]), caller_id())
 
 
 def take_answers(job: Job[Any], answers: Mapping[str, Any]) -> None:
